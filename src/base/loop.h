@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * An epoll event loop: file descriptors, timers, signals, events from other threads.
+ *
+ * Sources are embedded in their owners, which recover themselves with
+ * hk_container_of(). A loop belongs to the thread that runs it: every function
+ * here is called from that thread (or before it starts), but for
+ * hk_event_signal(), hk_loop_stop() and hk_loop_post(), which any thread may call.
+ *
+ * A handler may remove any source, itself included, and free its owner: events already
+ * fetched for a removed source are dropped.
+ */
+#ifndef HK_BASE_LOOP_H
+#define HK_BASE_LOOP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+struct hk_loop;
+struct signalfd_siginfo;
+
+/**
+ * struct hk_source - a file descriptor watched by a loop
+ * @fd: borrowed; -1 while not set
+ * @events: EPOLLIN, EPOLLOUT, ... (level-triggered unless EPOLLET is given)
+ * @ready: called with the events that are there
+ */
+struct hk_source {
+	int fd;
+	uint32_t events;
+	void (*ready)(struct hk_source *source, uint32_t events);
+	struct hk_loop *loop; /* borrowed; NULL while not added; the loop's own */
+};
+
+/**
+ * struct hk_timer - a one-shot timer; re-arm it in @fire to repeat
+ * @fire: called once the deadline has passed
+ */
+struct hk_timer {
+	void (*fire)(struct hk_timer *timer);
+	uint64_t deadline_ns;   /* CLOCK_MONOTONIC; the loop's own */
+	struct hk_timer *next;  /* the loop's own: sorted list */
+	struct hk_loop *loop;   /* NULL while not armed; the loop's own */
+};
+
+/**
+ * struct hk_event - wakes a loop from another thread (an eventfd)
+ * @source: the loop's side; fd is owned by the event
+ * @raised: called once for any number of hk_event_signal() since the last call
+ */
+struct hk_event {
+	struct hk_source source;
+	void (*raised)(struct hk_event *event);
+};
+
+/**
+ * struct hk_signal - a signal delivered through the loop (blocked in the process while added)
+ */
+struct hk_signal {
+	struct hk_source source;
+	int signo;
+	void (*caught)(struct hk_signal *signal, const struct signalfd_siginfo *info);
+};
+
+/**
+ * struct hk_post - work handed to a loop's thread by any thread; owner keeps it until @run
+ */
+struct hk_post {
+	void (*run)(struct hk_post *post);
+	struct hk_post *next; /* the loop's own */
+};
+
+int hk_loop_create(struct hk_loop **ret_loop, struct hk_err *err);
+
+/** hk_loop_destroy() - all sources must be gone; NULL is fine */
+void hk_loop_destroy(struct hk_loop *loop);
+
+/** hk_loop_run() - dispatch until hk_loop_stop(). Return: 0, or -errno of epoll. */
+int hk_loop_run(struct hk_loop *loop);
+
+/** hk_loop_run_once() - wait at most @timeout_ms (-1: for ever) and dispatch what is there */
+int hk_loop_run_once(struct hk_loop *loop, int timeout_ms);
+
+/** hk_loop_stop() - make hk_loop_run() return after the current handler. Any thread. */
+void hk_loop_stop(struct hk_loop *loop);
+
+/** hk_loop_post() - run @post on the loop's thread, in order of posting. Any thread. */
+void hk_loop_post(struct hk_loop *loop, struct hk_post *post);
+
+int hk_source_add(struct hk_loop *loop, struct hk_source *source, struct hk_err *err);
+int hk_source_set_events(struct hk_source *source, uint32_t events);
+void hk_source_remove(struct hk_source *source); /* fine if not added */
+
+/** hk_timer_arm() - (re)arm for CLOCK_MONOTONIC @deadline_ns; the past fires at once */
+void hk_timer_arm(struct hk_loop *loop, struct hk_timer *timer, uint64_t deadline_ns);
+void hk_timer_disarm(struct hk_timer *timer); /* fine if not armed */
+
+int hk_event_add(struct hk_loop *loop, struct hk_event *event, struct hk_err *err);
+void hk_event_signal(struct hk_event *event); /* any thread; async-signal-safe */
+void hk_event_remove(struct hk_event *event); /* closes the eventfd; fine if not added */
+
+int hk_signal_add(struct hk_loop *loop, struct hk_signal *signal, int signo, struct hk_err *err);
+void hk_signal_remove(struct hk_signal *signal); /* restores the mask; fine if not added */
+
+/** hk_now_ns() - CLOCK_MONOTONIC in nanoseconds */
+uint64_t hk_now_ns(void);
+
+#endif

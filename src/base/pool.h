@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * A worker pool for blocking system calls. Jobs are embedded in their owners;
+ * the pool runs @work on a worker thread, then @done on the loop's thread.
+ */
+#ifndef HK_BASE_POOL_H
+#define HK_BASE_POOL_H
+
+#include "base/err.h"
+#include "base/loop.h"
+
+struct hk_pool;
+
+/**
+ * struct hk_job - one piece of blocking work
+ * @work: runs on a worker; must not touch what the loop's thread owns
+ * @done: runs on the loop's thread afterwards; may free the job
+ */
+struct hk_job {
+	void (*work)(struct hk_job *job);
+	void (*done)(struct hk_job *job);
+	struct hk_job *next;   /* the pool's own */
+	struct hk_pool *pool;  /* the pool's own */
+	struct hk_post post;   /* the pool's own */
+};
+
+/** hk_pool_create() - @threads workers (1 to 64), started as jobs arrive; done on @loop (borrowed) */
+int hk_pool_create(struct hk_loop *loop, unsigned threads, const char *name,
+	struct hk_pool **ret_pool, struct hk_err *err);
+/** hk_pool_destroy() - waits for jobs that run, drops none: queued ones are run first; NULL is fine.
+ *  @done of jobs that end during this call runs in it. Loop's thread only. */
+void hk_pool_destroy(struct hk_pool *pool);
+/** hk_pool_submit() - queue a job. Return: 0, or -EAGAIN if no thread could be started at all */
+int hk_pool_submit(struct hk_pool *pool, struct hk_job *job);
+
+#endif
