@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The FUSE protocol server: requests in, replies out; no transport, no thread of its own.
+ *
+ * A server has a tree of exports. The root (nodeid 1) is synthetic and holds one directory for each
+ * export; each export is a backend (backend.h), first of all a host directory that cannot be left.
+ * Transports (virtio-fs, later /dev/fuse) call hk_fuse_handle() from as many threads as they like.
+ *
+ *	virtio/fs.c ──▶ hk_fuse_handle() ──▶ dispatch ──▶ nodes ──▶ backend ops ──▶ openat2, preadv, ...
+ *
+ * Seams kept for what comes later: a policy is asked between dispatch and backend (struct hk_fuse_hooks), overlay and
+ * synthetic trees are further backends, the audit is a hook after each reply, DAX adds two backend ops.
+ *
+ * Source: linux/fuse.h, protocol 7.38 (negotiated down to what the guest's kernel speaks, 7.31 at least).
+ */
+#ifndef HK_FUSE_SERVER_H
+#define HK_FUSE_SERVER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include "base/err.h"
+#include "base/state.h"
+
+struct hk_fuse_server;
+
+/**
+ * struct hk_fuse_export - one host directory (or regular file's directory entry) shown to the guest
+ * @name: its entry in the synthetic root
+ * @path: host path, resolved once, now; symlinks allowed here
+ * @read_only: every change gives EROFS
+ * @public_only: show only what every user of the host may read (mode bits for others); for system directories,
+ *	so that a monitor run by root reveals no more than one run by nobody
+ * @map_ids: swap @host_uid/@host_gid with @guest_uid/@guest_gid in attributes and in chown
+ */
+struct hk_fuse_export {
+	const char *name;
+	const char *path;
+	bool read_only;
+	bool public_only;
+	bool map_ids;
+	uid_t host_uid, guest_uid;
+	gid_t host_gid, guest_gid;
+};
+
+/** struct hk_fuse_denial - one refused access, told to the owner so that the user hears of it */
+struct hk_fuse_denial {
+	const char *export_name;
+	const char *path;      /* within the export, best known; escaped by whoever prints it */
+	const char *operation; /* "write", "read", ... */
+	int error;             /* positive errno the guest got */
+};
+
+/* Hooks of whoever owns a server. Any transport thread. All optional. */
+struct hk_fuse_owner {
+	void (*denied)(struct hk_fuse_owner *owner, const struct hk_fuse_denial *denial);
+};
+
+int hk_fuse_server_create(
+	struct hk_fuse_owner *owner, struct hk_fuse_server **ret_server, struct hk_err *err);
+void hk_fuse_server_destroy(struct hk_fuse_server *server); /* transports gone; NULL is fine */
+
+/**
+ * hk_fuse_server_export() - add an export; before the first request only
+ *
+ * Return: 0; -ENOENT, -ENOTDIR, -EACCES of @path; -EEXIST for a name taken.
+ */
+int hk_fuse_server_export(
+	struct hk_fuse_server *server, const struct hk_fuse_export *export, struct hk_err *err);
+
+/**
+ * hk_fuse_handle() - answer one request
+ * @in: the request, header first; guest memory that may change at any time
+ * @out: room for the reply, header first; not written beyond what is returned
+ *
+ * Blocks for as long as the host's file system does (a lock wait ends with hk_fuse_interrupt()). Any thread.
+ *
+ * Return: bytes of reply, 0 for requests that have none (FORGET); -EPROTO where the request is no FUSE
+ * message or @out has no room for a header: the transport then goes to needs-reset.
+ */
+ssize_t hk_fuse_handle(struct hk_fuse_server *server, const struct iovec *in, unsigned in_count,
+	struct iovec *out, unsigned out_count);
+
+/** hk_fuse_server_reset() - the guest is gone or starts anew: forget all nodes and handles. No request runs. */
+void hk_fuse_server_reset(struct hk_fuse_server *server);
+
+/*
+ * Nodes, handles and negotiated features, so that a restored guest goes on with the nodeids it holds.
+ * A file that cannot be found again on restore gives ESTALE to the guest, and is named in the debug log.
+ */
+void hk_fuse_server_save(struct hk_fuse_server *server, struct hk_writer *w);
+void hk_fuse_server_restore(struct hk_fuse_server *server, struct hk_reader *r);
+
+#endif
