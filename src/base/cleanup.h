@@ -55,12 +55,12 @@ static inline int take_fd(int *fd)
 #define autoclose  HK_CLEANUP(hk_close)
 #define autofclose HK_CLEANUP(hk_cleanup_fclose)
 
-#define take_ptr(p)                                                                                \
-	({                                                                                         \
-		__typeof__(p) *hk_from_ = &(p);                                                    \
-		__typeof__(p) hk_taken_ = *hk_from_;                                               \
-		*hk_from_ = NULL;                                                                  \
-		hk_taken_;                                                                         \
+#define take_ptr(p) \
+	({ \
+		__typeof__(p) *hk_from_ = &(p); \
+		__typeof__(p) hk_taken_ = *hk_from_; \
+		*hk_from_ = NULL; \
+		hk_taken_; \
 	})
 
 #endif

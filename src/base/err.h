@@ -37,10 +37,10 @@ struct hk_err {
 	char hint[HK_ERR_HINT_SIZE];
 };
 
-#define HK_ERR_INIT                                                                                \
-	(struct hk_err)                                                                            \
-	{                                                                                          \
-		.start = HK_ERR_TEXT_SIZE - 1                                                      \
+#define HK_ERR_INIT \
+	(struct hk_err) \
+	{ \
+		.start = HK_ERR_TEXT_SIZE - 1 \
 	}
 
 /**

@@ -58,11 +58,11 @@ void hk_log(enum hk_log_level level, const char *channel, const char *fmt, ...) 
 
 #define HK_LOG_CHANNEL(name) static const char *const hk_log_channel = name
 
-#define hk_log_at(level, ...)                                                                      \
-	do {                                                                                       \
-		if (hk_log_enabled(level, hk_log_channel)) {                                       \
-			hk_log(level, hk_log_channel, __VA_ARGS__);                                \
-		}                                                                                  \
+#define hk_log_at(level, ...) \
+	do { \
+		if (hk_log_enabled(level, hk_log_channel)) { \
+			hk_log(level, hk_log_channel, __VA_ARGS__); \
+		} \
 	} while (0)
 
 #define hk_log_error(...) hk_log_at(HK_LOG_ERROR, __VA_ARGS__)

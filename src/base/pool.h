@@ -19,18 +19,26 @@ struct hk_pool;
 struct hk_job {
 	void (*work)(struct hk_job *job);
 	void (*done)(struct hk_job *job);
-	struct hk_job *next;   /* the pool's own */
-	struct hk_pool *pool;  /* the pool's own */
-	struct hk_post post;   /* the pool's own */
+	struct hk_job *next;  /* the pool's own */
+	struct hk_pool *pool; /* the pool's own */
+	struct hk_post post;  /* the pool's own */
 };
 
-/** hk_pool_create() - @threads workers (1 to 64), started as jobs arrive; done on @loop (borrowed) */
+/** hk_pool_create() - @threads workers (1 to 64), started as jobs arrive; done on @loop (borrowed)
+ */
 int hk_pool_create(struct hk_loop *loop, unsigned threads, const char *name,
 	struct hk_pool **ret_pool, struct hk_err *err);
-/** hk_pool_destroy() - waits for jobs that run, drops none: queued ones are run first; NULL is fine.
+/** hk_pool_destroy() - waits for jobs that run, drops none: queued ones are run first; NULL is
+ * fine.
  *  @done of jobs that end during this call runs in it. Loop's thread only. */
 void hk_pool_destroy(struct hk_pool *pool);
-/** hk_pool_submit() - queue a job. Return: 0, or -EAGAIN if no thread could be started at all */
+/**
+ * hk_pool_submit() - queue a job. Any thread, while the pool lives.
+ *
+ * Return: 0, -EAGAIN if no thread could be started at all, or -ESHUTDOWN once hk_pool_destroy() has
+ * begun (a @done that it runs may come here). Unless it is 0, neither @work nor @done will be
+ * called.
+ */
 int hk_pool_submit(struct hk_pool *pool, struct hk_job *job);
 
 #endif

@@ -30,14 +30,16 @@ int hk_write_full(int fd, const void *buf, size_t len);
  *
  * Return: 0, or -errno with the path in @err.
  */
-int hk_read_file(const char *path, size_t limit, void **ret_data, size_t *ret_len, struct hk_err *err);
+int hk_read_file(
+	const char *path, size_t limit, void **ret_data, size_t *ret_len, struct hk_err *err);
 
 /**
  * hk_write_file_atomic() - create or replace @path: temporary file beside it, fsync, rename
  *
  * Return: 0, or -errno with the path in @err; the old file is then untouched.
  */
-int hk_write_file_atomic(const char *path, const void *data, size_t len, mode_t mode, struct hk_err *err);
+int hk_write_file_atomic(
+	const char *path, const void *data, size_t len, mode_t mode, struct hk_err *err);
 
 /** hk_mkdir_p() - make a directory and its parents. Return: 0, or -errno with the path in @err. */
 int hk_mkdir_p(const char *path, mode_t mode, struct hk_err *err);

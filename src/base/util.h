@@ -10,15 +10,15 @@
 #define HK_ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 
 /* The object of type @type whose member @member is at @ptr. */
-#define hk_container_of(ptr, type, member)                                                         \
+#define hk_container_of(ptr, type, member) \
 	((type *)((char *)(1 ? (ptr) : &((type *)0)->member) - offsetof(type, member)))
 
-#define HK_MIN(a, b) ((a) < (b) ? (a) : (b))
-#define HK_MAX(a, b) ((a) > (b) ? (a) : (b))
+#define HK_MIN(a, b)  ((a) < (b) ? (a) : (b))
+#define HK_MAX(a, b)  ((a) > (b) ? (a) : (b))
 
-#define HK_KIB UINT64_C(1024)
-#define HK_MIB (UINT64_C(1024) * HK_KIB)
-#define HK_GIB (UINT64_C(1024) * HK_MIB)
+#define HK_KIB	      UINT64_C(1024)
+#define HK_MIB	      (UINT64_C(1024) * HK_KIB)
+#define HK_GIB	      (UINT64_C(1024) * HK_MIB)
 
 #define HK_NS_PER_SEC UINT64_C(1000000000)
 #define HK_NS_PER_MS  UINT64_C(1000000)

@@ -28,7 +28,7 @@
 struct hk_fuse_server;
 
 /**
- * struct hk_fuse_export - one host directory (or regular file's directory entry) shown to the guest
+ * struct hk_fuse_export - one host directory, or one regular file, shown to the guest
  * @name: its entry in the synthetic root
  * @path: host path, resolved once, now; symlinks allowed here
  * @read_only: every change gives EROFS
