@@ -18,8 +18,7 @@ enum hk_fault_kind {
 	HK_FAULT_SYSCALL = 1u << 1,
 };
 
-/** hk_fault_arm() - let the @nth (from 1) operation of @kinds fail, once; counts restart. @nth 0
- * disarms. */
+/** hk_fault_arm() - let the @nth (from 1) operation of @kinds fail, once; @nth 0 disarms */
 void hk_fault_arm(unsigned kinds, uint64_t nth);
 
 /** hk_fault_fired() - did the armed fault happen? */
