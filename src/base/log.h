@@ -32,7 +32,7 @@ enum hk_log_level {
  * @channel: module name, borrowed
  * @text: one line without a newline, borrowed
  *
- * Called from any thread, one at a time.
+ * Called from any thread, one at a time. What a sink itself logs is dropped.
  */
 typedef void hk_log_sink_fn(enum hk_log_level level, const char *channel, const char *text);
 
@@ -44,6 +44,9 @@ void hk_log_set_sink(hk_log_sink_fn *sink);
  * @spec: for instance "warn,virtio:debug,fuse:trace"
  * @err: says which word was wrong
  *
+ * A LEVEL alone is for all channels that have none of their own, wherever it stands. Calls add up;
+ * one that fails changes nothing. Up to 32 channels, with names of up to 23 bytes.
+ *
  * Not thread-safe: call before threads are started.
  *
  * Return: 0, or -EINVAL.
@@ -53,7 +56,11 @@ int hk_log_configure(const char *spec, struct hk_err *err);
 /** hk_log_enabled() - would a line of this level on this channel be shown? Any thread, cheap. */
 bool hk_log_enabled(enum hk_log_level level, const char *channel);
 
-/** hk_log() - write one line; long ones are cut at 1 KiB. Any thread. */
+/**
+ * hk_log() - write one line; long ones are cut at 1 KiB, control bytes become blanks. Any thread.
+ *
+ * Asks no level: hk_log_at() has done that. Keeps errno.
+ */
 void hk_log(enum hk_log_level level, const char *channel, const char *fmt, ...) HK_PRINTF(3, 4);
 
 #define HK_LOG_CHANNEL(name) static const char *const hk_log_channel = name

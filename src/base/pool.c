@@ -43,7 +43,7 @@ struct hk_pool {
 	struct job_list queued;		/* lock */
 	struct job_list finished;	/* lock; in the order of their posts */
 	size_t queued_count;		/* lock */
-	unsigned idle_count;		/* lock; workers that wait for @changed */
+	size_t busy_count;		/* lock; jobs being worked on */
 	bool stopping;			/* lock */
 };
 
@@ -89,12 +89,11 @@ static struct hk_job *next_job_locked(struct hk_pool *pool)
 	struct hk_job *job;
 
 	while ((job = pop(&pool->queued)) == NULL && !pool->stopping) {
-		pool->idle_count++;
 		pthread_cond_wait(&pool->changed, &pool->lock);
-		pool->idle_count--;
 	}
 	if (job != NULL) {
 		pool->queued_count--;
+		pool->busy_count++;
 	}
 	return job;
 }
@@ -109,6 +108,7 @@ static void *worker(void *argument)
 		pthread_mutex_unlock(&pool->lock);
 		job->work(job);
 		pthread_mutex_lock(&pool->lock);
+		pool->busy_count--;
 		push(&pool->finished, job);
 		hk_loop_post(pool->loop, &job->post);
 	}
@@ -171,7 +171,9 @@ int hk_pool_submit(struct hk_pool *pool, struct hk_job *job)
 		pthread_mutex_unlock(&pool->lock);
 		return -ESHUTDOWN;
 	}
-	if (pool->queued_count >= pool->idle_count && pool->thread_count < pool->max_threads) {
+	/* Counting jobs, not waiting workers: those on their way to wait are free as well. */
+	if (pool->queued_count + pool->busy_count >= pool->thread_count &&
+		pool->thread_count < pool->max_threads) {
 		r = start_thread_locked(pool);
 	}
 	if (r < 0 && pool->thread_count == 0) {

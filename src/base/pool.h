@@ -24,14 +24,24 @@ struct hk_job {
 	struct hk_post post;  /* the pool's own */
 };
 
-/** hk_pool_create() - @threads workers (1 to 64), started as jobs arrive; done on @loop (borrowed)
+/**
+ * hk_pool_create() - a pool without threads yet: they are started as jobs arrive
+ * @loop: where @done runs; borrowed
+ * @threads: at most so many, 1 to 64
+ * @name: of the threads, cut after 15 bytes
+ *
+ * Return: 0, -EINVAL or -ENOMEM.
  */
 int hk_pool_create(struct hk_loop *loop, unsigned threads, const char *name,
 	struct hk_pool **ret_pool, struct hk_err *err);
-/** hk_pool_destroy() - waits for jobs that run, drops none: queued ones are run first; NULL is
- * fine.
- *  @done of jobs that end during this call runs in it. Loop's thread only. */
+
+/**
+ * hk_pool_destroy() - wait for all jobs, drop none: queued ones are run first; NULL is fine
+ *
+ * Runs @done of each job whose turn on the loop had not come. Loop's thread only; not from @work.
+ */
 void hk_pool_destroy(struct hk_pool *pool);
+
 /**
  * hk_pool_submit() - queue a job. Any thread, while the pool lives.
  *

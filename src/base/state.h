@@ -11,10 +11,10 @@
  *	+------+---------+--------+---------+------ ... ---+
  *	  u16    n bytes   u32      u64       length bytes
  *
- * Sections nest. A reader may skip the rest of a section that a newer version made
- * longer; a field read past the end of its section, or a section that is not the expected one,
- *makes the reader fail: sticky, checked once with hk_reader_status(). A reader trusts no length:
- *snapshots may come from anywhere.
+ * Sections nest. A reader may skip the rest of a section that was made longer without a new
+ * version; a field read past the end of its section, or a section that is not the expected one,
+ * makes the reader fail: sticky, checked once with hk_reader_status(). A reader trusts no length:
+ * snapshots may come from anywhere.
  */
 #ifndef HK_BASE_STATE_H
 #define HK_BASE_STATE_H
@@ -47,17 +47,23 @@ void hk_write_bytes(struct hk_writer *w, const void *bytes, size_t len);
 /** hk_write_blob() - u64 length, then the bytes */
 void hk_write_blob(struct hk_writer *w, const void *bytes, size_t len);
 
-/** struct hk_reader - reads a stream that it borrows; made by hk_reader_init() */
+/**
+ * struct hk_reader - reads a stream that it borrows; made by hk_reader_init()
+ * @error: sticky: 0, -EPROTO (cut short), -ENOMSG (other section), -ENOTSUP (newer version)
+ * @what: the section in which it failed, escaped
+ * @found: -ENOMSG: the section that was there instead, escaped; may be cut
+ *
+ * All fields are the reader's own; owners may look at @error.
+ */
 struct hk_reader {
 	const uint8_t *data;
 	size_t pos;
-	size_t end;	 /* of the section being read */
-	int error;	 /* sticky: 0, -EPROTO (cut short), -ENOMSG (other section), -ENOTSUP (newer
-			    version) */
-	char what[64];	 /* the section in which it failed, escaped */
-	char found[32];	 /* -ENOMSG: the section that was there instead, escaped; may be cut */
-	size_t name_pos; /* in @data, of the section being read; the reader's own */
-	uint16_t name_len; /* 0 outside of sections; the reader's own */
+	size_t end; /* of the section being read */
+	int error;
+	char what[64];
+	char found[32];
+	size_t name_pos;   /* in @data, of the section being read */
+	uint16_t name_len; /* 0 outside of sections */
 };
 
 void hk_reader_init(struct hk_reader *r, const void *data, size_t len);

@@ -54,8 +54,10 @@ void hk_str_finish(struct hk_str *s);
 size_t hk_str_escape(char *out, size_t out_size, const void *bytes, size_t len);
 
 /**
- * hk_parse_size() - "512M", "2G", "65536", "64KiB"; suffixes K M G T, optional B or iB, base 1024
+ * hk_parse_size() - "512M", "2G", "65536", "64KiB"; suffixes K M G T or k m g t, base 1024
  * @ret_bytes: set on success only
+ *
+ * After a suffix B or iB may stand, which changes nothing.
  *
  * Return: 0, -EINVAL (not a size) or -ERANGE (over 2^63).
  */

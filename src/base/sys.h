@@ -35,16 +35,24 @@ int hk_read_file(
 
 /**
  * hk_write_file_atomic() - create or replace @path: temporary file beside it, fsync, rename
+ * @path: a symbolic link is replaced, not followed
+ * @mode: of the new file, less the umask
  *
  * Return: 0, or -errno with the path in @err; the old file is then untouched.
  */
 int hk_write_file_atomic(
 	const char *path, const void *data, size_t len, mode_t mode, struct hk_err *err);
 
-/** hk_mkdir_p() - make a directory and its parents. Return: 0, or -errno with the path in @err. */
+/**
+ * hk_mkdir_p() - make a directory and its parents
+ * @mode: of what is made, less the umask; parents get u+wx besides
+ *
+ * Return: 0, also if it is there; or -errno with the path in @err.
+ */
 int hk_mkdir_p(const char *path, mode_t mode, struct hk_err *err);
 
-/** hk_memfd() - memfd_create with CLOEXEC and @size bytes. Return: descriptor or -errno. */
+/** hk_memfd() - memfd_create with CLOEXEC, sealing allowed, and @size bytes. Return: descriptor or
+ * -errno. */
 int hk_memfd(const char *name, uint64_t size);
 
 #endif
