@@ -73,7 +73,6 @@ struct hk_pending {
  * @xsave: standard (not compacted) XSAVE image; the model decides how much of it is valid
  * @msrs: all MSRs of the model, TSC among them
  * @lapic: register page as in memory, KVM's layout: register n at offset n*16
- * @tsc_deadline: absolute guest TSC, 0 where not armed
  */
 struct hk_vcpu_state {
 	uint64_t gpr[HK_GPR_COUNT];
@@ -106,9 +105,14 @@ struct hk_irqchip_state {
 	uint64_t redirection[24];
 };
 
-/** struct hk_clock_state - the paravirtual clock: guest nanoseconds since its boot */
+/**
+ * struct hk_clock_state - the paravirtual clock
+ * @guest_ns: nanoseconds since the guest's boot
+ * @tsc_khz: rate of the TSC that the guest knows
+ */
 struct hk_clock_state {
 	uint64_t guest_ns;
+	uint32_t tsc_khz;
 };
 
 void hk_vcpu_state_save(const struct hk_vcpu_state *state, struct hk_writer *w);
