@@ -6,18 +6,26 @@
  * and negotiation. Device behaviour and transport are separate tables, neither changes at run time.
  *
  * Threads and locks. vCPU threads touch registers, the loop's thread serves queues; both hold
- * `lock` while they do. So every op but @destroy is called with `lock` held. A device that serves queues on threads
- * of its own sets HK_VIRTIO_OWN_THREADS: then nobody watches the queues' kick_fd for it; between
- * @activate and the return of @reset (or @quiesce) a queue belongs to its thread, which does not take `lock`.
+ * `lock` while they do. So every op but @destroy is called with `lock` held. A device that serves
+ *queues on threads of its own sets HK_VIRTIO_OWN_THREADS: then nobody watches the queues' kick_fd
+ *for it; from
+ * @activate (or @resume) to the return of @reset (or @quiesce) a queue belongs to its thread, which
+ *does not take `lock`. Functions that a device offers to the box (console input, balloon target)
+ *take the lock themselves, so an op must not end up in them.
+ *
+ * A device is active from a successful @activate to @reset. @kick, @quiesce and @resume are called
+ *only while it is. A device that failed (hk_virtio_fail()) stays active but is not kicked any more.
  *
  * Source: VIRTIO 1.2, section 2 (basic facilities), 3 (initialization), 4.2 (MMIO).
  *
  * Adding a device:
  *	1. virtio/NAME.h: a config struct and hk_NAME_create(); docstring with the VIRTIO section.
- *	2. virtio/NAME.c: embed `struct hk_virtio` first, fill an ops table, save and restore from the start.
- *	3. Tests: tests/unit/test_virtio_NAME.c with tests/unit/virtq_driver.h (a driver in memory), and a fuzz
- *	   target if it parses what the guest writes.
- *	4. box/ creates it and puts it in a slot; ARCHITECTURE.md names it; the module goes in kernel/modules.c.
+ *	2. virtio/NAME.c: embed `struct hk_virtio` first, fill an ops table, save and restore from
+ *the start.
+ *	3. Tests: tests/unit/test_virtio_NAME.c with tests/unit/virtq_driver.h (a driver in memory),
+ *and a fuzz target if it parses what the guest writes.
+ *	4. box/ creates it and puts it in a slot; ARCHITECTURE.md names it; the module goes in
+ *kernel/modules.c.
  */
 #ifndef HK_VIRTIO_DEVICE_H
 #define HK_VIRTIO_DEVICE_H
@@ -48,8 +56,8 @@ enum hk_virtio_type {
 
 /* Feature bits of every device: VIRTIO 1.2, section 6. The transport offers these itself. */
 #define HK_VIRTIO_F_INDIRECT_DESC (UINT64_C(1) << 28)
-#define HK_VIRTIO_F_EVENT_IDX     (UINT64_C(1) << 29)
-#define HK_VIRTIO_F_VERSION_1     (UINT64_C(1) << 32)
+#define HK_VIRTIO_F_EVENT_IDX	  (UINT64_C(1) << 29)
+#define HK_VIRTIO_F_VERSION_1	  (UINT64_C(1) << 32)
 
 enum { HK_VIRTIO_MAX_QUEUES = 20, HK_VIRTIO_MAX_SHM = 2 };
 
@@ -62,21 +70,30 @@ struct hk_virtio;
 struct hk_virtio_ops {
 	const char *name;
 	enum hk_virtio_type type;
-	/* Device configuration space. @offset + @len lies within config_len. Required if config_len > 0. */
+	/* Device configuration space. @offset + @len lies within config_len. Required if config_len
+	 * > 0. */
 	void (*read_config)(struct hk_virtio *dev, unsigned offset, void *buf, unsigned len);
 	/* Optional: without it writes are ignored. */
 	void (*write_config)(struct hk_virtio *dev, unsigned offset, const void *buf, unsigned len);
-	/* The driver is ready (DRIVER_OK); dev->features is final. Required. Failure: needs-reset. */
+	/* The driver is ready (DRIVER_OK); dev->features is final. A queue the driver left alone is
+	 * not enabled: it gives no chains. Required. Return: 0, or -errno: needs-reset, and @reset
+	 * will come. */
 	int (*activate)(struct hk_virtio *dev);
-	/* Queue @index may have buffers. Required unless HK_VIRTIO_OWN_THREADS. */
+	/* Enabled queue @index may have buffers, or may not. Required unless HK_VIRTIO_OWN_THREADS.
+	 */
 	void (*kick)(struct hk_virtio *dev, unsigned index);
-	/* Back to power-on state; on return nothing of the device touches a queue or guest memory. Required. */
+	/* Back to power-on state; on return nothing of the device touches a queue or guest memory.
+	 * The device may never have been active. Required. */
 	void (*reset)(struct hk_virtio *dev);
-	/* Let work in flight end, start no new; then save() may be called, or resume(). Required. */
+	/* Let work in flight end, start no new; then save() may be called, or resume(). Optional: a
+	 * device that has nothing in flight outside of its ops needs neither. */
 	void (*quiesce)(struct hk_virtio *dev);
+	/* Go on after quiesce(), or begin after restore() (instead of activate()). Every enabled
+	 * queue gets a notification afterwards, so none that came meanwhile is lost. Optional. */
 	void (*resume)(struct hk_virtio *dev);
-	/* Device-specific state (queues and registers are the transport's). Required. Restore checks all values,
-	 * is called on a device created with the same configuration, and is followed by resume(). */
+	/* Device-specific state (queues and registers are the transport's), active or not.
+	 * Required. Restore checks all values, is called on a device created with the same
+	 * configuration, and is followed by resume() if the device was active. */
 	void (*save)(struct hk_virtio *dev, struct hk_writer *w);
 	void (*restore)(struct hk_virtio *dev, struct hk_reader *r);
 	/* Frees the device. The transport is gone already. Required. */
@@ -95,17 +112,22 @@ struct hk_virtio_shm {
 	const struct hk_mem_region *window; /* borrowed; NULL: absent */
 };
 
-/* The transport's side, as devices see it. */
+/* The transport's side, as devices see it; first member of every transport. */
+struct hk_virtio_transport {
+	const struct hk_virtio_transport_ops *ops;
+};
+
 struct hk_virtio_transport_ops {
 	const char *name;
-	/* Any thread. */
-	void (*interrupt)(struct hk_virtio *dev, bool config_changed);
+	/* Tell the driver: of used buffers, or that the configuration space or the status changed.
+	 * Any thread, with or without the device's lock. Required. */
+	void (*interrupt)(struct hk_virtio_transport *transport, bool config_changed);
 };
 
 /**
  * struct hk_virtio - first member of every device
  * @ops: constant
- * @transport: set by the transport while attached
+ * @transport: borrowed; set by the transport while attached, else NULL
  * @offered: device-specific feature bits offered (24-127 are the transport's)
  * @features: bits the driver accepted, of all kinds
  * @config_len: bytes of configuration space
@@ -114,8 +136,8 @@ struct hk_virtio_transport_ops {
  */
 struct hk_virtio {
 	const struct hk_virtio_ops *ops;
-	const struct hk_virtio_transport_ops *transport;
-	unsigned flags;
+	struct hk_virtio_transport *transport;
+	unsigned flags; /* enum hk_virtio_flags */
 	uint64_t offered;
 	uint64_t features;
 	unsigned config_len;
@@ -124,24 +146,33 @@ struct hk_virtio {
 	struct hk_virtio_shm shm[HK_VIRTIO_MAX_SHM];
 	pthread_mutex_t lock;
 	atomic_bool needs_reset;
-	struct hk_loop *loop;     /* borrowed; from attach on */
+	struct hk_loop *loop;	  /* borrowed; from attach on */
 	const struct hk_mem *mem; /* borrowed; from attach on */
 };
 
-/** hk_virtio_init() - for creators: @queue_sizes has @queue_count elements */
+/**
+ * hk_virtio_init() - for creators, first thing; @dev is zeroed memory
+ * @queue_sizes: @queue_count elements, each the most entries the queue may have (a power of two)
+ *
+ * The creator then sets flags, offered, config_len and shm as it needs. A creator that fails
+ * afterwards undoes this with hk_virtio_destroy().
+ */
 void hk_virtio_init(struct hk_virtio *dev, const struct hk_virtio_ops *ops, unsigned queue_count,
 	const uint16_t *queue_sizes);
 
 /** hk_virtio_destroy() - after the transport; NULL is fine */
 void hk_virtio_destroy(struct hk_virtio *dev);
 
-/** hk_virtio_interrupt() - after pushes on @index: interrupts the driver if it wants. Queue's thread. */
+/** hk_virtio_interrupt() - after pushes on @index: interrupts the driver if it wants. Queue's
+ * thread. Call once for each batch; without pushes since the last call it does nothing. */
 void hk_virtio_interrupt(struct hk_virtio *dev, unsigned index);
 
-/** hk_virtio_config_changed() - the configuration space changed. Any thread. */
+/** hk_virtio_config_changed() - the configuration space changed. Any thread; in the same critical
+ * section of `lock` as the change, so that the driver cannot read a mix of old and new. */
 void hk_virtio_config_changed(struct hk_virtio *dev);
 
-/** hk_virtio_fail() - the guest broke the rules (or we cannot go on): needs-reset. Any thread. */
+/** hk_virtio_fail() - the guest broke the rules (or we cannot go on): needs-reset. Any thread.
+ * @why: for the debug log; nothing of the guest's in it */
 void hk_virtio_fail(struct hk_virtio *dev, const char *why);
 
 static inline bool hk_virtio_has(const struct hk_virtio *dev, uint64_t feature)
