@@ -2,7 +2,7 @@
 /*
  * A worker pool for blocking system calls.
  *
- * Theory: one queue under one lock. hk_pool_submit() starts a thread where no idle one is left for
+ * Theory: one queue under one lock. hk_pool_submit() starts a thread where no free one is left for
  * the new job. A worker appends its job to the list of finished ones and posts it to the loop under
  * the same lock, so that both are in one order and the loop's thread, when the post runs, finds its
  * job at the head of the list. hk_pool_destroy() lets the workers empty the queue, joins them, and
