@@ -7,25 +7,24 @@
  *
  * Threads and locks. vCPU threads touch registers, the loop's thread serves queues; both hold
  * `lock` while they do. So every op but @destroy is called with `lock` held. A device that serves
- *queues on threads of its own sets HK_VIRTIO_OWN_THREADS: then nobody watches the queues' kick_fd
- *for it; from
- * @activate (or @resume) to the return of @reset (or @quiesce) a queue belongs to its thread, which
- *does not take `lock`. Functions that a device offers to the box (console input, balloon target)
- *take the lock themselves, so an op must not end up in them.
+ * queues on threads of its own sets HK_VIRTIO_OWN_THREADS: then nobody watches the queues' kick_fd
+ * for it; from @activate (or @resume) to the return of @reset (or @quiesce) a queue belongs to its
+ * thread, which does not take `lock`. Functions that a device offers to the box (console input,
+ * balloon target) take the lock themselves, so an op must not end up in them.
  *
  * A device is active from a successful @activate to @reset. @kick, @quiesce and @resume are called
- *only while it is. A device that failed (hk_virtio_fail()) stays active but is not kicked any more.
+ * only while it is. One that failed (hk_virtio_fail()) stays active but is not kicked any more.
  *
  * Source: VIRTIO 1.2, section 2 (basic facilities), 3 (initialization), 4.2 (MMIO).
  *
  * Adding a device:
  *	1. virtio/NAME.h: a config struct and hk_NAME_create(); docstring with the VIRTIO section.
  *	2. virtio/NAME.c: embed `struct hk_virtio` first, fill an ops table, save and restore from
- *the start.
+ *	   the start; a line in meson.build.
  *	3. Tests: tests/unit/test_virtio_NAME.c with tests/unit/virtq_driver.h (a driver in memory),
- *and a fuzz target if it parses what the guest writes.
+ *	   and a fuzz target if it parses what the guest writes.
  *	4. box/ creates it and puts it in a slot; ARCHITECTURE.md names it; the module goes in
- *kernel/modules.c.
+ *	   kernel/modules.c.
  */
 #ifndef HK_VIRTIO_DEVICE_H
 #define HK_VIRTIO_DEVICE_H
@@ -104,7 +103,8 @@ struct hk_virtio_ops {
 struct hk_virtio_queue {
 	struct hk_virtq vq;
 	uint16_t size_max;
-	int kick_fd; /* eventfd, the transport's; readable when the driver has notified */
+	int kick_fd; /* non-blocking eventfd, the transport's; readable when the driver has notified
+		      */
 };
 
 /** struct hk_virtio_shm - a shared-memory region (VIRTIO 1.2, 2.10) */

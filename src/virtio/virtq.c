@@ -3,10 +3,10 @@
  * Split virtqueues, the device's side.
  *
  * Theory of operation. A queue is three areas of guest memory. The driver fills descriptors,
- * chains them, writes the chain's head into the available ring and then moves that ring's
- * index on; we walk the chain, serve it, write its head into the used ring and move that index on.
- *Each side only ever writes its own ring, so that two indices and two barriers are all the locking
- *there is.
+ * chains them, writes the chain's head into the available ring and then moves that ring's index
+ * on; we walk the chain, serve it, write its head into the used ring and move that index on. Each
+ * side only ever writes its own ring, so that two indices and two barriers are all the locking
+ * there is.
  *
  *	descriptor (16 bytes)       available ring          used ring
  *	 0  u64 addr                 0  u16 flags            0  u16 flags
@@ -24,8 +24,8 @@
  * drivers/virtio/virtio_ring.c.
  *
  * Limits: in-order use, packed rings and queue reset are not offered. A chain has at most `size`
- *segments, those of its indirect table included; a longer one may well be a loop, and is not told
- *from it.
+ * segments, those of its indirect table included; a longer one may well be a loop, and is not told
+ * from it.
  */
 #include "virtio/virtq.h"
 

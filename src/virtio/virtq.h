@@ -113,8 +113,8 @@ bool hk_virtq_wants_interrupt(struct hk_virtq *vq);
 /**
  * hk_virtq_want_kicks() - ask for (or spare us) notifications of new buffers
  *
- * Right after hk_virtq_enable() the first buffer gives a kick. From then on ask before each sleep;
- *a queue of which all buffers are taken as they come is served with
+ * Right after hk_virtq_enable() the first buffer gives a kick. From then on ask before each
+ * sleep; a queue of which all buffers are taken as they come is served with
  *
  *	do {
  *		while ((rc = hk_virtq_pop(vq, &chain)) == 1) {
@@ -126,7 +126,7 @@ bool hk_virtq_wants_interrupt(struct hk_virtq *vq);
  * Sparing is a hint: kicks may come all the same.
  *
  * Return: with @want, whether buffers arrived meanwhile, so that the caller looks again before it
- *sleeps.
+ * sleeps.
  */
 bool hk_virtq_want_kicks(struct hk_virtq *vq, bool want);
 
