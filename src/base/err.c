@@ -24,6 +24,7 @@ static void prepend(struct hk_err *err, const char *text, size_t len)
 	err->start = 0;
 }
 
+HK_PRINTF(3, 0)
 static void vprepend(struct hk_err *err, const char *suffix, const char *fmt, va_list ap)
 {
 	char buf[HK_ERR_TEXT_SIZE];
