@@ -91,6 +91,7 @@ struct hk_control_list {
 	const uint8_t *data;
 	uint32_t len_bytes;
 	uint32_t count;
+	int error; /* of the builder it comes from; hk_control_put() returns it */
 };
 
 /** struct hk_control_buf - bytes to send; zero-initialize, then hk_control_buf_finish() */
@@ -109,7 +110,7 @@ void hk_control_buf_consume(struct hk_control_buf *buf, size_t len);
 struct hk_control_builder {
 	struct hk_control_buf buf;
 	uint32_t count;
-	int error; /* sticky: 0, -ENOMEM, -E2BIG, -EINVAL; hk_control_put() returns it too */
+	int error; /* sticky: 0, -ENOMEM, -E2BIG, -EINVAL */
 };
 
 void hk_control_builder_finish(struct hk_control_builder *builder);
@@ -120,7 +121,7 @@ struct hk_control_list hk_control_built(const struct hk_control_builder *builder
 /**
  * hk_control_add_string() - append @s (a NUL-terminated string, copied)
  *
- * Return: 0, or the builder's sticky error, which may be left unread until hk_control_built().
+ * Return: 0, or the builder's sticky error, which may go unread: hk_control_put() returns it too.
  */
 int hk_control_add_string(struct hk_control_builder *builder, const char *s);
 
@@ -131,15 +132,15 @@ bool hk_control_next_string(struct hk_control_list *list, const char **ret_strin
 
 /*
  * How the box's file tree is made. The new root starts as an empty tmpfs, or as the overlay that
- * the first step lays at "/". In it the agent mounts /proc, /sys, /dev, /dev/pts, /dev/shm, /run and
- * /tmp, then carries out the steps in order. Paths are absolute, seen from the new root; symbolic
- * links in them are followed but cannot leave it. Missing parents and mount points are made (root's,
- * mode 0755; a file where the export is a file).
+ * the first step lays at "/". In it the agent mounts /proc, /sys, /dev, /dev/pts, /dev/shm, /run
+ * and /tmp, then carries out the steps in order. Paths are absolute, seen from the new root;
+ * symbolic links in them are followed but cannot leave it. Missing parents and mount points are
+ * made (root's, mode 0755; a file where the export is a file).
  *
  *	step	 uses, beside path		makes
  *	FS	 source, flags			export @source, at @path
  *	TMPFS	 mode, uid, gid, size_bytes	an empty file system
- *	DIR	 mode, uid, gid			a directory; sets mode and owner of one that is there
+ *	DIR	 mode, uid, gid			a directory; sets both of one that is there
  *	SYMLINK	 source				@path -> @source
  *	FILE	 mode, uid, gid, content	a regular file, in place of what was there
  *	OVERLAY	 source, flags, size_bytes,	export @source with a tmpfs above it that takes all
@@ -167,8 +168,8 @@ enum {
 /** struct hk_step - one step; fields its type does not use are zero */
 struct hk_step {
 	enum hk_step_type type;
-	uint16_t flags;
-	uint32_t mode; /* permission bits, 07777 */
+	uint32_t flags; /* HK_STEP_ */
+	uint32_t mode;	/* permission bits, 07777 */
 	uint32_t uid;
 	uint32_t gid;
 	uint64_t size_bytes; /* most a tmpfs may hold; 0: half of the memory */
