@@ -106,6 +106,9 @@ void hk_loop_stop(struct hk_loop *loop);
 /** hk_loop_post() - run @post on the loop's thread, in order of posting. Any thread. */
 void hk_loop_post(struct hk_loop *loop, struct hk_post *post);
 
+/** hk_loop_unpost() - take @post back before its owner goes; fine if it is not posted. Loop's thread. */
+void hk_loop_unpost(struct hk_loop *loop, struct hk_post *post);
+
 /**
  * hk_loop_cancel_post() - take back a post, so that its owner can go. Loop's thread.
  *

@@ -301,6 +301,28 @@ static void posts_ready(struct hk_source *source, uint32_t events)
 	give_back_posts(loop);
 }
 
+/* Takes @post out of the list at *@head. Return: the link that ends the list. */
+static struct hk_post **remove_post(struct hk_post **head, const struct hk_post *post)
+{
+	while (*head != NULL) {
+		if (*head == post) {
+			*head = (*head)->next;
+		} else {
+			head = &(*head)->next;
+		}
+	}
+	return head;
+}
+
+void hk_loop_unpost(struct hk_loop *loop, struct hk_post *post)
+{
+	remove_post(&loop->current, post);
+	pthread_mutex_lock(&loop->post_lock);
+	loop->tail = remove_post(&loop->posted, post);
+	pthread_mutex_unlock(&loop->post_lock);
+	post->next = NULL;
+}
+
 void hk_loop_post(struct hk_loop *loop, struct hk_post *post)
 {
 	bool first;
