@@ -48,7 +48,8 @@ static void interrupted(struct hk_signal *sig, const struct signalfd_siginfo *in
 	hk_machine_stop(hk_container_of(sig, struct minivm, interrupt)->machine);
 }
 
-static int boot(struct minivm *vm, int vmlinux, int initramfs, const char *cmdline, struct hk_err *err)
+static int boot(
+	struct minivm *vm, int vmlinux, int initramfs, const char *cmdline, struct hk_err *err)
 {
 	struct hk_machine_config config = {
 		.loop = vm->loop,

@@ -3,8 +3,8 @@
  * CPU models as CPUID leaves.
  *
  * The features of `hako-v2` are one table; leaves 1, 6, 7, 0x80000001 and KVM's feature leaf
- * follow from it. It says Intel and family 6 because Linux then probes least, and sets every "not affected" bit of
- * IA32_ARCH_CAPABILITIES: inside a box there is one user, whose own programs the
+ * follow from it. It says Intel and family 6 because Linux then probes least, and sets every "not
+ * affected" bit of IA32_ARCH_CAPABILITIES: inside a box there is one user, whose own programs the
  * mitigations would keep apart from one another.
  *
  * `host` starts from what the engine supports and changes what must be right for a guest:
@@ -50,7 +50,8 @@ enum {
 #define LEAF_BRAND        0x80000002u
 #define LEAF_ADDRESS_SIZE 0x80000008u
 
-/* hako-v2: x86-64-v2 and what DESIGN names beside it. Nothing may be added: a new list is a new model. */
+/* hako-v2: x86-64-v2 and what DESIGN names beside it. Nothing may be added: a new list is a new
+ * model. */
 static const struct feature hako_v2[] = {
 	{"fpu", LEAF_BASIC, EDX, 0, FROM_HOST},
 	{"de", LEAF_BASIC, EDX, 2, FROM_HOST},
@@ -108,9 +109,11 @@ enum {
 	XSTATE_X87_SSE = 3,
 };
 
-/* Deterministic cache parameters (leaf 4): only what schedulers and libraries size themselves by. */
+/* Deterministic cache parameters (leaf 4): only what schedulers and libraries size themselves by.
+ */
 static const struct hk_cpuid_leaf caches[] = {
-	/* 32 KiB L1 data: type 1, level 1, 64-byte lines, 8 ways, 64 sets; then the same for code */
+	/* 32 KiB L1 data: type 1, level 1, 64-byte lines, 8 ways, 64 sets; then the same for code
+         */
 	{LEAF_CACHE, 0, true, 0x00000121, 0x01c0003f, 0x0000003f, 0},
 	{LEAF_CACHE, 1, true, 0x00000122, 0x01c0003f, 0x0000003f, 0},
 	/* 1 MiB unified L2: 16 ways, 1024 sets */
@@ -120,10 +123,10 @@ static const struct hk_cpuid_leaf caches[] = {
 
 static const char brand[48] = "Hako virtual CPU v2";
 
-/* IA32_ARCH_CAPABILITIES: RDCL, SKIP_L1DFL, SSB, MDS, PSCHANGE_MC, TAA, SBDR_SSDP, FBSDP, PSDP, BHI,
- * PBRSB, GDS, RFDS: not affected, nothing to do. Source: Intel SDM vol. 4, table 2-2. */
-#define ARCH_CAP_NOT_AFFECTED                                                                      \
-	((1u << 0) | (1u << 3) | (1u << 4) | (1u << 5) | (1u << 6) | (1u << 8) | (1u << 13) |      \
+/* IA32_ARCH_CAPABILITIES: RDCL, SKIP_L1DFL, SSB, MDS, PSCHANGE_MC, TAA, SBDR_SSDP, FBSDP, PSDP,
+ * BHI, PBRSB, GDS, RFDS: not affected, nothing to do. Source: Intel SDM vol. 4, table 2-2. */
+#define ARCH_CAP_NOT_AFFECTED \
+	((1u << 0) | (1u << 3) | (1u << 4) | (1u << 5) | (1u << 6) | (1u << 8) | (1u << 13) | \
 		(1u << 14) | (1u << 15) | (1u << 20) | (1u << 24) | (1u << 26) | (1u << 27))
 
 static const struct hk_msr_value hako_v2_msrs[] = {
@@ -192,15 +195,12 @@ static struct hk_cpuid_leaf *add_leaf(struct hk_cpuid *cpuid, const struct hk_cp
 
 #define ADD(cpuid, ...) add_leaf(cpuid, &(struct hk_cpuid_leaf){__VA_ARGS__})
 
-/* Twelve bytes of a vendor string, in the order in which the leaf gives them. */
-static void set_vendor(struct hk_cpuid_leaf *leaf, const char *text)
+/* The twelve bytes of a vendor string; leaf 0 gives them in EBX, EDX, ECX, hypervisors in order. */
+static void set_vendor(const char text[12], uint32_t *first, uint32_t *second, uint32_t *third)
 {
-	char padded[12] = {0};
-
-	memcpy(padded, text, HK_MIN(strlen(text), sizeof(padded)));
-	memcpy(&leaf->ebx, padded, 4);
-	memcpy(&leaf->ecx, padded + 4, 4);
-	memcpy(&leaf->edx, padded + 8, 4);
+	memcpy(first, text, 4);
+	memcpy(second, text + 4, 4);
+	memcpy(third, text + 8, 4);
 }
 
 static int check_host(const struct hk_cpuid *host, struct hk_err *err)
@@ -211,7 +211,8 @@ static int check_host(const struct hk_cpuid *host, struct hk_err *err)
 		struct hk_cpuid_leaf leaf = found == NULL ? (struct hk_cpuid_leaf){0} : *found;
 
 		if (f->source == FROM_HOST && (*leaf_reg(&leaf, f->reg) >> f->bit & 1) == 0) {
-			hk_fail_msg(err, ENOTSUP, "CPU model 'hako-v2': this host's CPU has no %s", f->name);
+			hk_fail_msg(err, ENOTSUP, "CPU model 'hako-v2': this host's CPU has no %s",
+				f->name);
 			hk_err_hint(err, "--cpu host shows the guest what this host has");
 			return -ENOTSUP;
 		}
@@ -254,7 +255,10 @@ static void add_hypervisor(struct hk_cpuid *cpuid, uint32_t kvm_features, uint32
 {
 	enum { APIC_BUS_KHZ = 1000000 };
 
-	set_vendor(ADD(cpuid, .function = LEAF_HYPERVISOR, .eax = LEAF_TIMING), "KVMKVMKVM");
+	struct hk_cpuid_leaf *hypervisor =
+		ADD(cpuid, .function = LEAF_HYPERVISOR, .eax = LEAF_TIMING);
+
+	set_vendor("KVMKVMKVM\0\0", &hypervisor->ebx, &hypervisor->ecx, &hypervisor->edx);
 	ADD(cpuid, .function = LEAF_KVM_FEATURES, .eax = kvm_features);
 	ADD(cpuid, .function = LEAF_TIMING, .eax = tsc_khz, .ebx = APIC_BUS_KHZ);
 }
@@ -269,7 +273,9 @@ static void build_hako_v2(
 {
 	enum { HTT = 1 << 28 }; /* leaf 1 EBX[23:16] is valid */
 
-	set_vendor(ADD(cpuid, .function = 0, .eax = LEAF_XSAVE), "GenuineIntel");
+	struct hk_cpuid_leaf *vendor = ADD(cpuid, .function = 0, .eax = LEAF_XSAVE);
+
+	set_vendor("GenuineIntel", &vendor->ebx, &vendor->edx, &vendor->ecx);
 
 	struct hk_cpuid_leaf *basic = add_features(cpuid, LEAF_BASIC);
 

@@ -49,7 +49,8 @@ int hk_cpuid_build(const struct hk_cpu_model *model, const struct hk_cpuid *host
 	unsigned vcpu_count, uint32_t tsc_khz, struct hk_cpuid *ret_cpuid, struct hk_err *err);
 
 /** hk_cpuid_find() - NULL where the leaf is not there */
-const struct hk_cpuid_leaf *hk_cpuid_find(const struct hk_cpuid *cpuid, uint32_t function, uint32_t index);
+const struct hk_cpuid_leaf *hk_cpuid_find(
+	const struct hk_cpuid *cpuid, uint32_t function, uint32_t index);
 
 /* MSRs whose value the model fixes (IA32_ARCH_CAPABILITIES, microcode revision, ...). */
 struct hk_msr_value {

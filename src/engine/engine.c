@@ -27,7 +27,8 @@ unsigned hk_engine_probe_all(struct hk_engine_probe *probes, unsigned capacity)
 static const struct hk_engine_ops *find_named(const char *name, size_t len)
 {
 	for (unsigned i = 0; hk_engines[i] != NULL; i++) {
-		if (strlen(hk_engines[i]->name) == len && memcmp(hk_engines[i]->name, name, len) == 0) {
+		if (strlen(hk_engines[i]->name) == len &&
+			memcmp(hk_engines[i]->name, name, len) == 0) {
 			return hk_engines[i];
 		}
 	}

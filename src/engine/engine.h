@@ -10,8 +10,8 @@
  * All state that a guest can see goes in and out in the engine-independent structures
  * of vcpu_state.h, so that a machine saved under one engine goes on under another.
  *
- * Threads: one thread for each vCPU calls hk_vcpu_run() and hk_vcpu_get/set_state(). hk_vcpu_kick(),
- * hk_engine_irq(), and the client's callbacks may come from any thread.
+ * Threads: one thread for each vCPU calls hk_vcpu_run() and hk_vcpu_get/set_state().
+ * hk_vcpu_kick(), hk_engine_irq(), and the client's callbacks may come from any thread.
  * hk_engine_get/set_clock() and _irqchip() want all vCPUs out of hk_vcpu_run().
  *
  * Adding an engine: implement engine_impl.h, add it to the array in engine.c.
@@ -43,9 +43,11 @@ struct hk_engine_client;
 struct hk_engine_client_ops {
 	const char *name;
 	/* A port access of 1, 2 or 4 bytes at @data. Required. Reads of nothing give all ones. */
-	void (*port)(struct hk_engine_client *client, uint16_t port, void *data, unsigned len, bool write);
+	void (*port)(struct hk_engine_client *client, uint16_t port, void *data, unsigned len,
+		bool write);
 	/* A memory access of 1 to 8 bytes at @data. Required. */
-	void (*mmio)(struct hk_engine_client *client, hk_gpa gpa, void *data, unsigned len, bool write);
+	void (*mmio)(
+		struct hk_engine_client *client, hk_gpa gpa, void *data, unsigned len, bool write);
 };
 
 struct hk_engine_client {
@@ -98,7 +100,8 @@ unsigned hk_engine_probe_all(struct hk_engine_probe *probes, unsigned capacity);
 /**
  * hk_engine_create() - @name, or the first usable engine where @name is NULL
  *
- * @name may carry engine options after a comma ("soft,jit=off"); an engine refuses those it does not know.
+ * @name may carry engine options after a comma ("soft,jit=off"); an engine refuses those it does
+ * not know.
  *
  * Return: 0; -EINVAL for an unknown name; -ENODEV, -EACCES, -ENOTSUP as the engine found the host,
  * with the reason and a hint in @err.
@@ -111,7 +114,8 @@ const char *hk_engine_name(const struct hk_engine *engine);
 /** hk_engine_vcpu() - borrowed; @index below vcpu_count */
 struct hk_vcpu *hk_engine_vcpu(struct hk_engine *engine, unsigned index);
 
-/** hk_engine_irq() - set IOAPIC pin @gsi to @level (edge-triggered pins see the change). Any thread. */
+/** hk_engine_irq() - set IOAPIC pin @gsi to @level (edge-triggered pins see the change). Any
+ * thread. */
 int hk_engine_irq(struct hk_engine *engine, unsigned gsi, bool level);
 
 /**
@@ -126,7 +130,8 @@ int hk_engine_irqfd(struct hk_engine *engine, unsigned gsi, int event_fd, bool a
  *
  * Return: 0, or -ENOTSUP: then such writes arrive at the client, whose bus signals the eventfd.
  */
-int hk_engine_doorbell(struct hk_engine *engine, hk_gpa gpa, uint32_t value, int event_fd, bool add);
+int hk_engine_doorbell(
+	struct hk_engine *engine, hk_gpa gpa, uint32_t value, int event_fd, bool add);
 
 /** hk_vcpu_run() - run guest code until there is a reason to stop. The vCPU's thread. */
 enum hk_run hk_vcpu_run(struct hk_vcpu *vcpu, struct hk_err *err);
@@ -136,7 +141,8 @@ void hk_vcpu_kick(struct hk_vcpu *vcpu);
 
 int hk_vcpu_get_state(struct hk_vcpu *vcpu, struct hk_vcpu_state *state, struct hk_err *err);
 int hk_vcpu_set_state(struct hk_vcpu *vcpu, const struct hk_vcpu_state *state, struct hk_err *err);
-int hk_engine_get_irqchip(struct hk_engine *engine, struct hk_irqchip_state *state, struct hk_err *err);
+int hk_engine_get_irqchip(
+	struct hk_engine *engine, struct hk_irqchip_state *state, struct hk_err *err);
 int hk_engine_set_irqchip(
 	struct hk_engine *engine, const struct hk_irqchip_state *state, struct hk_err *err);
 int hk_engine_get_clock(struct hk_engine *engine, struct hk_clock_state *state, struct hk_err *err);

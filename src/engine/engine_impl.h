@@ -16,15 +16,19 @@ struct hk_engine_ops {
 	struct hk_vcpu *(*vcpu)(struct hk_engine *engine, unsigned index);
 	int (*irq)(struct hk_engine *engine, unsigned gsi, bool level);
 	int (*irqfd)(struct hk_engine *engine, unsigned gsi, int event_fd, bool add);
-	int (*doorbell)(struct hk_engine *engine, hk_gpa gpa, uint32_t value, int event_fd, bool add);
+	int (*doorbell)(
+		struct hk_engine *engine, hk_gpa gpa, uint32_t value, int event_fd, bool add);
 	enum hk_run (*run)(struct hk_vcpu *vcpu, struct hk_err *err);
 	void (*kick)(struct hk_vcpu *vcpu);
 	int (*get_state)(struct hk_vcpu *vcpu, struct hk_vcpu_state *state, struct hk_err *err);
-	int (*set_state)(struct hk_vcpu *vcpu, const struct hk_vcpu_state *state, struct hk_err *err);
-	int (*get_irqchip)(struct hk_engine *engine, struct hk_irqchip_state *state, struct hk_err *err);
+	int (*set_state)(
+		struct hk_vcpu *vcpu, const struct hk_vcpu_state *state, struct hk_err *err);
+	int (*get_irqchip)(
+		struct hk_engine *engine, struct hk_irqchip_state *state, struct hk_err *err);
 	int (*set_irqchip)(
 		struct hk_engine *engine, const struct hk_irqchip_state *state, struct hk_err *err);
-	int (*get_clock)(struct hk_engine *engine, struct hk_clock_state *state, struct hk_err *err);
+	int (*get_clock)(
+		struct hk_engine *engine, struct hk_clock_state *state, struct hk_err *err);
 	int (*set_clock)(
 		struct hk_engine *engine, const struct hk_clock_state *state, struct hk_err *err);
 };

@@ -40,17 +40,21 @@ int hk_mem_create(struct hk_mem *mem, uint64_t ram_bytes, struct hk_err *err)
 {
 	*mem = (struct hk_mem){.fd = -1};
 	if (ram_bytes < ram_min_bytes || ram_bytes % HK_PAGE_SIZE != 0) {
-		return hk_fail_msg(err, EINVAL, "guest memory of %llu bytes: must be whole pages, at least %llu MiB",
-			(unsigned long long)ram_bytes, (unsigned long long)(ram_min_bytes / HK_MIB));
+		return hk_fail_msg(err, EINVAL,
+			"guest memory of %llu bytes: must be whole pages, at least %llu MiB",
+			(unsigned long long)ram_bytes,
+			(unsigned long long)(ram_min_bytes / HK_MIB));
 	}
 
 	autoclose int fd = hk_memfd("hako-ram", ram_bytes);
 
 	if (fd < 0) {
-		return hk_fail(err, -fd, "guest memory of %llu MiB", (unsigned long long)(ram_bytes / HK_MIB));
+		return hk_fail(err, -fd, "guest memory of %llu MiB",
+			(unsigned long long)(ram_bytes / HK_MIB));
 	}
 
-	uint8_t *ram = mmap(NULL, ram_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+	uint8_t *ram =
+		mmap(NULL, ram_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
 
 	if (ram == MAP_FAILED) {
 		return hk_fail(err, errno, "map guest memory of %llu MiB",
@@ -67,7 +71,8 @@ int hk_mem_create(struct hk_mem *mem, uint64_t ram_bytes, struct hk_err *err)
 
 	add_region(mem, HK_REGION_RAM, 0, low_bytes, ram);
 	if (ram_bytes > low_bytes) {
-		add_region(mem, HK_REGION_RAM, HK_MMIO_HOLE_END, ram_bytes - low_bytes, ram + low_bytes)
+		add_region(mem, HK_REGION_RAM, HK_MMIO_HOLE_END, ram_bytes - low_bytes,
+			ram + low_bytes)
 			->offset = low_bytes;
 	}
 	return 0;
@@ -87,8 +92,8 @@ void hk_mem_finish(struct hk_mem *mem)
 	*mem = (struct hk_mem){.fd = -1};
 }
 
-int hk_mem_add_window(struct hk_mem *mem, uint64_t len_bytes, const struct hk_mem_region **ret_region,
-	struct hk_err *err)
+int hk_mem_add_window(struct hk_mem *mem, uint64_t len_bytes,
+	const struct hk_mem_region **ret_region, struct hk_err *err)
 {
 	const struct hk_mem_region *last = &mem->regions[mem->region_count - 1];
 	hk_gpa end = HK_MAX(last->gpa + last->len_bytes, HK_MMIO_HOLE_END);
@@ -98,15 +103,15 @@ int hk_mem_add_window(struct hk_mem *mem, uint64_t len_bytes, const struct hk_me
 		return hk_fail_msg(err, ENOSPC, "more than %d memory regions", HK_MEM_MAX_REGIONS);
 	}
 
-	uint8_t *host =
-		mmap(NULL, len_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	uint8_t *host = mmap(
+		NULL, len_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (host == MAP_FAILED) {
 		return hk_fail(err, errno, "reserve a window of %llu MiB",
 			(unsigned long long)(len_bytes / HK_MIB));
 	}
-	*ret_region =
-		add_region(mem, HK_REGION_WINDOW, hk_align_up(end, window_alignment), len_bytes, host);
+	*ret_region = add_region(
+		mem, HK_REGION_WINDOW, hk_align_up(end, window_alignment), len_bytes, host);
 	return 0;
 }
 

@@ -83,8 +83,8 @@ void hk_mem_finish(struct hk_mem *mem); /* fine on a zeroed or half-made one */
  *
  * Before the vCPUs start only.
  */
-int hk_mem_add_window(struct hk_mem *mem, uint64_t len_bytes, const struct hk_mem_region **ret_region,
-	struct hk_err *err);
+int hk_mem_add_window(struct hk_mem *mem, uint64_t len_bytes,
+	const struct hk_mem_region **ret_region, struct hk_err *err);
 
 /**
  * hk_mem_at() - the checked translator
@@ -102,9 +102,9 @@ int hk_mem_read(const struct hk_mem *mem, hk_gpa gpa, void *buf, uint64_t len);
 int hk_mem_write(const struct hk_mem *mem, hk_gpa gpa, const void *buf, uint64_t len);
 
 /* Loads and stores of memory that the guest may change meanwhile: exactly once, aligned. */
-#define hk_load_once(p)      __atomic_load_n((p), __ATOMIC_RELAXED)
-#define hk_load_acquire(p)   __atomic_load_n((p), __ATOMIC_ACQUIRE)
-#define hk_store_once(p, v)  __atomic_store_n((p), (v), __ATOMIC_RELAXED)
+#define hk_load_once(p)        __atomic_load_n((p), __ATOMIC_RELAXED)
+#define hk_load_acquire(p)     __atomic_load_n((p), __ATOMIC_ACQUIRE)
+#define hk_store_once(p, v)    __atomic_store_n((p), (v), __ATOMIC_RELAXED)
 #define hk_store_release(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
 
 #endif

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: ISC */
-/* Model-specific registers by name. Sources: Intel SDM vol. 4; Linux asm/kvm_para.h for KVM's own. */
+/* Model-specific registers by name. Sources: Intel SDM vol. 4; Linux asm/kvm_para.h for KVM's own.
+ */
 #ifndef HK_ENGINE_MSR_H
 #define HK_ENGINE_MSR_H
 
@@ -35,7 +36,8 @@ enum {
 #define HK_MISC_ENABLE_FAST_STRINGS UINT64_C(1)
 
 /**
- * hk_state_msrs() - the MSRs that are part of a vCPU's state, in the order in which they are to be set
+ * hk_state_msrs() - the MSRs that are part of a vCPU's state, in the order in which they are to be
+ * set
  *
  * TSC comes before the deadline that is measured in it, the clock's page after the TSC.
  */

@@ -74,20 +74,20 @@ static void pending_restore(struct hk_pending *p, struct hk_reader *r)
  * The control and debug registers, in stream order. One list serves both directions, so that
  * they cannot drift apart.
  */
-#define FOR_EACH_SYSTEM_REG(state, X)                                                              \
-	X((state)->cr0)                                                                            \
-	X((state)->cr2)                                                                            \
-	X((state)->cr3)                                                                            \
-	X((state)->cr4)                                                                            \
-	X((state)->cr8)                                                                            \
-	X((state)->efer)                                                                           \
-	X((state)->apic_base)                                                                      \
-	X((state)->dr[0])                                                                          \
-	X((state)->dr[1])                                                                          \
-	X((state)->dr[2])                                                                          \
-	X((state)->dr[3])                                                                          \
-	X((state)->dr6)                                                                            \
-	X((state)->dr7)                                                                            \
+#define FOR_EACH_SYSTEM_REG(state, X) \
+	X((state)->cr0) \
+	X((state)->cr2) \
+	X((state)->cr3) \
+	X((state)->cr4) \
+	X((state)->cr8) \
+	X((state)->efer) \
+	X((state)->apic_base) \
+	X((state)->dr[0]) \
+	X((state)->dr[1]) \
+	X((state)->dr[2]) \
+	X((state)->dr[3]) \
+	X((state)->dr6) \
+	X((state)->dr7) \
 	X((state)->xcr0)
 
 void hk_vcpu_state_save(const struct hk_vcpu_state *state, struct hk_writer *w)

@@ -13,14 +13,29 @@
 #include "base/state.h"
 
 enum hk_gpr {
-	HK_RAX, HK_RCX, HK_RDX, HK_RBX, HK_RSP, HK_RBP, HK_RSI, HK_RDI,
-	HK_R8, HK_R9, HK_R10, HK_R11, HK_R12, HK_R13, HK_R14, HK_R15,
+	HK_RAX,
+	HK_RCX,
+	HK_RDX,
+	HK_RBX,
+	HK_RSP,
+	HK_RBP,
+	HK_RSI,
+	HK_RDI,
+	HK_R8,
+	HK_R9,
+	HK_R10,
+	HK_R11,
+	HK_R12,
+	HK_R13,
+	HK_R14,
+	HK_R15,
 	HK_GPR_COUNT,
 };
 
 enum hk_seg { HK_ES, HK_CS, HK_SS, HK_DS, HK_FS, HK_GS, HK_LDTR, HK_TR, HK_SEG_COUNT };
 
-/** struct hk_segment - a segment register with its hidden part; @attr as in descriptor bits 40-55 */
+/** struct hk_segment - a segment register with its hidden part; @attr as in descriptor bits 40-55
+ */
 struct hk_segment {
 	uint64_t base;
 	uint32_t limit; /* in bytes, granularity applied */

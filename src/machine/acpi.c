@@ -66,7 +66,8 @@ static size_t reserve(struct builder *b, size_t len)
 	return at;
 }
 
-static void finish_table(struct builder *b, size_t at, size_t len, const char *signature, uint8_t revision)
+static void finish_table(
+	struct builder *b, size_t at, size_t len, const char *signature, uint8_t revision)
 {
 	uint8_t *t = b->bytes + at;
 
@@ -217,8 +218,9 @@ static size_t add_fadt(struct builder *b, size_t dsdt)
 
 	hk_store_le32(t + 40, (uint32_t)gpa_of(dsdt));
 	hk_store_le16(t + 109, NO_VGA | NO_CMOS_RTC);
-	hk_store_le32(t + 112, WBINVD | POWER_BUTTON_NOT_FIXED | SLEEP_BUTTON_NOT_FIXED |
-			RESET_REGISTER | HW_REDUCED);
+	hk_store_le32(t + 112,
+		WBINVD | POWER_BUTTON_NOT_FIXED | SLEEP_BUTTON_NOT_FIXED | RESET_REGISTER |
+			HW_REDUCED);
 	set_port(t + 116, HK_POWER_PORT + HK_POWER_RESET);
 	t[128] = HK_POWER_RESET_VALUE;
 	t[131] = 4; /* minor version: 6.4 */

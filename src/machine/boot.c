@@ -219,8 +219,8 @@ static int load_cmdline(struct hk_mem *mem, const char *cmdline, struct hk_err *
 	size_t len = strlen(cmdline);
 
 	if (len > HK_CMDLINE_MAX) {
-		return hk_fail_msg(err, E2BIG, "kernel command line of %zu bytes: at most %d fit", len,
-			HK_CMDLINE_MAX);
+		return hk_fail_msg(err, E2BIG, "kernel command line of %zu bytes: at most %d fit",
+			len, HK_CMDLINE_MAX);
 	}
 	return hk_mem_write(mem, HK_CMDLINE_GPA, cmdline, len + 1);
 }
@@ -242,7 +242,8 @@ static unsigned memory_map(const struct hk_mem *mem, struct map_entry map[MAP_MA
 	map[n++] = (struct map_entry){0, HK_LOW_RAM_END, E820_RAM};
 	map[n++] = (struct map_entry){HK_ACPI_GPA, HK_ACPI_SIZE, E820_ACPI};
 	map[n++] = (struct map_entry){HK_GENERATION_GPA, HK_PAGE_SIZE, E820_RESERVED};
-	map[n++] = (struct map_entry){HK_HIGH_RAM_GPA, low_ram_end(mem) - HK_HIGH_RAM_GPA, E820_RAM};
+	map[n++] =
+		(struct map_entry){HK_HIGH_RAM_GPA, low_ram_end(mem) - HK_HIGH_RAM_GPA, E820_RAM};
 	for (unsigned i = 0; i < mem->region_count; i++) {
 		const struct hk_mem_region *region = &mem->regions[i];
 
@@ -402,7 +403,7 @@ static void enter_pvh(struct hk_mem *mem, const struct kernel *kernel,
 
 	memset(page, 0, HK_PAGE_SIZE);
 	hk_store_le32(page, PVH_MAGIC);
-	hk_store_le32(page + 4, 1);                         /* version */
+	hk_store_le32(page + 4, 1);                           /* version */
 	hk_store_le32(page + 12, initramfs->len > 0 ? 1 : 0); /* modules */
 	hk_store_le64(page + 16, HK_PVH_GPA + PVH_MODULES_AT);
 	hk_store_le64(page + 24, HK_CMDLINE_GPA);

@@ -15,8 +15,8 @@
  * @rsdp: address of the ACPI tables' root
  * @state: the first vCPU's power-on state; set to the entry point's requirements
  *
- * Return: 0; -ENOEXEC for what is no x86-64 ELF or has no such entry; -ENOMEM where RAM is too small;
- * -E2BIG for the command line.
+ * Return: 0; -ENOEXEC for what is no x86-64 ELF or has no such entry; -ENOMEM where RAM is too
+ * small; -E2BIG for the command line.
  */
 int hk_boot_load(struct hk_mem *mem, const struct hk_boot *boot, hk_gpa rsdp,
 	struct hk_vcpu_state *state, struct hk_err *err);

@@ -30,8 +30,8 @@ static struct hk_region *find(const struct hk_bus *bus, enum hk_space space, uin
 	return low == 0 ? NULL : regions[low - 1];
 }
 
-void hk_bus_access(
-	struct hk_bus *bus, enum hk_space space, uint64_t addr, void *data, unsigned len, bool write)
+void hk_bus_access(struct hk_bus *bus, enum hk_space space, uint64_t addr, void *data, unsigned len,
+	bool write)
 {
 	struct hk_region *region = find(bus, space, addr);
 	uint8_t bytes[8] = {0};

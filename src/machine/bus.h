@@ -22,7 +22,8 @@ struct hk_region;
 struct hk_region_ops {
 	const char *name;
 	/* @offset from the region's start; the access lies wholly within the region. Little-endian
-	 * value of @len (1, 2, 4, 8) bytes. Called on vCPU threads, several at once. Both required. */
+	 * value of @len (1, 2, 4, 8) bytes. Called on vCPU threads, several at once. Both required.
+	 */
 	uint64_t (*read)(struct hk_region *region, uint64_t offset, unsigned len);
 	void (*write)(struct hk_region *region, uint64_t offset, unsigned len, uint64_t value);
 };
@@ -38,7 +39,8 @@ enum { HK_BUS_MAX_REGIONS = 64 };
 
 struct hk_bus {
 	struct hk_engine_client client; /* given to the engine */
-	struct hk_region *regions[HK_SPACE_COUNT][HK_BUS_MAX_REGIONS]; /* sorted by base, borrowed */
+	struct hk_region
+		*regions[HK_SPACE_COUNT][HK_BUS_MAX_REGIONS]; /* sorted by base, borrowed */
 	unsigned counts[HK_SPACE_COUNT];
 	uint64_t stray; /* accesses that hit nothing; statistics */
 };
@@ -49,7 +51,7 @@ void hk_bus_init(struct hk_bus *bus);
 int hk_bus_add(struct hk_bus *bus, struct hk_region *region, struct hk_err *err);
 
 /* What the engine's client does, for tests and for engines without accelerated doorbells. */
-void hk_bus_access(
-	struct hk_bus *bus, enum hk_space space, uint64_t addr, void *data, unsigned len, bool write);
+void hk_bus_access(struct hk_bus *bus, enum hk_space space, uint64_t addr, void *data, unsigned len,
+	bool write);
 
 #endif

@@ -126,7 +126,8 @@ int hk_machine_slot(struct hk_machine *m, struct hk_slot *ret_slot, struct hk_er
 {
 	unsigned index = m->slot_count;
 
-	static_assert(HK_FIRST_SLOT_GSI + HK_MAX_SLOTS <= HK_GSI_COUNT, "an IOAPIC pin for each slot");
+	static_assert(
+		HK_FIRST_SLOT_GSI + HK_MAX_SLOTS <= HK_GSI_COUNT, "an IOAPIC pin for each slot");
 	if (index == HK_MAX_SLOTS) {
 		return hk_fail_msg(err, ENOSPC, "more than %d devices", HK_MAX_SLOTS);
 	}

@@ -2,10 +2,11 @@
 /*
  * Machine: RAM, bus, engine, the few platform devices, boot, and the run loop.
  *
- * Life: hk_machine_create(); devices take slots (hk_machine_slot()) and windows; hk_machine_load() puts the
- * kernel, tables and command line in memory (or hk_machine_restore() a snapshot);
- * hk_machine_start() starts the vCPU threads. It ends by itself (the owner's @stopped is called on the loop's
- * thread) or by hk_machine_stop(). hk_machine_pause()/resume() bracket hk_machine_save().
+ * Life: hk_machine_create(); devices take slots (hk_machine_slot()) and windows; hk_machine_load()
+ * puts the kernel, tables and command line in memory (or hk_machine_restore() a snapshot);
+ * hk_machine_start() starts the vCPU threads. It ends by itself (the owner's @stopped is called on
+ * the loop's thread) or by hk_machine_stop(). hk_machine_pause()/resume() bracket
+ * hk_machine_save().
  */
 #ifndef HK_MACHINE_MACHINE_H
 #define HK_MACHINE_MACHINE_H
@@ -59,10 +60,10 @@ struct hk_machine_owner {
 
 /** struct hk_boot - what to start; fds are borrowed until hk_machine_load() returns */
 struct hk_boot {
-	int vmlinux_fd;        /* ELF64 */
-	int initramfs_fd;      /* -1: none */
-	const char *cmdline;   /* at most 2047 bytes */
-	bool pvh;              /* PVH entry; else the 64-bit entry */
+	int vmlinux_fd;      /* ELF64 */
+	int initramfs_fd;    /* -1: none */
+	const char *cmdline; /* at most 2047 bytes */
+	bool pvh;            /* PVH entry; else the 64-bit entry */
 };
 
 /** struct hk_slot - where a device stands: one page of registers and one interrupt */
@@ -74,8 +75,8 @@ struct hk_slot {
 
 enum { HK_SLOT_SIZE = 0x1000, HK_MAX_SLOTS = 16 };
 
-int hk_machine_create(
-	const struct hk_machine_config *config, struct hk_machine **ret_machine, struct hk_err *err);
+int hk_machine_create(const struct hk_machine_config *config, struct hk_machine **ret_machine,
+	struct hk_err *err);
 void hk_machine_destroy(struct hk_machine *machine); /* stops it first; NULL is fine */
 
 /** hk_machine_slot() - the next free slot; the DSDT will show a virtio device (LNRO0005) there */
@@ -95,12 +96,14 @@ const char *hk_machine_stop_error(const struct hk_machine *machine); /* after HK
 int hk_machine_pause(struct hk_machine *machine, struct hk_err *err);
 int hk_machine_resume(struct hk_machine *machine, struct hk_err *err);
 
-/** hk_machine_save() - CPUs, interrupt controllers, clock, platform devices (not RAM, not virtio); paused */
+/** hk_machine_save() - CPUs, interrupt controllers, clock, platform devices (not RAM, not virtio);
+ * paused */
 int hk_machine_save(struct hk_machine *machine, struct hk_writer *w, struct hk_err *err);
 /** hk_machine_restore() - instead of hk_machine_load(); same configuration and slots */
 int hk_machine_restore(struct hk_machine *machine, struct hk_reader *r, struct hk_err *err);
 
-/** hk_machine_new_generation() - tell the guest that it was copied: 16 random bytes, then an interrupt */
+/** hk_machine_new_generation() - tell the guest that it was copied: 16 random bytes, then an
+ * interrupt */
 void hk_machine_new_generation(struct hk_machine *machine, const uint8_t id[16]);
 
 #endif

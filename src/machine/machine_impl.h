@@ -21,10 +21,10 @@ struct hk_run_control {
 	struct hk_post ended;  /* posted by the last thread to end */
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
-	bool pause;         /* asked for */
-	bool end;           /* asked for */
-	unsigned live;      /* threads that have not ended */
-	unsigned parked;    /* of these, waiting for `pause` to go */
+	bool pause;          /* asked for */
+	bool end;            /* asked for */
+	unsigned live;       /* threads that have not ended */
+	unsigned parked;     /* of these, waiting for `pause` to go */
 	unsigned next_index; /* of the thread that starts next */
 	enum hk_stop why;
 	struct hk_err error; /* with HK_STOP_ENGINE */

@@ -33,12 +33,13 @@ static const struct hk_region_ops region_ops = {
 void hk_power_init(struct hk_power *power, struct hk_power_owner *owner)
 {
 	*power = (struct hk_power){
-		.region = {
-			.ops = &region_ops,
-			.space = HK_SPACE_PORT,
-			.base = HK_POWER_PORT,
-			.size = HK_POWER_SIZE,
-		},
+		.region =
+			{
+				.ops = &region_ops,
+				.space = HK_SPACE_PORT,
+				.base = HK_POWER_PORT,
+				.size = HK_POWER_SIZE,
+			},
 		.owner = owner,
 	};
 }

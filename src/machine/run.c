@@ -170,7 +170,8 @@ int hk_machine_start(struct hk_machine *m, struct hk_err *err)
 			run->live++;
 		}
 	}
-	/* Threads wait at the lock until here, so that none can be the last before all are there. */
+	/* Threads wait at the lock until here, so that none can be the last before all are there.
+	 */
 	run->end |= r != 0;
 	pthread_mutex_unlock(&run->lock);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);

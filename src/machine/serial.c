@@ -37,7 +37,8 @@ enum {
 
 static void update_interrupt(struct hk_serial *s)
 {
-	bool level = s->thr_empty_pending && (s->ier & IER_THR_EMPTY) != 0 && (s->mcr & MCR_OUT2) != 0;
+	bool level =
+		s->thr_empty_pending && (s->ier & IER_THR_EMPTY) != 0 && (s->mcr & MCR_OUT2) != 0;
 
 	if (level != s->line) {
 		s->line = level;
@@ -184,12 +185,13 @@ static const struct hk_region_ops region_ops = {
 void hk_serial_init(struct hk_serial *s, struct hk_serial_owner *owner)
 {
 	*s = (struct hk_serial){
-		.region = {
-			.ops = &region_ops,
-			.space = HK_SPACE_PORT,
-			.base = HK_SERIAL_PORT,
-			.size = REG_COUNT,
-		},
+		.region =
+			{
+				.ops = &region_ops,
+				.space = HK_SPACE_PORT,
+				.base = HK_SERIAL_PORT,
+				.size = REG_COUNT,
+			},
 		.owner = owner,
 		.divisor = 12, /* 9600 baud, the power-on habit of PCs */
 	};

@@ -29,8 +29,8 @@ struct hk_kvm *hk_kvm_of(struct hk_engine *engine)
 
 static int get_host_cpuid(struct hk_kvm *kvm, struct hk_cpuid *ret, struct hk_err *err)
 {
-	autofree struct kvm_cpuid2 *list = hk_calloc(
-		1, sizeof(*list) + HK_MAX_CPUID_LEAVES * sizeof(struct kvm_cpuid_entry2));
+	autofree struct kvm_cpuid2 *list =
+		hk_calloc(1, sizeof(*list) + HK_MAX_CPUID_LEAVES * sizeof(struct kvm_cpuid_entry2));
 
 	if (list == NULL) {
 		return hk_fail(err, ENOMEM, "CPUID table");
@@ -77,7 +77,8 @@ static int map_memory(struct hk_kvm *kvm, struct hk_err *err)
 	return 0;
 }
 
-/* Route each GSI to the IOAPIC pin of its number and nowhere else: the PIC that KVM makes stays unused. */
+/* Route each GSI to the IOAPIC pin of its number and nowhere else: the PIC that KVM makes stays
+ * unused. */
 static int route_interrupts(struct hk_kvm *kvm, struct hk_err *err)
 {
 	struct {

@@ -36,12 +36,14 @@ static int fail_open(int code, struct hk_err *err)
 	case ENODEV:
 	case ENXIO:
 		hk_err_hint(err,
-			"switch virtualization on in the firmware and load kvm_intel or kvm_amd; in a virtual "
+			"switch virtualization on in the firmware and load kvm_intel or "
+			"kvm_amd; in a virtual "
 			"machine or container, ask its host for nested KVM");
 		break;
 	case EACCES:
 	case EPERM:
-		hk_err_hint(err, "let this user open it: sudo usermod -aG kvm \"$USER\", then log in anew");
+		hk_err_hint(err,
+			"let this user open it: sudo usermod -aG kvm \"$USER\", then log in anew");
 		break;
 	default:
 		break;
@@ -75,21 +77,24 @@ int hk_kvm_open(struct hk_err *err)
 		return fail_open(-fd, err);
 	}
 	if (!cpu_has_virtualization()) {
-		hk_fail_msg(err, ENOTSUP, "%s: the CPU shows neither vmx nor svm, so KVM could only emulate",
-			device);
-		hk_err_hint(err, "use a machine with hardware virtualization (in a virtual machine: nested)");
+		hk_fail_msg(err, ENOTSUP,
+			"%s: the CPU shows neither vmx nor svm, so KVM could only emulate", device);
+		hk_err_hint(err,
+			"use a machine with hardware virtualization (in a virtual "
+			"machine: nested)");
 		return -ENOTSUP;
 	}
 
 	int version = ioctl(fd, KVM_GET_API_VERSION, 0);
 
 	if (version != KVM_API_VERSION) {
-		return hk_fail_msg(
-			err, ENOTSUP, "%s: speaks API version %d, not %d", device, version, KVM_API_VERSION);
+		return hk_fail_msg(err, ENOTSUP, "%s: speaks API version %d, not %d", device,
+			version, KVM_API_VERSION);
 	}
 	for (size_t i = 0; i < HK_ARRAY_SIZE(required_caps); i++) {
 		if (ioctl(fd, KVM_CHECK_EXTENSION, required_caps[i].cap) <= 0) {
-			return hk_fail_msg(err, ENOTSUP, "%s: lacks %s", device, required_caps[i].name);
+			return hk_fail_msg(
+				err, ENOTSUP, "%s: lacks %s", device, required_caps[i].name);
 		}
 	}
 	return take_fd(&fd);

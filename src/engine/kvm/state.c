@@ -31,11 +31,21 @@ static int vcpu_ioctl(struct hk_kvm_vcpu *vcpu, unsigned long request, void *arg
 static void copy_gprs(struct kvm_regs *regs, uint64_t *gpr, bool to_kvm)
 {
 	__u64 *const kvm_gpr[HK_GPR_COUNT] = {
-		[HK_RAX] = &regs->rax, [HK_RCX] = &regs->rcx, [HK_RDX] = &regs->rdx,
-		[HK_RBX] = &regs->rbx, [HK_RSP] = &regs->rsp, [HK_RBP] = &regs->rbp,
-		[HK_RSI] = &regs->rsi, [HK_RDI] = &regs->rdi, [HK_R8] = &regs->r8,
-		[HK_R9] = &regs->r9, [HK_R10] = &regs->r10, [HK_R11] = &regs->r11,
-		[HK_R12] = &regs->r12, [HK_R13] = &regs->r13, [HK_R14] = &regs->r14,
+		[HK_RAX] = &regs->rax,
+		[HK_RCX] = &regs->rcx,
+		[HK_RDX] = &regs->rdx,
+		[HK_RBX] = &regs->rbx,
+		[HK_RSP] = &regs->rsp,
+		[HK_RBP] = &regs->rbp,
+		[HK_RSI] = &regs->rsi,
+		[HK_RDI] = &regs->rdi,
+		[HK_R8] = &regs->r8,
+		[HK_R9] = &regs->r9,
+		[HK_R10] = &regs->r10,
+		[HK_R11] = &regs->r11,
+		[HK_R12] = &regs->r12,
+		[HK_R13] = &regs->r13,
+		[HK_R14] = &regs->r14,
 		[HK_R15] = &regs->r15,
 	};
 
@@ -81,9 +91,14 @@ static struct kvm_segment segment_to_kvm(const struct hk_segment *s)
 static struct kvm_segment *kvm_seg(struct kvm_sregs *sregs, enum hk_seg seg)
 {
 	struct kvm_segment *const all[HK_SEG_COUNT] = {
-		[HK_ES] = &sregs->es, [HK_CS] = &sregs->cs, [HK_SS] = &sregs->ss,
-		[HK_DS] = &sregs->ds, [HK_FS] = &sregs->fs, [HK_GS] = &sregs->gs,
-		[HK_LDTR] = &sregs->ldt, [HK_TR] = &sregs->tr,
+		[HK_ES] = &sregs->es,
+		[HK_CS] = &sregs->cs,
+		[HK_SS] = &sregs->ss,
+		[HK_DS] = &sregs->ds,
+		[HK_FS] = &sregs->fs,
+		[HK_GS] = &sregs->gs,
+		[HK_LDTR] = &sregs->ldt,
+		[HK_TR] = &sregs->tr,
 	};
 
 	return all[seg];
@@ -132,8 +147,7 @@ static void events_to_state(const struct kvm_vcpu_events *events, struct hk_pend
 		.exception_vector = events->exception.nr,
 		.exception_has_code = events->exception.has_error_code != 0,
 		.exception_code = events->exception.error_code,
-		.exception_payload =
-			events->exception_has_payload ? events->exception_payload : 0,
+		.exception_payload = events->exception_has_payload ? events->exception_payload : 0,
 		.interrupt = events->interrupt.injected && !events->interrupt.soft,
 		.interrupt_vector = events->interrupt.nr,
 		.nmi = events->nmi.injected || events->nmi.pending,
@@ -146,17 +160,19 @@ static struct kvm_vcpu_events events_from_state(const struct hk_pending *p)
 {
 	return (struct kvm_vcpu_events){
 		.flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW,
-		.exception = {
-			.injected = p->exception,
-			.nr = p->exception_vector,
-			.has_error_code = p->exception_has_code,
-			.error_code = p->exception_code,
-		},
-		.interrupt = {
-			.injected = p->interrupt,
-			.nr = p->interrupt_vector,
-			.shadow = p->interrupt_shadow,
-		},
+		.exception =
+			{
+				.injected = p->exception,
+				.nr = p->exception_vector,
+				.has_error_code = p->exception_has_code,
+				.error_code = p->exception_code,
+			},
+		.interrupt =
+			{
+				.injected = p->interrupt,
+				.nr = p->interrupt_vector,
+				.shadow = p->interrupt_shadow,
+			},
 		.nmi = {.pending = p->nmi, .masked = p->nmi_masked},
 	};
 }
@@ -375,7 +391,8 @@ int hk_kvm_set_clock(
 {
 	struct kvm_clock_data clock = {.clock = state->guest_ns};
 
-	/* The guest reads the TSC's rate from the clock's page, so a host with another rate is fine. */
+	/* The guest reads the TSC's rate from the clock's page, so a host with another rate is
+	 * fine. */
 	if (ioctl(hk_kvm_of(engine)->vm_fd, KVM_SET_CLOCK, &clock) < 0) {
 		return hk_fail(err, errno, "KVM_SET_CLOCK");
 	}

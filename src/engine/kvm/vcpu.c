@@ -50,8 +50,8 @@ static int set_cpuid(struct hk_kvm *kvm, struct hk_kvm_vcpu *vcpu, const struct 
 	struct hk_err *err)
 {
 	autofree struct hk_cpuid *cpuid = hk_malloc(sizeof(*cpuid));
-	autofree struct kvm_cpuid2 *list = hk_calloc(
-		1, sizeof(*list) + HK_MAX_CPUID_LEAVES * sizeof(struct kvm_cpuid_entry2));
+	autofree struct kvm_cpuid2 *list =
+		hk_calloc(1, sizeof(*list) + HK_MAX_CPUID_LEAVES * sizeof(struct kvm_cpuid_entry2));
 
 	if (cpuid == NULL || list == NULL) {
 		return hk_fail(err, ENOMEM, "CPUID table");
@@ -91,7 +91,8 @@ static void set_model_msrs(struct hk_kvm *kvm, struct hk_kvm_vcpu *vcpu)
 	for (unsigned i = 0; i < count; i++) {
 		if (hk_kvm_set_msr(vcpu, msrs[i].index, msrs[i].value) < 0) {
 			/* The guest then takes mitigations it does not need: slower, not wrong. */
-			hk_log_debug("MSR 0x%x: KVM does not take the model's value", msrs[i].index);
+			hk_log_debug(
+				"MSR 0x%x: KVM does not take the model's value", msrs[i].index);
 		}
 	}
 }
