@@ -46,6 +46,7 @@ enum { HK_KERNEL_ID_SIZE = 17, HK_KERNEL_RELEASE_SIZE = 65, HK_KERNEL_SOURCE_SIZ
  * @added_s: when it came to the store, seconds since 1970
  * @bytes: what the entry takes on disk
  * @module_count: how many modules it has
+ * @needs: names the list by which its modules were picked; another hako may have another list
  * @pvh: the kernel has a PVH entry
  */
 struct hk_kernel_info {
@@ -56,6 +57,7 @@ struct hk_kernel_info {
 	int64_t added_s;
 	uint64_t bytes;
 	unsigned module_count;
+	uint32_t needs;
 	bool pvh;
 };
 
@@ -91,9 +93,8 @@ const char *hk_kernel_flavour_name(enum hk_kernel_flavour flavour);
  *
  * Return: 0, -ENOENT if the environment names no place, or -errno.
  */
-int hk_kernel_store_open(
-	const char *dir, struct hk_kernel_store **ret_store, struct hk_err *err);
-void hk_kernel_store_close(struct hk_kernel_store *store); /* NULL is fine */
+int hk_kernel_store_open(const char *dir, struct hk_kernel_store **ret_store, struct hk_err *err);
+void hk_kernel_store_close(struct hk_kernel_store *store);	      /* NULL is fine */
 const char *hk_kernel_store_dir(const struct hk_kernel_store *store); /* borrowed */
 
 /**
@@ -145,8 +146,8 @@ int hk_kernel_list(struct hk_kernel_store *store, struct hk_kernel_info **ret_in
  *
  * Return: 0, -ENOENT (with the hint how to get one), or -ENOTUNIQ.
  */
-int hk_kernel_find(struct hk_kernel_store *store, const char *name,
-	struct hk_kernel_info *ret_info, struct hk_err *err);
+int hk_kernel_find(struct hk_kernel_store *store, const char *name, struct hk_kernel_info *ret_info,
+	struct hk_err *err);
 
 /**
  * hk_kernel_resolve() - what `--kernel NAME` means: a path (anything with a slash) is imported, all
