@@ -19,7 +19,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A poisoned macro would draw a warning. */
+/* Poisoning a macro draws a warning; fortified headers define some of these as such. */
+#undef strcpy
+#undef strcat
+#undef stpcpy
+#undef sprintf
+#undef vsprintf
+#undef strncpy
+#undef strncat
+#undef strtok
 #undef alloca
 
 #pragma GCC poison strcpy strcat stpcpy sprintf vsprintf strncpy strncat strtok

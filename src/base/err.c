@@ -1,5 +1,10 @@
 /* SPDX-License-Identifier: ISC */
-/* Errors with context: see err.h for the theory. */
+/*
+ * Errors with context: err.h has the theory.
+ *
+ * Limits: one piece of context is formatted into a buffer of the message's size first, so the end
+ * of a longer one is lost. Its arguments must not lie in the error itself.
+ */
 #include "base/err.h"
 
 #include <assert.h>
@@ -44,12 +49,22 @@ static void start_over(struct hk_err *err, int code)
 	err->hint[0] = '\0';
 }
 
+/* There are two functions of this name: GNU's returns the text, which may not be in @buf. */
+static const char *describe(int code, char *buf, size_t size)
+{
+#ifdef __GLIBC__
+	return strerror_r(code, buf, size);
+#else
+	return strerror_r(code, buf, size) == 0 ? buf : "Unknown error";
+#endif
+}
+
 int hk_fail(struct hk_err *err, int code, const char *fmt, ...)
 {
 	if (err != NULL) {
 		va_list ap;
 		char buf[128];
-		const char *reason = strerror_r(code, buf, sizeof(buf)); /* the GNU one */
+		const char *reason = describe(code, buf, sizeof(buf));
 
 		start_over(err, code);
 		prepend(err, reason, strlen(reason));

@@ -103,11 +103,12 @@ int hk_loop_run_once(struct hk_loop *loop, int timeout_ms);
  */
 void hk_loop_stop(struct hk_loop *loop);
 
-/** hk_loop_post() - run @post on the loop's thread, in order of posting. Any thread. */
+/**
+ * hk_loop_post() - run @post on the loop's thread, in order of posting. Any thread.
+ *
+ * Not again before it has been run or cancelled; from its own @run it may be.
+ */
 void hk_loop_post(struct hk_loop *loop, struct hk_post *post);
-
-/** hk_loop_unpost() - take @post back before its owner goes; fine if it is not posted. Loop's thread. */
-void hk_loop_unpost(struct hk_loop *loop, struct hk_post *post);
 
 /**
  * hk_loop_cancel_post() - take back a post, so that its owner can go. Loop's thread.
@@ -115,6 +116,12 @@ void hk_loop_unpost(struct hk_loop *loop, struct hk_post *post);
  * Return: true if it was waiting, false if it was not posted or has been run.
  */
 bool hk_loop_cancel_post(struct hk_loop *loop, struct hk_post *post);
+
+/** hk_loop_unpost() - hk_loop_cancel_post() for those who do not ask whether it was waiting */
+static inline void hk_loop_unpost(struct hk_loop *loop, struct hk_post *post)
+{
+	(void)hk_loop_cancel_post(loop, post);
+}
 
 int hk_source_add(struct hk_loop *loop, struct hk_source *source, struct hk_err *err);
 /** hk_source_set_events() - in a handler, drops also what was fetched and is not wanted any more */

@@ -14,7 +14,8 @@
  *
  * Stopping: the flag is consumed by the hk_loop_run() that returns because of it, so a stop that
  * comes before the run is not lost. What had been fetched but not dispatched stays pending:
- * level-triggered sources report again, edge-triggered ones are re-armed, timers and posts go back.
+ * level-triggered sources report again, edge-triggered ones are re-armed, timers go back, posts
+ * stay.
  *
  * Limits: arming a timer is linear in the number of armed ones (a box has tens). A descriptor must
  * be removed before it is closed.
@@ -56,7 +57,7 @@ struct hk_loop {
 	struct hk_timer *timers;       /* sorted by deadline, borrowed */
 	struct hk_timer *due;	       /* taken from @timers to be fired in this round, borrowed */
 	uint64_t timer_set_ns;	       /* what the timerfd is set to; 0: not set */
-	struct hk_post *current;       /* posts being run in this round, borrowed */
+	struct hk_post *current;       /* posts of this round not yet run, borrowed */
 	atomic_bool stop;
 
 	pthread_mutex_t post_lock;
@@ -265,28 +266,6 @@ static void take_posts(struct hk_loop *loop)
 	append_posts(&loop->current, posts);
 }
 
-/* Puts those that were not run before those that came meanwhile. */
-static void give_back_posts(struct hk_loop *loop)
-{
-	struct hk_post *last = loop->current;
-
-	if (last == NULL) {
-		return;
-	}
-	while (last->next != NULL) {
-		last = last->next;
-	}
-	pthread_mutex_lock(&loop->post_lock);
-	last->next = loop->posted;
-	if (loop->posted == NULL) {
-		loop->tail = &last->next;
-	}
-	loop->posted = loop->current;
-	pthread_mutex_unlock(&loop->post_lock);
-	loop->current = NULL;
-	hk_loop_raise_eventfd(loop->wake_source.fd);
-}
-
 static void posts_ready(struct hk_source *source, uint32_t events)
 {
 	struct hk_loop *loop = hk_container_of(source, struct hk_loop, wake_source);
@@ -298,29 +277,10 @@ static void posts_ready(struct hk_source *source, uint32_t events)
 		post->next = NULL;
 		post->run(post);
 	}
-	give_back_posts(loop);
-}
-
-/* Takes @post out of the list at *@head. Return: the link that ends the list. */
-static struct hk_post **remove_post(struct hk_post **head, const struct hk_post *post)
-{
-	while (*head != NULL) {
-		if (*head == post) {
-			*head = (*head)->next;
-		} else {
-			head = &(*head)->next;
-		}
+	if (loop->current != NULL) {
+		/* Stopped: they stay, ahead of what comes meanwhile, and the next run is told. */
+		hk_loop_raise_eventfd(source->fd);
 	}
-	return head;
-}
-
-void hk_loop_unpost(struct hk_loop *loop, struct hk_post *post)
-{
-	remove_post(&loop->current, post);
-	pthread_mutex_lock(&loop->post_lock);
-	loop->tail = remove_post(&loop->posted, post);
-	pthread_mutex_unlock(&loop->post_lock);
-	post->next = NULL;
 }
 
 void hk_loop_post(struct hk_loop *loop, struct hk_post *post)

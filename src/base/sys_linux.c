@@ -209,7 +209,7 @@ static int open_parent(const char *path, const char **ret_name)
 static int create_temporary(int dir_fd, mode_t mode, char *name, size_t name_size)
 {
 	for (int tries = 0; tries < 16; tries++) {
-		uint64_t id;
+		uint64_t id = 0;
 		int fd;
 
 		if (RETRY(getrandom(&id, sizeof(id), 0)) != sizeof(id)) {

@@ -112,6 +112,11 @@ static void test_overflow_by_one_context(void **state)
 		} else {
 			assert_int_equal(strlen(text), room);
 			assert_memory_equal(text, "...", 3);
+			/* What is kept of the context is its end, as far as one was formatted. */
+			if (len <= room) {
+				assert_memory_equal(
+					text + strlen(text) - strlen(cause) - 4, "07: ", 4);
+			}
 		}
 	}
 }

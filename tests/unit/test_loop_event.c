@@ -73,7 +73,6 @@ static void test_events(void **state)
 	struct test_event e = {.event.raised = event_raised};
 	unsigned before = open_fds();
 
-	hk_event_signal(&e.event); /* not added: nothing, in particular no write to descriptor 0 */
 	hk_event_remove(&e.event);
 	assert_int_equal(hk_event_add(loop, &e.event, NULL), 0);
 	run_once();
@@ -95,6 +94,28 @@ static void test_events(void **state)
 	assert_int_equal(e.raised, 2);
 	assert_int_equal(e.event.source.fd, -1);
 	assert_int_equal(open_fds(), before);
+}
+
+/* Its descriptor says 0, which is somebody else's. */
+static void test_event_that_was_not_added(void **state)
+{
+	struct test_event e = {.event.raised = event_raised};
+	int saved = dup(0);
+	int fds[2];
+	char c;
+
+	assert_int_equal(pipe(fds), 0);
+	assert_int_equal(dup2(fds[1], 0), 0);
+	close(fds[1]);
+	hk_event_signal(&e.event);
+	hk_event_remove(&e.event);
+	assert_int_equal(close(0), 0);
+	assert_int_equal(read(fds[0], &c, 1), 0);
+	close(fds[0]);
+	if (saved >= 0) {
+		dup2(saved, 0);
+		close(saved);
+	}
 }
 
 static void *signal_event(void *arg)
@@ -501,6 +522,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_events),
+		TEST(test_event_that_was_not_added),
 		TEST(test_events_from_threads),
 		TEST(test_signals),
 		TEST(test_signal_removed_in_its_handler),

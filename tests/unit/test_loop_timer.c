@@ -123,6 +123,19 @@ static void test_timer_is_not_early(void **state)
 	assert_string_equal(trace, "t");
 }
 
+static void test_nothing_spins_after_a_timer(void **state)
+{
+	struct test_timer *t = new_timer('t', NULL, 0);
+	uint64_t start_ns;
+
+	run_once();
+	assert_string_equal(trace, "t");
+	start_ns = hk_now_ns();
+	assert_int_equal(hk_loop_run_once(loop, 20), 0);
+	assert_true(hk_now_ns() >= start_ns + 15 * HK_NS_PER_MS);
+	free_timer(t);
+}
+
 static void test_arming_again_moves_a_timer(void **state)
 {
 	struct test_timer *a = new_timer('a', NULL, hk_now_ns() + 3600 * HK_NS_PER_SEC);
@@ -250,6 +263,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_timers_fire_in_order),
 		TEST(test_timer_is_not_early),
+		TEST(test_nothing_spins_after_a_timer),
 		TEST(test_arming_again_moves_a_timer),
 		TEST(test_rearming_in_the_past_starves_nobody),
 		TEST(test_timer_frees_itself_and_a_due_one),

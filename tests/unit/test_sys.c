@@ -330,6 +330,17 @@ static void test_write_file_atomic_elsewhere(void **state)
 	assert_content("d/g", "y");
 }
 
+static void test_write_file_atomic_in_the_root(void **state)
+{
+	char path[300];
+
+	/* A name no file system takes: the directory is found, and nothing stays there. */
+	memset(path, 'x', sizeof(path));
+	path[0] = '/';
+	path[sizeof(path) - 1] = '\0';
+	assert_int_not_equal(hk_write_file_atomic(path, "x", 1, 0600, NULL), -ENOENT);
+}
+
 static void test_write_file_atomic_replaces_links(void **state)
 {
 	struct stat st;
@@ -529,6 +540,7 @@ int main(void)
 		TEST(test_read_file_fails),
 		TEST(test_write_file_atomic),
 		TEST(test_write_file_atomic_elsewhere),
+		TEST(test_write_file_atomic_in_the_root),
 		TEST(test_write_file_atomic_replaces_links),
 		TEST(test_write_file_atomic_fails),
 		TEST(test_mkdir_p),
