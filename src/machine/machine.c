@@ -89,13 +89,18 @@ int hk_machine_create(
 	return 0;
 }
 
+void hk_machine_halt(struct hk_machine *m)
+{
+	hk_machine_stop(m);
+	hk_run_finish(&m->run);
+}
+
 void hk_machine_destroy(struct hk_machine *m)
 {
 	if (m == NULL) {
 		return;
 	}
-	hk_machine_stop(m);
-	hk_run_finish(&m->run);
+	hk_machine_halt(m);
 	hk_engine_destroy(m->engine);
 	hk_serial_finish(&m->serial);
 	hk_mem_finish(&m->mem);

@@ -90,6 +90,8 @@ struct hk_engine *hk_machine_engine(struct hk_machine *machine);
 int hk_machine_load(struct hk_machine *machine, const struct hk_boot *boot, struct hk_err *err);
 int hk_machine_start(struct hk_machine *machine, struct hk_err *err);
 void hk_machine_stop(struct hk_machine *machine); /* any thread; waits for nothing */
+/** hk_machine_halt() - stop and wait for the vCPU threads; the owner is not told. Loop's thread. */
+void hk_machine_halt(struct hk_machine *machine);
 const char *hk_machine_stop_error(const struct hk_machine *machine); /* after HK_STOP_ENGINE */
 
 /** hk_machine_pause() - returns once no vCPU runs; loop's thread. Nests not. */
