@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The devices of a box: see devices.h.
+ *
+ * Theory: a slot's place is told to the guest by the DSDT in the order of slots, and that is the
+ * order in which it names disks.
+ */
+#include "box/devices.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+
+#include "base/cleanup.h"
+#include "base/str.h"
+#include "base/sys.h"
+#include "base/util.h"
+#include "virtio/balloon.h"
+#include "virtio/blk.h"
+#include "virtio/fs.h"
+#include "virtio/rng.h"
+
+enum { MAX_FS_QUEUES = 8, MAX_DISK_QUEUES = 4 };
+
+/* The device's own from here on: found by hk_devices_destroy() also if this fails. */
+static int attach(struct hk_devices *devices, struct hk_machine *machine, struct hk_virtio *dev,
+	struct hk_err *err)
+{
+	unsigned i = devices->count++;
+
+	devices->devs[i] = dev;
+	return hk_virtio_mmio_attach(machine, dev, &devices->transports[i], err);
+}
+
+static int add_fs(struct hk_devices *devices, struct hk_machine *machine,
+	const struct hk_layout *layout, struct hk_fuse_owner *owner, struct hk_err *err)
+{
+	struct hk_virtio *dev;
+	int r = hk_fuse_server_create(owner, &devices->server, err);
+
+	for (unsigned i = 0; r == 0 && i < layout->export_count; i++) {
+		r = hk_fuse_server_export(devices->server, &layout->exports[i], err);
+	}
+	if (r == 0) {
+		r = hk_fs_create(
+			&(struct hk_fs_config){
+				.server = devices->server,
+				.tag = HK_BOX_FS_TAG,
+				.request_queues = HK_MIN(layout->config->vcpu_count, MAX_FS_QUEUES),
+			},
+			&dev, err);
+	}
+	return r == 0 ? attach(devices, machine, dev, err) : r;
+}
+
+static int add_vsock(struct hk_devices *devices, struct hk_machine *machine, struct hk_err *err)
+{
+	struct hk_virtio *dev;
+	int r = hk_vsock_create(hk_machine_loop(machine), &devices->vsock, &dev, err);
+
+	return r == 0 ? attach(devices, machine, dev, err) : r;
+}
+
+static void fill_random(void *buf, size_t len)
+{
+	uint8_t *at = buf;
+
+	while (len > 0) {
+		ssize_t n = getrandom(at, len, 0);
+
+		if (n > 0) {
+			at += n;
+			len -= (size_t)n;
+		}
+	}
+}
+
+static int add_rng(struct hk_devices *devices, struct hk_machine *machine, struct hk_err *err)
+{
+	struct hk_virtio *dev;
+	int r = hk_rng_create(fill_random, &dev, err);
+
+	return r == 0 ? attach(devices, machine, dev, err) : r;
+}
+
+static int add_balloon(struct hk_devices *devices, struct hk_machine *machine, struct hk_err *err)
+{
+	struct hk_virtio *dev;
+	int r = hk_balloon_create(&hk_balloon_host_linux, &dev, err);
+
+	return r == 0 ? attach(devices, machine, dev, err) : r;
+}
+
+/* Two boxes that write one image would ruin it, and so would one that writes what another reads. */
+static int lock_image(int fd, const struct hk_box_disk *disk, struct hk_err *err)
+{
+	if (flock(fd, (disk->read_only ? LOCK_SH : LOCK_EX) | LOCK_NB) == 0) {
+		return 0;
+	}
+	if (errno != EWOULDBLOCK) {
+		return hk_fail(err, errno, "lock");
+	}
+	hk_fail_msg(err, EBUSY, "another box uses it");
+	return hk_err_hint(
+		err, "wait for its end, or let both use it read-only: --disk %s:ro", disk->path);
+}
+
+static int open_image(const struct hk_box_disk *disk, int *ret_fd, struct hk_err *err)
+{
+	/* Not blocking, lest a FIFO be waited for. */
+	autoclose int fd = hk_open(
+		AT_FDCWD, disk->path, (disk->read_only ? O_RDONLY : O_RDWR) | O_NONBLOCK, 0);
+	struct stat st;
+	int r;
+
+	if (fd < 0) {
+		hk_fail(err, -fd, "open");
+		if (fd == -EACCES || fd == -EROFS) {
+			hk_err_hint(err, "to read it only: --disk %s:ro", disk->path);
+		} else if (fd == -ENOENT) {
+			hk_err_hint(err, "make it first: truncate -s 1G %s", disk->path);
+		}
+		return fd;
+	}
+	if (fstat(fd, &st) < 0) {
+		return hk_fail(err, errno, "stat");
+	}
+	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)) {
+		hk_fail_msg(err, EINVAL, "it is no disk image");
+		return hk_err_hint(err, "name a regular file or a block device");
+	}
+	r = lock_image(fd, disk, err);
+	if (r < 0) {
+		return r;
+	}
+	*ret_fd = take_fd(&fd);
+	return 0;
+}
+
+static int add_disk(struct hk_devices *devices, struct hk_machine *machine,
+	const struct hk_box_disk *disk, unsigned index, unsigned vcpu_count, struct hk_err *err)
+{
+	struct hk_blk_config config = {
+		.read_only = disk->read_only, .queue_count = HK_MIN(vcpu_count, MAX_DISK_QUEUES)};
+	struct hk_virtio *dev;
+	int fd;
+	int r = open_image(disk, &fd, err);
+
+	if (r < 0) {
+		return r;
+	}
+	r = hk_blk_open_file(hk_machine_loop(machine), fd, disk->read_only, &config.backend, err);
+	if (r < 0) {
+		return r;
+	}
+	hk_fmt(config.serial, sizeof(config.serial), "hako%u", index);
+	r = hk_blk_create(&config, &dev, err);
+	return r == 0 ? attach(devices, machine, dev, err) : r;
+}
+
+int hk_devices_create(struct hk_devices *devices, struct hk_machine *machine,
+	const struct hk_layout *layout, struct hk_fuse_owner *owner, struct hk_err *err)
+{
+	const struct hk_box_config *config = layout->config;
+	int r = add_fs(devices, machine, layout, owner, err);
+
+	if (r == 0) {
+		r = add_vsock(devices, machine, err);
+	}
+	if (r == 0) {
+		r = add_rng(devices, machine, err);
+	}
+	if (r == 0) {
+		r = add_balloon(devices, machine, err);
+	}
+	for (unsigned i = 0; r == 0 && i < config->disk_count; i++) {
+		r = add_disk(devices, machine, &config->disks[i], i, config->vcpu_count, err);
+		if (r < 0) {
+			hk_err_ctx(err, "disk '%s'", config->disks[i].path);
+		}
+	}
+	return r;
+}
+
+void hk_devices_destroy(struct hk_devices *devices)
+{
+	for (unsigned i = devices->count; i-- > 0;) {
+		hk_virtio_mmio_destroy(devices->transports[i]);
+	}
+	for (unsigned i = devices->count; i-- > 0;) {
+		hk_virtio_destroy(devices->devs[i]);
+	}
+	hk_fuse_server_destroy(devices->server);
+	*devices = (struct hk_devices){0};
+}
