@@ -72,3 +72,54 @@ void hk_virtio_fail(struct hk_virtio *dev, const char *why)
 	hk_log_debug("%s: needs reset: %s", dev->ops->name, why);
 	interrupt(dev, true);
 }
+
+void hk_virtio_notify_self(struct hk_virtio *dev, unsigned index)
+{
+	assert(index < dev->queue_count);
+
+	if (dev->transport != NULL) {
+		dev->transport->ops->notify(dev->transport, index);
+	}
+}
+
+/* Serves up to @budget chains. Return: as hk_virtq_pop(), 1 where the budget ended first. */
+static int serve_some(
+	struct hk_virtio *dev, unsigned index, hk_virtio_serve_fn *serve, unsigned *budget)
+{
+	struct hk_virtq *vq = &dev->queues[index].vq;
+	struct iovec iov[HK_VIRTQ_MAX_SIZE];
+
+	for (; *budget > 0; --*budget) {
+		struct hk_chain chain = {.iov = iov, .capacity = HK_VIRTQ_MAX_SIZE};
+		int rc = hk_virtq_pop(vq, &chain);
+		uint32_t written;
+
+		if (rc <= 0) {
+			return rc;
+		}
+		written = serve(dev, index, &chain);
+		if (atomic_load_explicit(&dev->needs_reset, memory_order_relaxed)) {
+			return 0;
+		}
+		hk_virtq_push(vq, chain.head, written);
+	}
+	return 1;
+}
+
+void hk_virtio_serve(struct hk_virtio *dev, unsigned index, hk_virtio_serve_fn *serve)
+{
+	struct hk_virtq *vq = &dev->queues[index].vq;
+	unsigned budget = vq->size;
+	int rc;
+
+	do {
+		rc = serve_some(dev, index, serve, &budget);
+	} while (rc == 0 && hk_virtq_want_kicks(vq, true) &&
+		 !atomic_load_explicit(&dev->needs_reset, memory_order_relaxed));
+	hk_virtio_interrupt(dev, index);
+	if (rc < 0) {
+		hk_virtio_fail(dev, vq->why);
+	} else if (rc > 0) {
+		hk_virtio_notify_self(dev, index);
+	}
+}

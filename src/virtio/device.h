@@ -99,10 +99,17 @@ struct hk_virtio_ops {
 	void (*destroy)(struct hk_virtio *dev);
 };
 
-/** struct hk_virtio_queue - a queue, its notifications, and how to interrupt for it */
+/**
+ * struct hk_virtio_queue - a queue and its notifications
+ * @size_max: most entries the driver may ask for
+ * @synchronous: @kick runs on the vCPU's thread, before the driver's notification returns to it.
+ * Set by the
+ *               creator, for queues whose driver counts on that; slow for all others.
+ */
 struct hk_virtio_queue {
 	struct hk_virtq vq;
 	uint16_t size_max;
+	bool synchronous;
 	int kick_fd; /* non-blocking eventfd, the transport's; readable when the driver has notified
 		      */
 };
@@ -122,6 +129,9 @@ struct hk_virtio_transport_ops {
 	/* Tell the driver: of used buffers, or that the configuration space or the status changed.
 	 * Any thread, with or without the device's lock. Required. */
 	void (*interrupt)(struct hk_virtio_transport *transport, bool config_changed);
+	/* As if the driver had notified queue @index. Any thread, with or without the lock.
+	 * Required. */
+	void (*notify)(struct hk_virtio_transport *transport, unsigned index);
 };
 
 /**
@@ -174,6 +184,29 @@ void hk_virtio_config_changed(struct hk_virtio *dev);
 /** hk_virtio_fail() - the guest broke the rules (or we cannot go on): needs-reset. Any thread.
  * @why: for the debug log; nothing of the guest's in it */
 void hk_virtio_fail(struct hk_virtio *dev, const char *why);
+
+/** hk_virtio_notify_self() - come back to queue @index later, after others had their turn. Any
+ * thread. */
+void hk_virtio_notify_self(struct hk_virtio *dev, unsigned index);
+
+/**
+ * typedef hk_virtio_serve_fn - answer one chain there and then
+ *
+ * It may hk_virtio_fail() the device; the chain does not go back then.
+ *
+ * Return: bytes written to the chain's writable part.
+ */
+typedef uint32_t hk_virtio_serve_fn(
+	struct hk_virtio *dev, unsigned index, const struct hk_chain *chain);
+
+/**
+ * hk_virtio_serve() - a whole @kick, for queues whose chains can be answered at once
+ *
+ * Gives each chain to @serve and back to the driver, interrupts, and fails the device if the
+ * queue is broken. A driver that adds buffers as fast as they are served does not keep it for
+ * ever: what is left after a queue's length of chains waits for another turn.
+ */
+void hk_virtio_serve(struct hk_virtio *dev, unsigned index, hk_virtio_serve_fn *serve);
 
 static inline bool hk_virtio_has(const struct hk_virtio *dev, uint64_t feature)
 {

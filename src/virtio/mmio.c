@@ -4,7 +4,7 @@
  * connects its notifications.
  *
  * Theory of operation. Each queue has an eventfd. The driver's write to QueueNotify signals it:
- * where the engine has doorbells without a return to us, else from the register's handler. The
+ * where the engine has doorbells that need no return to us, else from the register's handler. The
  * loop watches it and lets the device look at the queue; a device with threads of its own watches
  * it itself.
  *
@@ -75,15 +75,27 @@ static void raise_interrupt(struct hk_virtio_transport *base, bool config_change
 	pulse(transport);
 }
 
+static void notify_later(struct hk_virtio_transport *base, unsigned index)
+{
+	struct hk_virtio_mmio *transport = hk_container_of(base, struct hk_virtio_mmio, transport);
+
+	signal_fd(transport->dev->queues[index].kick_fd);
+}
+
 static const struct hk_virtio_transport_ops transport_ops = {
 	.name = "virtio-mmio",
 	.interrupt = raise_interrupt,
+	.notify = notify_later,
 };
 
 /* Without a doorbell the write arrives here, and goes the same way from here on. */
 static void notify(struct hk_mmio_regs *regs, unsigned index)
 {
-	signal_fd(regs->dev->queues[index].kick_fd);
+	if (regs->dev->queues[index].synchronous) {
+		hk_mmio_regs_kick(regs, index);
+	} else {
+		signal_fd(regs->dev->queues[index].kick_fd);
+	}
 }
 
 static const struct hk_mmio_regs_ops regs_ops = {
@@ -145,11 +157,13 @@ static int attach_queue(struct hk_virtio_mmio *transport, unsigned index, struct
 	dev->queues[index].vq.mem = dev->mem;
 	queue->transport = transport;
 	queue->index = index;
-	rc = hk_engine_doorbell(transport->engine, notify_gpa(transport), index, fd, true);
-	if (rc < 0 && rc != -ENOTSUP) {
-		return hk_fail(err, -rc, "doorbell of queue %u", index);
+	if (!dev->queues[index].synchronous) {
+		rc = hk_engine_doorbell(transport->engine, notify_gpa(transport), index, fd, true);
+		if (rc < 0 && rc != -ENOTSUP) {
+			return hk_fail(err, -rc, "doorbell of queue %u", index);
+		}
+		queue->doorbell = rc == 0;
 	}
-	queue->doorbell = rc == 0;
 	if (dev->flags & HK_VIRTIO_OWN_THREADS) {
 		return 0;
 	}

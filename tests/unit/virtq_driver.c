@@ -254,20 +254,31 @@ static void count_interrupt(struct hk_virtio_transport *transport, bool config_c
 	atomic_fetch_add(config_changed ? &h->config_changes : &h->interrupts, 1);
 }
 
+static void notify_later(struct hk_virtio_transport *transport, unsigned index)
+{
+	struct vqh *h = hk_container_of(transport, struct vqh, transport);
+
+	atomic_fetch_or(&h->again, 1u << index);
+}
+
 static const struct hk_virtio_transport_ops transport_ops = {
 	.name = "test",
 	.interrupt = count_interrupt,
+	.notify = notify_later,
 };
 
 static void notify(struct hk_mmio_regs *regs, unsigned index)
 {
+	struct vqh *h = hk_container_of(regs, struct vqh, regs);
 	struct hk_virtio *dev = regs->dev;
 
 	if (dev->flags & HK_VIRTIO_OWN_THREADS) {
 		(void)eventfd_write(dev->queues[index].kick_fd, 1);
-	} else {
-		hk_mmio_regs_kick(regs, index);
+		return;
 	}
+	do {
+		hk_mmio_regs_kick(regs, index);
+	} while (atomic_fetch_and(&h->again, ~(1u << index)) & (1u << index));
 }
 
 static const struct hk_mmio_regs_ops regs_ops = {.name = "test", .notify = notify};

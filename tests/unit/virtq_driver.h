@@ -17,7 +17,7 @@
  *	vqd_add(&h.queues[0], (struct vqd_buf[]){{gpa, 64, true}}, 1, 7);
  *	vqh_kick(&h, 0);
  *	assert_true(vqd_take(&h.queues[0], &used));	// used.token == 7, used.len == what was
- *written vqh_finish(&h); hk_virtio_destroy(dev);
+ * written vqh_finish(&h); hk_virtio_destroy(dev);
  *
  * Misuse by the test fails an assert().
  */
@@ -124,6 +124,7 @@ struct vqh {
 	hk_gpa next_gpa;
 	atomic_uint interrupts;
 	atomic_uint config_changes;
+	atomic_uint again; /* bit n: queue n asked for another turn, hk_virtio_notify_self() */
 	struct vqd queues[HK_VIRTIO_MAX_QUEUES];
 };
 
