@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Functions that we do not call, poisoned: naming one is a compile error.
+ * Functions that we do not call, poisoned: naming one is a compile error. The build forces this
+ * file into every other with -include.
  *
- *	strcpy, strcat, stpcpy, sprintf, vsprintf	no bound: hk_fmt(), struct hk_str
- *	strncpy, strncat				no NUL, or a bound of the wrong thing: the
- *same strtok						hidden state: strcspn(), strsep() atoi,
- *atol, atoll, atof				no errors: hk_parse_uint(), hk_parse_size() alloca
- *no bound, no failure: an array, hk_malloc()
- *	gets, tmpnam, tempnam, mktemp			never right
+ *  - strcpy, strcat, stpcpy, sprintf, vsprintf: no bound; use hk_fmt() or struct hk_str
+ *  - strncpy, strncat: no NUL, or a bound of the wrong thing; likewise
+ *  - strtok: hidden state; use strcspn() or strsep()
+ *  - atoi, atol, atoll, atof: no errors; use hk_parse_uint() or hk_parse_size()
+ *  - alloca: no bound and no failure; use an array or hk_malloc()
+ *  - gets, tmpnam, tempnam, mktemp: never right
  *
- * Meant to be forced into every file with -include. A poisoned name must not even be declared
- * afterwards, so the headers that declare these come first.
+ * A poisoned name must not even be declared afterwards, so the headers that declare these come
+ * first.
  */
 #ifndef HK_BASE_BANNED_H
 #define HK_BASE_BANNED_H

@@ -117,12 +117,6 @@ void hk_loop_post(struct hk_loop *loop, struct hk_post *post);
  */
 bool hk_loop_cancel_post(struct hk_loop *loop, struct hk_post *post);
 
-/** hk_loop_unpost() - hk_loop_cancel_post() for those who do not ask whether it was waiting */
-static inline void hk_loop_unpost(struct hk_loop *loop, struct hk_post *post)
-{
-	(void)hk_loop_cancel_post(loop, post);
-}
-
 int hk_source_add(struct hk_loop *loop, struct hk_source *source, struct hk_err *err);
 /** hk_source_set_events() - in a handler, drops also what was fetched and is not wanted any more */
 int hk_source_set_events(struct hk_source *source, uint32_t events);

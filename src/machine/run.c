@@ -139,7 +139,7 @@ void hk_run_finish(struct hk_run_control *run)
 		pthread_join(run->threads[i], NULL);
 	}
 	run->thread_count = 0;
-	hk_loop_unpost(run->machine->config.loop, &run->ended);
+	hk_loop_cancel_post(run->machine->config.loop, &run->ended);
 }
 
 /* vCPU threads take no signal but the engine's kick: signals are the loop's. */
