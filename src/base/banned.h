@@ -16,6 +16,8 @@
 #ifndef HK_BASE_BANNED_H
 #define HK_BASE_BANNED_H
 
+#ifndef __ASSEMBLER__
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,5 +35,7 @@
 
 #pragma GCC poison strcpy strcat stpcpy sprintf vsprintf strncpy strncat strtok
 #pragma GCC poison atoi atol atoll atof alloca gets tmpnam tempnam mktemp
+
+#endif /* __ASSEMBLER__ */
 
 #endif
