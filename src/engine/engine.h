@@ -114,6 +114,13 @@ const char *hk_engine_name(const struct hk_engine *engine);
 /** hk_engine_vcpu() - borrowed; @index below vcpu_count */
 struct hk_vcpu *hk_engine_vcpu(struct hk_engine *engine, unsigned index);
 
+/**
+ * hk_engine_map() - show the guest a region that was added to the memory after the engine was made
+ *
+ * Before the first hk_vcpu_run() only.
+ */
+int hk_engine_map(struct hk_engine *engine, const struct hk_mem_region *region, struct hk_err *err);
+
 /** hk_engine_irq() - set IOAPIC pin @gsi to @level (edge-triggered pins see the change). Any
  * thread. */
 int hk_engine_irq(struct hk_engine *engine, unsigned gsi, bool level);

@@ -14,6 +14,8 @@ struct hk_engine_ops {
 		struct hk_engine **ret_engine, struct hk_err *err);
 	void (*destroy)(struct hk_engine *engine);
 	struct hk_vcpu *(*vcpu)(struct hk_engine *engine, unsigned index);
+	int (*map)(
+		struct hk_engine *engine, const struct hk_mem_region *region, struct hk_err *err);
 	int (*irq)(struct hk_engine *engine, unsigned gsi, bool level);
 	int (*irqfd)(struct hk_engine *engine, unsigned gsi, int event_fd, bool add);
 	int (*doorbell)(

@@ -64,7 +64,18 @@ static int create_parts(struct hk_machine *m, struct hk_err *err)
 		(r = hk_bus_add(&m->bus, &m->power.region, err)) < 0) {
 		return r;
 	}
-	return hk_mem_create(&m->mem, m->config.ram_bytes, err);
+	if ((r = hk_mem_create(&m->mem, m->config.ram_bytes, err)) < 0) {
+		return r;
+	}
+
+	struct hk_engine_config config = {
+		.mem = &m->mem,
+		.client = &m->bus.client,
+		.cpu = m->config.cpu,
+		.vcpu_count = m->config.vcpu_count,
+	};
+
+	return hk_engine_create(m->config.engine, &config, &m->engine, err);
 }
 
 int hk_machine_create(
@@ -107,24 +118,17 @@ void hk_machine_destroy(struct hk_machine *m)
 	free(m);
 }
 
-/*
- * The engine comes with the first call that needs one, not at creation: devices may add
- * windows to the memory until then.
- */
-int hk_machine_make_engine(struct hk_machine *m, struct hk_err *err)
+int hk_machine_add_window(struct hk_machine *m, uint64_t len_bytes,
+	const struct hk_mem_region **ret_region, struct hk_err *err)
 {
-	if (m->engine != NULL) {
-		return 0;
+	const struct hk_mem_region *region;
+	int r = hk_mem_add_window(&m->mem, len_bytes, &region, err);
+
+	if (r < 0 || (r = hk_engine_map(m->engine, region, err)) < 0) {
+		return r;
 	}
-
-	struct hk_engine_config config = {
-		.mem = &m->mem,
-		.client = &m->bus.client,
-		.cpu = m->config.cpu,
-		.vcpu_count = m->config.vcpu_count,
-	};
-
-	return hk_engine_create(m->config.engine, &config, &m->engine, err);
+	*ret_region = region;
+	return 0;
 }
 
 int hk_machine_slot(struct hk_machine *m, struct hk_slot *ret_slot, struct hk_err *err)
@@ -217,16 +221,14 @@ int hk_machine_load(struct hk_machine *m, const struct hk_boot *boot, struct hk_
 {
 	uint8_t generation[16];
 	hk_gpa rsdp;
-	int r = hk_machine_make_engine(m, err);
 
-	if (r < 0) {
-		return r;
-	}
 	if (getrandom(generation, sizeof(generation), 0) != (ssize_t)sizeof(generation)) {
 		return hk_fail(err, errno, "getrandom");
 	}
 	hk_mem_write(&m->mem, HK_GENERATION_GPA, generation, sizeof(generation));
-	r = hk_acpi_build(&m->mem, m->config.vcpu_count, m->slots, m->slot_count, &rsdp, err);
+
+	int r = hk_acpi_build(&m->mem, m->config.vcpu_count, m->slots, m->slot_count, &rsdp, err);
+
 	for (unsigned i = 0; r == 0 && i < m->config.vcpu_count; i++) {
 		r = init_vcpu(m, i, boot, rsdp, err);
 	}
@@ -329,13 +331,8 @@ static int restore_engine(struct hk_machine *m, struct hk_reader *r, struct hk_e
 
 int hk_machine_restore(struct hk_machine *m, struct hk_reader *r, struct hk_err *err)
 {
-	int error = hk_machine_make_engine(m, err);
-
-	if (error < 0) {
-		return error;
-	}
-
 	struct hk_section section = hk_reader_begin(r, "machine", MACHINE_VERSION);
+	int error;
 
 	if ((error = check_same(m, r, err)) < 0 || (error = restore_engine(m, r, err)) < 0) {
 		return error;

@@ -82,6 +82,11 @@ void hk_machine_destroy(struct hk_machine *machine); /* stops it first; NULL is 
 /** hk_machine_slot() - the next free slot; the DSDT will show a virtio device (LNRO0005) there */
 int hk_machine_slot(struct hk_machine *machine, struct hk_slot *ret_slot, struct hk_err *err);
 
+/** hk_machine_add_window() - reserve guest addresses for a shared-memory region; see
+ * hk_mem_add_window() */
+int hk_machine_add_window(struct hk_machine *machine, uint64_t len_bytes,
+	const struct hk_mem_region **ret_region, struct hk_err *err);
+
 struct hk_bus *hk_machine_bus(struct hk_machine *machine);
 struct hk_mem *hk_machine_mem(struct hk_machine *machine);
 struct hk_loop *hk_machine_loop(struct hk_machine *machine);

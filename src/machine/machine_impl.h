@@ -34,7 +34,7 @@ struct hk_machine {
 	struct hk_machine_config config;
 	struct hk_mem mem;
 	struct hk_bus bus;
-	struct hk_engine *engine; /* owned; NULL until it is needed */
+	struct hk_engine *engine; /* owned */
 	struct hk_slot slots[HK_MAX_SLOTS];
 	unsigned slot_count;
 	struct hk_serial serial;
@@ -43,9 +43,6 @@ struct hk_machine {
 	struct hk_power_owner power_owner;
 	struct hk_run_control run;
 };
-
-/** hk_machine_make_engine() - create the engine unless it is there; memory is final from here on */
-int hk_machine_make_engine(struct hk_machine *machine, struct hk_err *err);
 
 /** hk_machine_end() - ask all vCPU threads to end; the first reason given stays. Any thread. */
 void hk_machine_end(struct hk_machine *machine, enum hk_stop why);

@@ -56,25 +56,32 @@ static int get_host_cpuid(struct hk_kvm *kvm, struct hk_cpuid *ret, struct hk_er
 	return 0;
 }
 
+/* A region's slot number is its index, which stays as it is when others are added behind it. */
+static int kvm_map(struct hk_engine *engine, const struct hk_mem_region *region, struct hk_err *err)
+{
+	struct kvm_userspace_memory_region slot = {
+		.slot = (uint32_t)(region - engine->config.mem->regions),
+		.guest_phys_addr = region->gpa,
+		.memory_size = region->len_bytes,
+		.userspace_addr = (uintptr_t)region->host,
+	};
+
+	if (ioctl(hk_kvm_of(engine)->vm_fd, KVM_SET_USER_MEMORY_REGION, &slot) < 0) {
+		return hk_fail(
+			err, errno, "map guest memory at 0x%llx", (unsigned long long)region->gpa);
+	}
+	return 0;
+}
+
 static int map_memory(struct hk_kvm *kvm, struct hk_err *err)
 {
 	const struct hk_mem *mem = kvm->base.config.mem;
+	int r = 0;
 
-	for (unsigned i = 0; i < mem->region_count; i++) {
-		const struct hk_mem_region *region = &mem->regions[i];
-		struct kvm_userspace_memory_region slot = {
-			.slot = i,
-			.guest_phys_addr = region->gpa,
-			.memory_size = region->len_bytes,
-			.userspace_addr = (uintptr_t)region->host,
-		};
-
-		if (ioctl(kvm->vm_fd, KVM_SET_USER_MEMORY_REGION, &slot) < 0) {
-			return hk_fail(err, errno, "map guest memory at 0x%llx",
-				(unsigned long long)region->gpa);
-		}
+	for (unsigned i = 0; r == 0 && i < mem->region_count; i++) {
+		r = kvm_map(&kvm->base, &mem->regions[i], err);
 	}
-	return 0;
+	return r;
 }
 
 /* Route each GSI to the IOAPIC pin of its number and nowhere else: the PIC that KVM makes stays
@@ -241,6 +248,7 @@ const struct hk_engine_ops hk_engine_kvm = {
 	.create = kvm_create,
 	.destroy = kvm_destroy,
 	.vcpu = kvm_vcpu,
+	.map = kvm_map,
 	.irq = kvm_irq,
 	.irqfd = kvm_irqfd,
 	.doorbell = kvm_doorbell,
