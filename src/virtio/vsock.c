@@ -67,6 +67,7 @@ struct conn {
 	struct hk_vsock_stream stream;
 	struct hk_vsock *vsock;		  /* borrowed */
 	struct hk_vsock_connect *connect; /* borrowed; NULL once told */
+	unsigned life;			  /* hk_vsock.life when it was made */
 	bool reader_gone;		  /* the host takes no more */
 	bool send_shut;			  /* the host's reader knows that no more will come */
 	struct conn *next, *prev;
@@ -82,8 +83,9 @@ struct hk_vsock {
 
 	atomic_bool active; /* written under the lock */
 	bool paused;	    /* lock */
-	bool stale;	    /* lock; the connections are of before a reset */
 	bool event_due;	    /* lock; the guest is to be told that its connections are gone */
+	atomic_uint life;   /* resets so far; any thread */
+	unsigned swept;	    /* the life to which sweep() has seen; loop's thread */
 
 	atomic_bool posted;
 	struct hk_post work;
@@ -141,6 +143,7 @@ static struct conn *new_conn(struct hk_vsock *vsock, int fd)
 		return NULL;
 	}
 	conn->vsock = vsock;
+	conn->life = atomic_load(&vsock->life);
 	conn->stream.changed = stream_changed;
 	if (hk_vsock_stream_open(&conn->stream, vsock->loop, fd, cap) < 0) {
 		free(conn);
@@ -239,18 +242,28 @@ static void account(struct conn *conn, ssize_t written)
 	}
 }
 
-static void drop_stale(struct hk_vsock *vsock)
+static bool needs_sweep(const struct hk_vsock *vsock)
 {
+	return vsock->swept != atomic_load(&vsock->life);
+}
+
+/* Ends the connections of before a reset. Lock held, so that none comes meanwhile. */
+static void sweep(struct hk_vsock *vsock)
+{
+	unsigned life = atomic_load(&vsock->life);
 	struct conn *next;
 
-	if (!vsock->stale) {
+	if (!needs_sweep(vsock)) {
 		return;
 	}
-	vsock->stale = false;
+	vsock->swept = life;
 	hk_vsock_clear(&vsock->core);
 	/* New ones, which done() may make, are put before the first. */
 	for (struct conn *conn = vsock->conns; conn != NULL; conn = next) {
 		next = conn->next;
+		if (conn->life == life) {
+			continue;
+		}
 		hk_vsock_forget(&vsock->core, &conn->core);
 		tell_connect(conn, -ECONNRESET);
 		account(conn, hk_vsock_stream_flush(&conn->stream));
@@ -411,11 +424,13 @@ static void stream_changed(struct hk_vsock_stream *stream)
 {
 	struct conn *conn = hk_container_of(stream, struct conn, stream);
 	struct hk_vsock *vsock = conn->vsock;
+	bool swept;
 
 	pthread_mutex_lock(&vsock->virtio.lock);
-	if (vsock->stale) {
-		drop_stale(vsock); /* flushes this one too, and may free it */
-	} else {
+	/* If it is swept with the others it has been flushed, and may be gone. */
+	swept = needs_sweep(vsock) && conn->life != atomic_load(&vsock->life);
+	sweep(vsock);
+	if (!swept) {
 		account(conn, hk_vsock_stream_flush(stream));
 		hk_vsock_set_readable(&vsock->core, &conn->core, stream->readable);
 		look_for_hang_up(conn);
@@ -570,7 +585,7 @@ static void run_work(struct hk_post *post)
 
 	atomic_store(&vsock->posted, false);
 	pthread_mutex_lock(&vsock->virtio.lock);
-	drop_stale(vsock);
+	sweep(vsock);
 	serve_tx(vsock);
 	pump(vsock);
 	pthread_mutex_unlock(&vsock->virtio.lock);
@@ -600,7 +615,7 @@ static void vsock_kick(struct hk_virtio *dev, unsigned index)
 {
 	struct hk_vsock *vsock = vsock_of(dev);
 
-	drop_stale(vsock);
+	sweep(vsock);
 	if (index == EVENT_QUEUE) {
 		serve_event(vsock);
 		return;
@@ -619,7 +634,7 @@ static void vsock_reset(struct hk_virtio *dev)
 	atomic_store(&vsock->active, false);
 	vsock->paused = false;
 	vsock->event_due = false;
-	vsock->stale = true;
+	atomic_fetch_add(&vsock->life, 1);
 	schedule(vsock);
 }
 
