@@ -139,6 +139,7 @@ struct download {
 	struct hk_child child;
 	struct hk_kernel_progress *progress;
 	const char *what;
+	int shown_percent;
 };
 
 /* "dlstatus:1:20.25:Retrieving file 1 of 1". Source: apt, doc/progress-reporting.md. */
@@ -153,7 +154,9 @@ static void show_status(struct hk_child *child, const char *line)
 	}
 	line = strchr(line + 9, ':');
 	if (line != NULL && copy_word(line + 1, "0123456789", digits, sizeof(digits)) > 0 &&
-		hk_parse_uint(digits, 0, 100, &percent) == 0) {
+		hk_parse_uint(digits, 0, 100, &percent) == 0 &&
+		(int)percent != download->shown_percent) {
+		download->shown_percent = (int)percent;
 		download->progress->step(download->progress, download->what, (int)percent);
 	}
 }
