@@ -6,12 +6,15 @@
  * export; each export is a backend (backend.h), first of all a host directory that cannot be left.
  * Transports (virtio-fs, later /dev/fuse) call hk_fuse_handle() from as many threads as they like.
  *
- *	virtio/fs.c ──▶ hk_fuse_handle() ──▶ dispatch ──▶ nodes ──▶ backend ops ──▶ openat2, preadv, ...
+ *	virtio/fs.c ──▶ hk_fuse_handle() ──▶ dispatch ──▶ nodes ──▶ backend ops ──▶ openat2, preadv,
+ *...
  *
- * Seams kept for what comes later: a policy is asked between dispatch and backend (struct hk_fuse_hooks), overlay and
- * synthetic trees are further backends, the audit is a hook after each reply, DAX adds two backend ops.
+ * Seams kept for what comes later: a policy is asked between dispatch and backend (struct
+ *hk_fuse_hooks), overlay and synthetic trees are further backends, the audit is a hook after each
+ *reply, DAX adds two backend ops.
  *
- * Source: linux/fuse.h, protocol 7.38 (negotiated down to what the guest's kernel speaks, 7.31 at least).
+ * Source: linux/fuse.h, protocol 7.38 (negotiated down to what the guest's kernel speaks, 7.31 at
+ *least).
  */
 #ifndef HK_FUSE_SERVER_H
 #define HK_FUSE_SERVER_H
@@ -25,16 +28,34 @@
 #include "base/err.h"
 #include "base/state.h"
 
+enum { HK_FUSE_MAX_SEGMENTS = 1024, HK_FUSE_MAX_EXPORTS = 64 };
+
 struct hk_fuse_server;
+
+/*
+ * How long the guest may keep names, attributes and data without asking again.
+ *
+ * AUTO gives LONG to system directories (read-only and public-only) and SHORT to all others, so
+ * that what the user edits on the host shows in the box a second later. A box that knows a tree
+ * does not change asks for LONG.
+ */
+enum hk_fuse_cache {
+	HK_FUSE_CACHE_AUTO,
+	HK_FUSE_CACHE_SHORT, /* 1 s; data is checked at each open */
+	HK_FUSE_CACHE_LONG,  /* 1 day, also that a name does not exist */
+	HK_FUSE_CACHE_COUNT,
+};
 
 /**
  * struct hk_fuse_export - one host directory, or one regular file, shown to the guest
  * @name: its entry in the synthetic root
  * @path: host path, resolved once, now; symlinks allowed here
  * @read_only: every change gives EROFS
- * @public_only: show only what every user of the host may read (mode bits for others); for system directories,
- *	so that a monitor run by root reveals no more than one run by nobody
- * @map_ids: swap @host_uid/@host_gid with @guest_uid/@guest_gid in attributes and in chown
+ * @public_only: show only what every user of the host may read (mode bits for others); for system
+ *directories, so that a monitor run by root reveals no more than one run by nobody
+ * @map_ids: swap @host_uid/@host_gid with @guest_uid/@guest_gid in attributes, in chown and for
+ *what is created
+ * @cache: what the guest's kernel may remember
  */
 struct hk_fuse_export {
 	const char *name;
@@ -44,6 +65,7 @@ struct hk_fuse_export {
 	bool map_ids;
 	uid_t host_uid, guest_uid;
 	gid_t host_gid, guest_gid;
+	enum hk_fuse_cache cache;
 };
 
 /** struct hk_fuse_denial - one refused access, told to the owner so that the user hears of it */
@@ -59,6 +81,16 @@ struct hk_fuse_owner {
 	void (*denied)(struct hk_fuse_owner *owner, const struct hk_fuse_denial *denial);
 };
 
+/**
+ * hk_fuse_server_create() - a server with an empty root
+ * @owner: borrowed; may be NULL
+ *
+ * Descriptors are budgeted from the soft RLIMIT_NOFILE of this moment: raise it first. Sets SIGXFSZ
+ * to be ignored, if nobody handles it, so that RLIMIT_FSIZE is an EFBIG of the guest's and not the
+ * end of the monitor.
+ *
+ * Return: 0, -ENOMEM, or what opening /proc/self/fd gave.
+ */
 int hk_fuse_server_create(
 	struct hk_fuse_owner *owner, struct hk_fuse_server **ret_server, struct hk_err *err);
 void hk_fuse_server_destroy(struct hk_fuse_server *server); /* transports gone; NULL is fine */
@@ -66,30 +98,45 @@ void hk_fuse_server_destroy(struct hk_fuse_server *server); /* transports gone; 
 /**
  * hk_fuse_server_export() - add an export; before the first request only
  *
- * Return: 0; -ENOENT, -ENOTDIR, -EACCES of @path; -EEXIST for a name taken.
+ * Return: 0; -ENOENT, -ENOTDIR, -EACCES of @path; -EINVAL where it is neither directory nor regular
+ * file, or @name is no file name; -EEXIST for a name taken; -ENOSPC for too many.
  */
 int hk_fuse_server_export(
 	struct hk_fuse_server *server, const struct hk_fuse_export *export, struct hk_err *err);
 
 /**
+ * hk_fuse_thread_start() - prepare a thread that will do nothing but serve
+ *
+ * Gives the calling thread a umask (0) and a current directory of its own, and blocks nothing. A
+ * thread that does not call it can serve too, at the price of a chmod for each file created with
+ * bits of the process's umask.
+ */
+void hk_fuse_thread_start(void);
+
+/**
  * hk_fuse_handle() - answer one request
  * @in: the request, header first; guest memory that may change at any time
- * @out: room for the reply, header first; not written beyond what is returned
+ * @in_count, @out_count: at most HK_FUSE_MAX_SEGMENTS
+ * @out: room for the reply, header first; what it points to is not written beyond what is returned,
+ *but for data of a READ that then failed
  *
- * Blocks for as long as the host's file system does (a lock wait ends with hk_fuse_interrupt()). Any thread.
+ * Blocks for as long as the host's file system does, never for a lock: locks are the guest kernel's
+ *own (server.c says why). Any thread.
  *
- * Return: bytes of reply, 0 for requests that have none (FORGET); -EPROTO where the request is no FUSE
- * message or @out has no room for a header: the transport then goes to needs-reset.
+ * Return: bytes of reply, 0 for requests that have none (FORGET); -EPROTO where the request is no
+ *FUSE message or @out has no room for a header: the transport then goes to needs-reset.
  */
 ssize_t hk_fuse_handle(struct hk_fuse_server *server, const struct iovec *in, unsigned in_count,
 	struct iovec *out, unsigned out_count);
 
-/** hk_fuse_server_reset() - the guest is gone or starts anew: forget all nodes and handles. No request runs. */
+/** hk_fuse_server_reset() - the guest is gone or starts anew: forget all nodes and handles. No
+ * request runs. */
 void hk_fuse_server_reset(struct hk_fuse_server *server);
 
 /*
- * Nodes, handles and negotiated features, so that a restored guest goes on with the nodeids it holds.
- * A file that cannot be found again on restore gives ESTALE to the guest, and is named in the debug log.
+ * Nodes, handles and negotiated features, so that a restored guest goes on with the nodeids it
+ * holds. A file that cannot be found again on restore gives ESTALE to the guest, and is named in
+ * the debug log.
  */
 void hk_fuse_server_save(struct hk_fuse_server *server, struct hk_writer *w);
 void hk_fuse_server_restore(struct hk_fuse_server *server, struct hk_reader *r);

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Attributes and extended attributes of host inodes: see host_linux.c.
+ *
+ * Theory: fchmodat and utimensat take the directory /proc/self/fd and the number of the descriptor
+ * in it. The calls for extended attributes and truncate(2) take paths only: threads of ours have
+ * /proc/self/fd as their current directory and name just the number, so this goes on working when
+ * the monitor has given up its view of /proc; other threads use the whole path.
+ */
+#include <stdio.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include "base/str.h"
+#include "fuse/host_impl_linux.h"
+
+struct fd_path {
+	char text[32];
+};
+
+static struct fd_path path_of(struct hk_backend *backend, int fd)
+{
+	static _Thread_local bool is_there;
+	struct fd_path path;
+
+	if (!is_there && hk_host_thread_is_ours()) {
+		is_there = fchdir(hk_host_of(backend)->proc_fd) == 0;
+	}
+	hk_fmt(path.text, sizeof(path.text), is_there ? "%d" : "/proc/self/fd/%d", fd);
+	return path;
+}
+
+int hk_host_chmod(struct hk_backend *backend, int obj, mode_t mode)
+{
+	return HK_HOST_CALL(fchmodat(hk_host_of(backend)->proc_fd, hk_fd_name(obj).text, mode, 0));
+}
+
+int hk_host_chown(struct hk_backend *backend, int obj, uid_t uid, gid_t gid)
+{
+	return HK_HOST_CALL(fchownat(obj, "", uid, gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW));
+}
+
+int hk_host_utimes(struct hk_backend *backend, int obj, const struct timespec times[2])
+{
+	return HK_HOST_CALL(
+		utimensat(hk_host_of(backend)->proc_fd, hk_fd_name(obj).text, times, 0));
+}
+
+int hk_host_truncate(struct hk_backend *backend, int obj, uint64_t size_bytes)
+{
+	return HK_HOST_CALL(truncate(path_of(backend, obj).text, (off_t)size_bytes));
+}
+
+ssize_t hk_host_getxattr(
+	struct hk_backend *backend, int obj, const char *name, void *value, size_t size)
+{
+	return HK_HOST_CALL(getxattr(path_of(backend, obj).text, name, value, size));
+}
+
+ssize_t hk_host_listxattr(struct hk_backend *backend, int obj, char *names, size_t size)
+{
+	return HK_HOST_CALL(listxattr(path_of(backend, obj).text, names, size));
+}
+
+int hk_host_setxattr(struct hk_backend *backend, int obj, const char *name, const void *value,
+	size_t size, int flags)
+{
+	return HK_HOST_CALL(setxattr(path_of(backend, obj).text, name, value, size, flags));
+}
+
+int hk_host_removexattr(struct hk_backend *backend, int obj, const char *name)
+{
+	return HK_HOST_CALL(removexattr(path_of(backend, obj).text, name));
+}

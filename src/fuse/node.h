@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Nodes: what the guest knows by a nodeid.
+ *
+ * A node stands for one inode of one export, keyed by (export, device, inode, mount). It remembers
+ * where it was seen last (parent node and name), so that its object (backend.h) is only a cache:
+ * made on first use, dropped when descriptors run short, found again from the parent and then
+ * checked to be the same inode.
+ *
+ * A node lives while the guest holds lookups on it, or children or open files refer to it, or a
+ * request uses it.
+ *
+ * Locks, in this order: key stripe, node stripe, fd list. The rename lock is taken before all of
+ * them. All functions: any thread.
+ */
+#ifndef HK_FUSE_NODE_H
+#define HK_FUSE_NODE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "fuse/backend.h"
+#include "fuse/proto.h"
+
+struct hk_handle;
+struct hk_export;
+
+enum {
+	HK_NODE_CHUNK = 1024,
+	HK_NODE_CHUNKS = 4096, /* 4 million nodes, then ENOMEM: about 600 MiB */
+	HK_NODE_STRIPES = 64,
+	HK_NODE_ROOT = 1, /* index and nodeid of the synthetic root */
+};
+
+struct hk_node {
+	/* Under the node's stripe (of its index), but for what the comment excepts. */
+	uint32_t index;
+	uint32_t generation;
+	bool used;
+	bool stale;    /* its inode is gone or replaced: ESTALE */
+	bool hashed;   /* key stripe, too */
+	bool warm;     /* object used since the eviction hand came by */
+	uint32_t pins; /* requests at work: neither freed nor its object dropped */
+	uint32_t refs; /* children and handles, and one for ever in roots */
+	uint64_t lookups;
+	int obj;                   /* -1: none */
+	struct hk_node *parent;    /* NULL: none (roots, temporary files); counted in its refs */
+	char *name;                /* owned */
+	struct hk_handle *handles; /* open files of this inode */
+	uint32_t mode;             /* as last seen */
+	/* Attributes the guest's cached data belongs to; see hk_node_told(). */
+	int64_t seen_mtime_ns;
+	uint64_t seen_size;
+	int64_t listed_hot_ns; /* mtime of a directory listed while it was changing */
+
+	/* Constant while the node is used; walked under the key stripe. */
+	struct hk_export *export;
+	uint64_t dev, ino, mount;
+	int64_t born_ns;
+	uint32_t hash_next;
+
+	/* Under the fd list's lock. */
+	uint32_t fd_prev, fd_next;
+};
+
+struct hk_key_stripe {
+	pthread_mutex_t lock;
+	uint32_t *buckets; /* owned; index of the first node, 0: none */
+	uint32_t bucket_count;
+	uint32_t node_count;
+};
+
+/** struct hk_fds - how many descriptors the server holds, of all kinds */
+struct hk_fds {
+	unsigned limit;
+	unsigned handle_limit;
+	atomic_uint used;
+	atomic_uint handles;
+};
+
+struct hk_nodes {
+	struct hk_fds *fds;         /* borrowed */
+	struct hk_handles *handles; /* borrowed; set by hk_handles_init() */
+	_Atomic(struct hk_node *) chunks[HK_NODE_CHUNKS];
+	pthread_mutex_t stripes[HK_NODE_STRIPES];
+	struct hk_key_stripe keys[HK_NODE_STRIPES];
+
+	pthread_mutex_t alloc_lock;
+	uint32_t free_first; /* list through hash_next */
+	uint32_t next_fresh; /* index never used so far */
+
+	pthread_mutex_t fd_lock; /* nodes with an object, oldest first */
+	uint32_t fd_first, fd_last;
+
+	pthread_rwlock_t rename_lock; /* held for writing while names move */
+};
+
+int hk_nodes_init(struct hk_nodes *nodes, struct hk_fds *fds);
+void hk_nodes_finish(struct hk_nodes *nodes); /* no request runs, no handles are left */
+
+static inline uint64_t hk_node_id(const struct hk_node *node)
+{
+	return (uint64_t)node->generation << 32 | node->index;
+}
+
+/** hk_nodes_get() - the node of an id, pinned. Return: NULL for an id the guest has made up. */
+struct hk_node *hk_nodes_get(struct hk_nodes *nodes, uint64_t nodeid);
+void hk_node_put(struct hk_nodes *nodes, struct hk_node *node); /* NULL is fine */
+
+/**
+ * hk_nodes_enter() - the node of an inode just found, new or known; its lookup count rises by
+ * @lookups
+ * @parent: pinned; with @name where it was found; NULL for a file without a name
+ * @ret_node: pinned
+ *
+ * Return: 0, or -ENOMEM.
+ */
+int hk_nodes_enter(struct hk_nodes *nodes, struct hk_export *export, struct hk_node *parent,
+	const char *name, const struct hk_stat *st, uint64_t lookups, struct hk_node **ret_node);
+
+/** hk_nodes_add_root() - a node that never goes: the synthetic root (@export NULL) or an export's
+ * root */
+int hk_nodes_add_root(struct hk_nodes *nodes, struct hk_export *export, const struct hk_stat *st,
+	struct hk_node **ret_node);
+
+/** hk_nodes_find() - the node of this inode, pinned, if the guest knows it; else NULL */
+struct hk_node *hk_nodes_find(
+	struct hk_nodes *nodes, struct hk_export *export, const struct hk_stat *st);
+
+/** hk_nodes_forget() - @lookups fewer; more than there are counts as all */
+void hk_nodes_forget(struct hk_nodes *nodes, uint64_t nodeid, uint64_t lookups);
+/** hk_nodes_forget_all() - as if the guest forgot all it knows */
+void hk_nodes_forget_all(struct hk_nodes *nodes);
+
+/** hk_node_moved() - a pinned node is found at @parent (pinned) and @name from now on. Return: 0 or
+ * -ENOMEM. */
+int hk_node_moved(
+	struct hk_nodes *nodes, struct hk_node *node, struct hk_node *parent, const char *name);
+
+/**
+ * hk_node_obj() - the object of a pinned node; valid until the node is put
+ * @ret_handle: the handle whose file stands in for the object, to be given to hk_handle_put(); NULL
+ * mostly
+ *
+ * Return: object; -ESTALE where the inode is no longer where it was; -ENFILE.
+ */
+int hk_node_obj(struct hk_nodes *nodes, struct hk_node *node, struct hk_handle **ret_handle);
+
+/** hk_node_attach() / hk_node_detach() - an open file of a pinned node comes and goes */
+void hk_node_attach(struct hk_nodes *nodes, struct hk_node *node, struct hk_handle *handle);
+void hk_node_detach(struct hk_nodes *nodes, struct hk_node *node, struct hk_handle *handle);
+
+/** hk_node_lock() - for the fields under the stripe */
+void hk_node_lock(struct hk_nodes *nodes, const struct hk_node *node);
+void hk_node_unlock(struct hk_nodes *nodes, const struct hk_node *node);
+
+/** hk_nodes_at() - the node in slot @index, used or not, or NULL; for save and restore */
+struct hk_node *hk_nodes_at(struct hk_nodes *nodes, uint32_t index);
+uint32_t hk_nodes_end(struct hk_nodes *nodes); /* one past the last slot ever used */
+
+/**
+ * hk_nodes_restore() - put a node back under the id it had
+ * @st: NULL for one that was not found again: stale
+ *
+ * Return: 0; -EEXIST for an id taken (or that cannot be), -ENOMEM.
+ */
+int hk_nodes_restore(struct hk_nodes *nodes, uint64_t nodeid, struct hk_export *export,
+	struct hk_node *parent, const char *name, const struct hk_stat *st, uint64_t lookups);
+void hk_nodes_restored(struct hk_nodes *nodes); /* after the last one */
+
+/*
+ * Descriptors: reserve before opening, release after closing. Reserving drops objects of idle nodes
+ * where the limit is reached.
+ */
+int hk_fds_reserve(struct hk_nodes *nodes, bool for_handle); /* 0 or -ENFILE */
+void hk_fds_release(struct hk_nodes *nodes, bool for_handle);
+
+#endif

@@ -1,0 +1,468 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Files: OPEN, CREATE, TMPFILE, RELEASE, and all that works on an open one.
+ *
+ * Theory: only regular files are ever opened: an object is looked at first and then opened as
+ * itself, so that no FIFO can block us and no device of the host is touched, whatever stands at the
+ * name meanwhile. The guest's kernel opens special files by their numbers itself. READ and WRITE go
+ * straight between the guest's memory and the file. O_APPEND is kept out of the open file and
+ * applied write by write, because pages written back from a mapping go where they belong. O_DIRECT
+ * stays in the guest: our reads come from the host's page cache, and guest memory has any
+ * alignment.
+ *
+ * Limits: a copy does at most 1 GiB at a time.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <string.h>
+
+#include "base/util.h"
+#include "fuse/server_impl.h"
+
+enum {
+	OPEN_FLAGS = O_ACCMODE | O_TRUNC | O_SYNC | O_DSYNC | O_NOATIME,
+	CREATE_FLAGS = O_ACCMODE | O_SYNC | O_DSYNC,
+	HANDLE_FLAGS = O_ACCMODE | O_APPEND | O_SYNC | O_DSYNC | O_NOATIME,
+	COPY_MAX = 1 << 30,
+};
+
+static int check_is_regular(uint32_t mode)
+{
+	switch (mode & S_IFMT) {
+	case S_IFREG:
+		return 0;
+	case S_IFDIR:
+		return -EISDIR;
+	case S_IFLNK:
+		return -ELOOP;
+	default:
+		return -ENXIO;
+	}
+}
+
+static bool is_write(uint32_t flags)
+{
+	return (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC) != 0;
+}
+
+/* Asks the rules, opens the object, and makes it a handle. @st is of now. */
+static int open_object(struct hk_fuse_server *server, const struct hk_ref *ref,
+	const struct hk_stat *st, const struct fuse_open_in *in, struct fuse_open_out *out)
+{
+	struct hk_backend *backend = hk_ref_backend(ref);
+	bool keep;
+	int file;
+	int r = check_is_regular(st->mode);
+
+	if (r == 0 && is_write(in->flags)) {
+		r = hk_policy_change(server, ref->node, NULL, "write");
+	}
+	if (r == 0 && (in->flags & O_ACCMODE) != O_WRONLY) {
+		r = hk_policy_read(server, ref, st->mode, "read");
+	}
+	if (r == 0) {
+		r = hk_fds_reserve(&server->nodes, true);
+	}
+	if (r < 0) {
+		return r;
+	}
+	file = backend->ops->open(backend, ref->obj, (int)(in->flags & OPEN_FLAGS));
+	r = file < 0 ? file
+		     : hk_handles_add(&server->handles, ref->node, file, NULL,
+			       in->flags & HANDLE_FLAGS, &out->fh);
+	if (r < 0) {
+		if (file >= 0) {
+			backend->ops->close(backend, file);
+		}
+		hk_fds_release(&server->nodes, true);
+		return r;
+	}
+	if ((in->flags & O_TRUNC) != 0 && (in->open_flags & FUSE_OPEN_KILL_SUIDGID) != 0) {
+		hk_attr_kill_setid(server, ref->node, file);
+	}
+	keep = hk_attr_cached_is_good(server, ref->node, st);
+	out->open_flags = keep && (in->flags & O_TRUNC) == 0 ? FOPEN_KEEP_CACHE : 0;
+	if (!is_write(in->flags)) {
+		out->open_flags |= FOPEN_NOFLUSH;
+	}
+	return 0;
+}
+
+int hk_op_open(struct hk_fuse_server *server, struct hk_req *req)
+{
+	struct fuse_open_out out = {0};
+	struct fuse_open_in in;
+	struct hk_ref ref = {0};
+	struct hk_stat st;
+	int r = hk_req_take(req, &in, sizeof(in));
+
+	if (r < 0) {
+		return r;
+	}
+	r = hk_ref_get(server, req->head.nodeid, &ref);
+	if (r == 0 && ref.obj < 0) {
+		r = -EISDIR;
+	}
+	if (r == 0) {
+		r = hk_ref_backend(&ref)->ops->stat(hk_ref_backend(&ref), ref.obj, &st);
+	}
+	if (r == 0) {
+		hk_node_lock(&server->nodes, ref.node);
+		ref.node->mode = st.mode;
+		hk_node_unlock(&server->nodes, ref.node);
+		r = open_object(server, &ref, &st, &in, &out);
+	}
+	hk_ref_put(server, &ref);
+	return r < 0 ? r : hk_req_put(req, &out, sizeof(out));
+}
+
+struct created {
+	struct fuse_entry_out entry;
+	struct fuse_open_out open;
+};
+
+/* Makes node and handle of a file just created; @name is NULL for a temporary one. @file is closed
+ * on failure. */
+static int enter_created(struct hk_fuse_server *server, const struct hk_ref *dir, const char *name,
+	int file, uint32_t flags, struct created *out)
+{
+	struct hk_backend *backend = hk_ref_backend(dir);
+	struct hk_node *node;
+	struct hk_stat st;
+	int r = backend->ops->stat(backend, file, &st);
+
+	if (r == 0) {
+		r = hk_nodes_enter(&server->nodes, dir->node->export,
+			name != NULL ? dir->node : NULL, name, &st, 1, &node);
+	}
+	if (r < 0) {
+		backend->ops->close(backend, file);
+		return r;
+	}
+	r = hk_handles_add(&server->handles, node, file, NULL, flags & HANDLE_FLAGS, &out->open.fh);
+	if (r < 0) {
+		hk_nodes_forget(&server->nodes, hk_node_id(node), 1);
+		backend->ops->close(backend, file);
+	} else {
+		hk_entry_fill(server, node, &st, &out->entry);
+		out->open.open_flags = FOPEN_KEEP_CACHE;
+	}
+	hk_node_put(&server->nodes, node);
+	return r;
+}
+
+/* Somebody else was faster, and the guest did not ask for O_EXCL. */
+static int open_existing(struct hk_fuse_server *server, const struct hk_ref *dir, const char *name,
+	const struct fuse_create_in *in, struct created *out)
+{
+	struct fuse_open_in open = {.flags = in->flags, .open_flags = in->open_flags};
+	struct hk_ref ref = {0};
+	struct hk_stat st;
+	int r = hk_lookup_enter(server, dir, name, &out->entry);
+
+	if (r < 0) {
+		return r;
+	}
+	r = hk_ref_get(server, out->entry.nodeid, &ref);
+	if (r == 0) {
+		r = hk_ref_backend(&ref)->ops->stat(hk_ref_backend(&ref), ref.obj, &st);
+	}
+	if (r == 0) {
+		r = open_object(server, &ref, &st, &open, &out->open);
+	}
+	hk_ref_put(server, &ref);
+	if (r < 0) {
+		hk_nodes_forget(&server->nodes, out->entry.nodeid, 1);
+	}
+	return r;
+}
+
+static int create(struct hk_fuse_server *server, struct hk_req *req, const char *name,
+	const struct fuse_create_in *in, struct created *out)
+{
+	struct hk_cred cred;
+	struct hk_ref dir;
+	int flags = (int)in->flags;
+	int file;
+	int r = hk_ref_get_real(server, req->head.nodeid, &dir);
+
+	if (r == 0) {
+		r = hk_policy_change(server, dir.node, name, "create");
+	}
+	if (r == 0) {
+		r = hk_fds_reserve(&server->nodes, true);
+	}
+	if (r < 0) {
+		hk_ref_put(server, &dir);
+		return r;
+	}
+	cred = hk_req_cred(dir.node->export, req);
+	if (name != NULL) {
+		file = hk_ref_backend(&dir)->ops->create(hk_ref_backend(&dir), dir.obj, name,
+			flags & CREATE_FLAGS, in->mode & 07777, &cred);
+	} else {
+		file = hk_ref_backend(&dir)->ops->tmpfile(hk_ref_backend(&dir), dir.obj,
+			flags & (CREATE_FLAGS | O_EXCL), in->mode & 07777, &cred);
+	}
+	r = file < 0 ? file : enter_created(server, &dir, name, file, in->flags, out);
+	if (r < 0) {
+		hk_fds_release(&server->nodes, true);
+	}
+	if (file == -EEXIST && name != NULL && (flags & O_EXCL) == 0) {
+		r = open_existing(server, &dir, name, in, out);
+	}
+	hk_ref_put(server, &dir);
+	return r;
+}
+
+static int put_created(struct hk_req *req, const struct created *out)
+{
+	int r = hk_req_put(req, &out->entry, sizeof(out->entry));
+
+	return r < 0 ? r : hk_req_put(req, &out->open, sizeof(out->open));
+}
+
+int hk_op_create(struct hk_fuse_server *server, struct hk_req *req)
+{
+	struct created out = {0};
+	struct fuse_create_in in;
+	hk_name name;
+	int r = hk_req_take(req, &in, sizeof(in));
+
+	if (r == 0) {
+		r = hk_req_take_name(req, name);
+	}
+	if (r == 0) {
+		r = create(server, req, name, &in, &out);
+	}
+	return r < 0 ? r : put_created(req, &out);
+}
+
+int hk_op_tmpfile(struct hk_fuse_server *server, struct hk_req *req)
+{
+	struct created out = {0};
+	struct fuse_create_in in;
+	/* A name follows, which is "/" and means nothing. */
+	int r = hk_req_take(req, &in, sizeof(in));
+
+	if (r == 0) {
+		r = create(server, req, NULL, &in, &out);
+	}
+	return r < 0 ? r : put_created(req, &out);
+}
+
+int hk_op_release(struct hk_fuse_server *server, struct hk_req *req)
+{
+	struct fuse_release_in in;
+	int r = hk_req_take(req, &in, sizeof(in));
+
+	return r < 0 ? r : hk_handles_release(&server->handles, in.fh, req->head.nodeid);
+}
+
+/* The open regular file of @fh; its handle is to be put. Return: 0, -EBADF or -ESTALE. */
+static int get_file(
+	struct hk_fuse_server *server, uint64_t fh, uint64_t nodeid, struct hk_handle **ret_handle)
+{
+	struct hk_handle *h = hk_handles_get(&server->handles, fh, nodeid);
+
+	if (h == NULL) {
+		return -EBADF;
+	}
+	if (h->file < 0 || h->dir != NULL) {
+		int r = h->dir != NULL ? -EISDIR : -ESTALE;
+
+		hk_handle_put(&server->handles, h);
+		return r;
+	}
+	*ret_handle = h;
+	return 0;
+}
+
+int hk_op_read(struct hk_fuse_server *server, struct hk_req *req)
+{
+	struct iovec iov[HK_FUSE_MAX_SEGMENTS];
+	struct fuse_read_in in;
+	struct hk_handle *h = NULL;
+	ssize_t n = 0;
+	unsigned count;
+	int r = hk_req_take(req, &in, sizeof(in));
+
+	if (r == 0) {
+		r = get_file(server, in.fh, req->head.nodeid, &h);
+	}
+	if (r < 0) {
+		return r;
+	}
+	count = hk_cursor_slice(&req->out, in.size, iov);
+	if (count > 0) {
+		struct hk_backend *backend = h->node->export->backend;
+
+		n = backend->ops->read(backend, h->file, iov, count, in.offset);
+	}
+	hk_handle_put(&server->handles, h);
+	if (n < 0) {
+		return (int)n;
+	}
+	hk_req_skip_out(req, (size_t)n);
+	return 0;
+}
+
+static void mark_dirty(struct hk_export *export)
+{
+	if (!atomic_load_explicit(&export->dirty, memory_order_relaxed)) {
+		atomic_store(&export->dirty, true);
+	}
+}
+
+int hk_op_write(struct hk_fuse_server *server, struct hk_req *req)
+{
+	struct iovec iov[HK_FUSE_MAX_SEGMENTS];
+	struct fuse_write_out out = {0};
+	struct fuse_write_in in;
+	struct hk_handle *h = NULL;
+	ssize_t n = 0;
+	unsigned count;
+	int r = hk_req_take(req, &in, sizeof(in));
+
+	if (r == 0 && in.size > req->in.left) {
+		r = -EINVAL;
+	}
+	if (r == 0) {
+		r = get_file(server, in.fh, req->head.nodeid, &h);
+	}
+	if (r < 0) {
+		return r;
+	}
+	count = hk_cursor_slice(&req->in, in.size, iov);
+	if (count > 0) {
+		struct hk_export *export = h->node->export;
+		bool append =
+			(h->flags & O_APPEND) != 0 && (in.write_flags & FUSE_WRITE_CACHE) == 0;
+
+		n = export->backend->ops->write(
+			export->backend, h->file, iov, count, in.offset, append);
+		mark_dirty(export);
+		if (n > 0 && (in.write_flags & FUSE_WRITE_KILL_SUIDGID) != 0) {
+			hk_attr_kill_setid(server, h->node, h->file);
+		}
+	}
+	hk_handle_put(&server->handles, h);
+	if (n < 0) {
+		return (int)n;
+	}
+	out.size = (uint32_t)n;
+	return hk_req_put(req, &out, sizeof(out));
+}
+
+int hk_op_fsync(struct hk_fuse_server *server, struct hk_req *req)
+{
+	struct fuse_fsync_in in;
+	struct hk_handle *h = NULL;
+	int r = hk_req_take(req, &in, sizeof(in));
+
+	if (r == 0) {
+		r = get_file(server, in.fh, req->head.nodeid, &h);
+	}
+	if (r == 0) {
+		struct hk_backend *backend = h->node->export->backend;
+
+		r = backend->ops->fsync(
+			backend, h->file, (in.fsync_flags & FUSE_FSYNC_FDATASYNC) != 0);
+		hk_handle_put(&server->handles, h);
+	}
+	return r;
+}
+
+int hk_op_fallocate(struct hk_fuse_server *server, struct hk_req *req)
+{
+	struct fuse_fallocate_in in;
+	struct hk_handle *h = NULL;
+	int r = hk_req_take(req, &in, sizeof(in));
+
+	if (r == 0) {
+		r = get_file(server, in.fh, req->head.nodeid, &h);
+	}
+	if (r == 0) {
+		struct hk_export *export = h->node->export;
+
+		r = export->backend->ops->allocate(
+			export->backend, h->file, (int)in.mode, in.offset, in.length);
+		mark_dirty(export);
+		/* This request has no flag for it: whoever is not root cannot keep the bits. */
+		if (r == 0 && req->head.uid != 0) {
+			hk_attr_kill_setid(server, h->node, h->file);
+		}
+		hk_handle_put(&server->handles, h);
+	}
+	return r;
+}
+
+int hk_op_lseek(struct hk_fuse_server *server, struct hk_req *req)
+{
+	struct fuse_lseek_out out;
+	struct fuse_lseek_in in;
+	struct hk_handle *h = NULL;
+	int64_t offset = 0;
+	int r = hk_req_take(req, &in, sizeof(in));
+
+	if (r == 0 && in.whence != SEEK_DATA && in.whence != SEEK_HOLE) {
+		r = -EINVAL; /* the guest's kernel knows the others itself */
+	}
+	if (r == 0) {
+		r = get_file(server, in.fh, req->head.nodeid, &h);
+	}
+	if (r == 0) {
+		struct hk_backend *backend = h->node->export->backend;
+
+		offset = backend->ops->seek(backend, h->file, in.offset, (int)in.whence);
+		hk_handle_put(&server->handles, h);
+		r = offset < 0 ? (int)offset : 0;
+	}
+	if (r < 0) {
+		return r;
+	}
+	out.offset = (uint64_t)offset;
+	return hk_req_put(req, &out, sizeof(out));
+}
+
+int hk_op_copy_file_range(struct hk_fuse_server *server, struct hk_req *req)
+{
+	struct fuse_write_out out = {0};
+	struct fuse_copy_file_range_in in;
+	struct hk_handle *from = NULL;
+	struct hk_handle *to = NULL;
+	ssize_t n = 0;
+	int r = hk_req_take(req, &in, sizeof(in));
+
+	if (r == 0 && in.flags != 0) {
+		r = -EINVAL;
+	}
+	if (r == 0) {
+		r = get_file(server, in.fh_in, req->head.nodeid, &from);
+	}
+	if (r == 0) {
+		r = get_file(server, in.fh_out, in.nodeid_out, &to);
+	}
+	if (r == 0 && from->node->export != to->node->export) {
+		r = -EXDEV; /* the guest then reads and writes */
+	}
+	if (r == 0) {
+		struct hk_export *export = to->node->export;
+
+		n = export->backend->ops->copy(export->backend, from->file, in.off_in, to->file,
+			in.off_out, (size_t)HK_MIN(in.len, (uint64_t)COPY_MAX));
+		mark_dirty(export);
+		if (n > 0 && req->head.uid != 0) {
+			hk_attr_kill_setid(server, to->node, to->file);
+		}
+		r = n < 0 ? (int)n : 0;
+	}
+	hk_handle_put(&server->handles, from);
+	hk_handle_put(&server->handles, to);
+	if (r < 0) {
+		return r;
+	}
+	out.size = (uint32_t)n;
+	return hk_req_put(req, &out, sizeof(out));
+}

@@ -1,0 +1,432 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Names: LOOKUP and FORGET, making and removing of entries, RENAME, LINK, READLINK.
+ *
+ * Theory: a handler pins the directory, asks the export's rules, lets the backend do it by one name
+ * in one directory, and looks the name up again where the reply is an entry. Nodes remember where
+ * they were seen last; a rename updates that under the rename lock (node_obj.c says why). Before a
+ * name goes away whose inode may live on (further hard links, a directory that is somebody's
+ * current one), the object of a known node is opened, so that the node stays good.
+ *
+ * Links and renames stay within one export: what is read-only in one must not become writable
+ * through another.
+ *
+ * Limits: the synthetic root has its entries and takes no others (EROFS).
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <linux/limits.h>
+#include <string.h>
+
+#include "fuse/server_impl.h"
+
+int hk_root_lookup(struct hk_fuse_server *server, const char *name, struct fuse_entry_out *entry)
+{
+	for (unsigned i = 0; i < server->export_count; i++) {
+		struct hk_export *export = &server->exports[i];
+		struct hk_backend *backend = export->backend;
+		struct hk_stat st;
+		int r;
+
+		if (strcmp(export->name, name) != 0) {
+			continue;
+		}
+		r = backend->ops->stat(backend, backend->root, &st);
+		if (r < 0) {
+			return r;
+		}
+		hk_node_lock(&server->nodes, export->node);
+		export->node->lookups++;
+		hk_node_unlock(&server->nodes, export->node);
+		hk_entry_fill(server, export->node, &st, entry);
+		return 0;
+	}
+	return -ENOENT;
+}
+
+/* Enters what is at @name now. */
+static int enter(struct hk_fuse_server *server, const struct hk_ref *dir, const char *name,
+	const struct hk_stat *st, struct fuse_entry_out *entry)
+{
+	struct hk_node *node;
+	int r = hk_nodes_enter(&server->nodes, dir->node->export, dir->node, name, st, 1, &node);
+
+	if (r == 0) {
+		hk_entry_fill(server, node, st, entry);
+		hk_node_put(&server->nodes, node);
+	}
+	return r;
+}
+
+int hk_lookup_enter(struct hk_fuse_server *server, const struct hk_ref *dir, const char *name,
+	struct fuse_entry_out *entry)
+{
+	struct hk_backend *backend = hk_ref_backend(dir);
+	struct hk_stat st;
+	int r = backend->ops->lookup(backend, dir->obj, name, &st);
+
+	return r < 0 ? r : enter(server, dir, name, &st, entry);
+}
+
+int hk_op_lookup(struct hk_fuse_server *server, struct hk_req *req)
+{
+	struct fuse_entry_out entry = {0};
+	struct hk_ref dir = {0};
+	hk_name name;
+	bool long_cache = true;
+	int r = hk_req_take_name(req, name);
+
+	if (r < 0) {
+		return r;
+	}
+	r = hk_ref_get(server, req->head.nodeid, &dir);
+	if (r == 0 && dir.obj < 0) {
+		r = hk_root_lookup(server, name, &entry);
+	} else if (r == 0) {
+		long_cache = dir.node->export->long_cache;
+		r = hk_policy_search(server, &dir, name);
+		if (r == 0) {
+			r = hk_lookup_enter(server, &dir, name, &entry);
+		}
+	}
+	hk_ref_put(server, &dir);
+	if (r == -ENOENT) {
+		/* Nodeid 0 with a time is a negative entry, which the guest may remember. */
+		entry = (struct fuse_entry_out){.entry_valid = long_cache ? 86400 : 1};
+		r = 0;
+	}
+	return r < 0 ? r : hk_req_put(req, &entry, sizeof(entry));
+}
+
+int hk_op_forget(struct hk_fuse_server *server, struct hk_req *req)
+{
+	struct fuse_forget_in in;
+
+	if (hk_req_take(req, &in, sizeof(in)) == 0) {
+		hk_nodes_forget(&server->nodes, req->head.nodeid, in.nlookup);
+	}
+	return HK_REQ_NO_REPLY;
+}
+
+int hk_op_batch_forget(struct hk_fuse_server *server, struct hk_req *req)
+{
+	struct fuse_batch_forget_in in;
+	struct fuse_forget_one one;
+
+	if (hk_req_take(req, &in, sizeof(in)) < 0) {
+		return HK_REQ_NO_REPLY;
+	}
+	for (uint32_t i = 0; i < in.count && hk_req_take(req, &one, sizeof(one)) == 0; i++) {
+		hk_nodes_forget(&server->nodes, one.nodeid, one.nlookup);
+	}
+	return HK_REQ_NO_REPLY;
+}
+
+/* What mknod, mkdir and symlink have in common. */
+struct make {
+	enum { MAKE_NODE, MAKE_DIR, MAKE_SYMLINK } kind;
+	mode_t mode;
+	uint64_t rdev;
+	const char *target;
+	const char *operation;
+};
+
+static int make_entry(struct hk_backend *backend, int dir, const char *name,
+	const struct make *make, const struct hk_cred *cred)
+{
+	switch (make->kind) {
+	case MAKE_NODE:
+		return backend->ops->mknod(backend, dir, name, make->mode, make->rdev, cred);
+	case MAKE_DIR:
+		return backend->ops->mkdir(backend, dir, name, make->mode, cred);
+	case MAKE_SYMLINK:
+		return backend->ops->symlink(backend, dir, name, make->target, cred);
+	}
+	return -EINVAL;
+}
+
+static int make(struct hk_fuse_server *server, struct hk_req *req, const char *name,
+	const struct make *make)
+{
+	struct fuse_entry_out entry;
+	struct hk_ref dir;
+	int r = hk_ref_get_real(server, req->head.nodeid, &dir);
+
+	if (r == 0) {
+		r = hk_policy_change(server, dir.node, name, make->operation);
+	}
+	if (r == 0) {
+		struct hk_cred cred = hk_req_cred(dir.node->export, req);
+
+		r = make_entry(hk_ref_backend(&dir), dir.obj, name, make, &cred);
+	}
+	if (r == 0) {
+		r = hk_lookup_enter(server, &dir, name, &entry);
+	}
+	hk_ref_put(server, &dir);
+	return r < 0 ? r : hk_req_put(req, &entry, sizeof(entry));
+}
+
+int hk_op_mknod(struct hk_fuse_server *server, struct hk_req *req)
+{
+	struct fuse_mknod_in in;
+	hk_name name;
+	int r = hk_req_take(req, &in, sizeof(in));
+
+	if (r == 0) {
+		r = hk_req_take_name(req, name);
+	}
+	if (r < 0) {
+		return r;
+	}
+	if (S_ISDIR(in.mode) || S_ISLNK(in.mode)) {
+		return -EINVAL;
+	}
+	return make(server, req, name,
+		&(struct make){.kind = MAKE_NODE,
+			.mode = in.mode,
+			.rdev = in.rdev,
+			.operation = "create"});
+}
+
+int hk_op_mkdir(struct hk_fuse_server *server, struct hk_req *req)
+{
+	struct fuse_mkdir_in in;
+	hk_name name;
+	int r = hk_req_take(req, &in, sizeof(in));
+
+	if (r == 0) {
+		r = hk_req_take_name(req, name);
+	}
+	if (r < 0) {
+		return r;
+	}
+	return make(server, req, name,
+		&(struct make){.kind = MAKE_DIR,
+			.mode = in.mode & 07777,
+			.operation = "create directory"});
+}
+
+int hk_op_symlink(struct hk_fuse_server *server, struct hk_req *req)
+{
+	char target[PATH_MAX];
+	hk_name name;
+	int r = hk_req_take_name(req, name);
+
+	if (r == 0) {
+		r = hk_req_take_string(req, target, sizeof(target));
+	}
+	if (r < 0) {
+		return r;
+	}
+	return make(server, req, name,
+		&(struct make){.kind = MAKE_SYMLINK, .target = target, .operation = "create link"});
+}
+
+int hk_op_readlink(struct hk_fuse_server *server, struct hk_req *req)
+{
+	char target[PATH_MAX];
+	struct hk_ref ref;
+	ssize_t len = hk_ref_get(server, req->head.nodeid, &ref);
+
+	if (len == 0) {
+		len = ref.obj < 0 ? -EINVAL
+				  : hk_ref_backend(&ref)->ops->readlink(
+					    hk_ref_backend(&ref), ref.obj, target, sizeof(target));
+	}
+	hk_ref_put(server, &ref);
+	return len < 0 ? (int)len : hk_req_put(req, target, (size_t)len);
+}
+
+int hk_op_link(struct hk_fuse_server *server, struct hk_req *req)
+{
+	struct fuse_entry_out entry;
+	struct fuse_link_in in;
+	struct hk_ref dir = {0};
+	struct hk_ref old = {0};
+	hk_name name;
+	int r = hk_req_take(req, &in, sizeof(in));
+
+	if (r == 0) {
+		r = hk_req_take_name(req, name);
+	}
+	if (r < 0) {
+		return r;
+	}
+	r = hk_ref_get_real(server, req->head.nodeid, &dir);
+	if (r == 0) {
+		r = hk_ref_get_real(server, in.oldnodeid, &old);
+	}
+	if (r == 0 && old.node->export != dir.node->export) {
+		r = -EXDEV;
+	}
+	if (r == 0) {
+		r = hk_policy_change(server, dir.node, name, "link");
+	}
+	if (r == 0) {
+		r = hk_ref_backend(&dir)->ops->link(hk_ref_backend(&dir), old.obj, dir.obj, name);
+	}
+	if (r == 0) {
+		r = hk_lookup_enter(server, &dir, name, &entry);
+	}
+	hk_ref_put(server, &old);
+	hk_ref_put(server, &dir);
+	return r < 0 ? r : hk_req_put(req, &entry, sizeof(entry));
+}
+
+/*
+ * The name is about to go. Return: the node that stands there, pinned and with its object open, if
+ * the guest knows it and it may outlive the name; else NULL.
+ */
+static struct hk_node *hold_removed(
+	struct hk_fuse_server *server, const struct hk_ref *dir, const char *name)
+{
+	struct hk_backend *backend = hk_ref_backend(dir);
+	struct hk_handle *handle = NULL;
+	struct hk_node *node;
+	struct hk_stat st;
+
+	if (backend->ops->lookup(backend, dir->obj, name, &st) < 0) {
+		return NULL;
+	}
+	if (!S_ISDIR(st.mode) && st.nlink <= 1) {
+		return NULL; /* open files have their handles */
+	}
+	node = hk_nodes_find(&server->nodes, dir->node->export, &st);
+	if (node != NULL) {
+		/* By the name that is still there: where it is at present known, it may have been
+		 * removed. */
+		if (hk_node_moved(&server->nodes, node, dir->node, name) == 0) {
+			hk_node_obj(&server->nodes, node, &handle);
+			hk_handle_put(&server->handles, handle);
+		}
+	}
+	return node;
+}
+
+static int remove_entry(struct hk_fuse_server *server, struct hk_req *req, bool is_dir)
+{
+	struct hk_node *held = NULL;
+	struct hk_ref dir = {0};
+	hk_name name;
+	int r = hk_req_take_name(req, name);
+
+	if (r < 0) {
+		return r;
+	}
+	r = hk_ref_get_real(server, req->head.nodeid, &dir);
+	if (r == 0) {
+		r = hk_policy_change(
+			server, dir.node, name, is_dir ? "remove directory" : "remove");
+	}
+	if (r == 0) {
+		held = hold_removed(server, &dir, name);
+		r = hk_ref_backend(&dir)->ops->unlink(hk_ref_backend(&dir), dir.obj, name, is_dir);
+	}
+	hk_node_put(&server->nodes, held);
+	hk_ref_put(server, &dir);
+	return r;
+}
+
+int hk_op_unlink(struct hk_fuse_server *server, struct hk_req *req)
+{
+	return remove_entry(server, req, false);
+}
+
+int hk_op_rmdir(struct hk_fuse_server *server, struct hk_req *req)
+{
+	return remove_entry(server, req, true);
+}
+
+/* Tells the node that stands at @name now, if there is one, that it does. */
+static void note_moved(struct hk_fuse_server *server, const struct hk_ref *dir, const char *name)
+{
+	struct hk_backend *backend = hk_ref_backend(dir);
+	struct hk_node *node;
+	struct hk_stat st;
+
+	if (backend->ops->lookup(backend, dir->obj, name, &st) < 0) {
+		return;
+	}
+	node = hk_nodes_find(&server->nodes, dir->node->export, &st);
+	if (node != NULL) {
+		hk_node_moved(&server->nodes, node, dir->node, name);
+		hk_node_put(&server->nodes, node);
+	}
+}
+
+static int rename_entry(struct hk_fuse_server *server, const struct hk_ref *old_dir,
+	const char *old_name, const struct hk_ref *new_dir, const char *new_name, unsigned flags)
+{
+	struct hk_backend *backend = hk_ref_backend(old_dir);
+	struct hk_node *held = NULL;
+	int r;
+
+	if ((flags & RENAME_EXCHANGE) == 0) {
+		held = hold_removed(server, new_dir, new_name);
+	}
+	pthread_rwlock_wrlock(&server->nodes.rename_lock);
+	r = backend->ops->rename(backend, old_dir->obj, old_name, new_dir->obj, new_name, flags);
+	if (r == 0) {
+		note_moved(server, new_dir, new_name);
+	}
+	if (r == 0 && (flags & RENAME_EXCHANGE) != 0) {
+		note_moved(server, old_dir, old_name);
+	}
+	pthread_rwlock_unlock(&server->nodes.rename_lock);
+	hk_node_put(&server->nodes, held);
+	return r;
+}
+
+static int rename_request(
+	struct hk_fuse_server *server, struct hk_req *req, uint64_t newdir, unsigned flags)
+{
+	struct hk_ref old_dir = {0};
+	struct hk_ref new_dir = {0};
+	hk_name old_name;
+	hk_name new_name;
+	int r = hk_req_take_name(req, old_name);
+
+	if (r == 0) {
+		r = hk_req_take_name(req, new_name);
+	}
+	if (r < 0) {
+		return r;
+	}
+	if ((flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT)) != 0) {
+		return -EINVAL;
+	}
+	r = hk_ref_get_real(server, req->head.nodeid, &old_dir);
+	if (r == 0) {
+		r = hk_ref_get_real(server, newdir, &new_dir);
+	}
+	if (r == 0 && old_dir.node->export != new_dir.node->export) {
+		r = -EXDEV;
+	}
+	if (r == 0) {
+		r = hk_policy_change(server, old_dir.node, old_name, "rename");
+	}
+	if (r == 0) {
+		r = rename_entry(server, &old_dir, old_name, &new_dir, new_name, flags);
+	}
+	hk_ref_put(server, &new_dir);
+	hk_ref_put(server, &old_dir);
+	return r;
+}
+
+int hk_op_rename(struct hk_fuse_server *server, struct hk_req *req)
+{
+	struct fuse_rename_in in;
+	int r = hk_req_take(req, &in, sizeof(in));
+
+	return r < 0 ? r : rename_request(server, req, in.newdir, 0);
+}
+
+int hk_op_rename2(struct hk_fuse_server *server, struct hk_req *req)
+{
+	struct fuse_rename2_in in;
+	int r = hk_req_take(req, &in, sizeof(in));
+
+	return r < 0 ? r : rename_request(server, req, in.newdir, in.flags);
+}

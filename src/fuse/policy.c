@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * What an export lets the guest do, and whose ids are whose.
+ *
+ * Theory: the guest's kernel checks modes itself (virtiofs mounts with default_permissions) and the
+ * host checks what the monitor may do. In between stand the export's own rules, asked by every
+ * handler before it touches the backend: read-only (EROFS for each change) and public-only (only
+ * what any user of the host may read, EACCES for the rest, by the mode as it is now). What is
+ * refused here is told to the owner, with the path put together from the names the nodes were last
+ * seen under: good enough for a message, used for nothing else.
+ *
+ * Limits: public-only looks at the mode bits of others; an ACL that gives others less is not seen.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "base/str.h"
+#include "base/util.h"
+#include "fuse/server_impl.h"
+
+enum { PATH_SHOWN = 1024, PATH_DEPTH = 256 };
+
+/* Writes the path of @node (and @name in it) to the end of @buf. Return: its start in @buf. */
+static const char *best_known_path(
+	struct hk_fuse_server *server, struct hk_node *node, const char *name, char buf[PATH_SHOWN])
+{
+	size_t at = PATH_SHOWN - 1;
+	uint64_t id = hk_node_id(node);
+	hk_name part;
+
+	buf[at] = '\0';
+	if (name != NULL) {
+		size_t len = strlen(name);
+
+		at -= len;
+		memcpy(buf + at, name, len);
+	}
+	for (unsigned depth = 0; depth < PATH_DEPTH; depth++) {
+		struct hk_node *step = hk_nodes_get(&server->nodes, id);
+		size_t len = 0;
+
+		if (step == NULL) {
+			break;
+		}
+		hk_node_lock(&server->nodes, step);
+		id = 0;
+		if (step->parent != NULL && step->name != NULL) {
+			id = hk_node_id(step->parent);
+			len = strlen(step->name);
+			memcpy(part, step->name, len);
+		}
+		hk_node_unlock(&server->nodes, step);
+		hk_node_put(&server->nodes, step);
+		if (id == 0 || len + 1 > at) {
+			break;
+		}
+		if (buf[at] != '\0') {
+			buf[--at] = '/';
+		}
+		at -= HK_MIN(len, at);
+		memcpy(buf + at, part, len);
+	}
+	return buf + at;
+}
+
+static int deny(struct hk_fuse_server *server, struct hk_node *node, const char *name,
+	const char *operation, int error)
+{
+	struct hk_fuse_owner *owner = server->owner;
+	struct hk_fuse_denial denial = {.operation = operation, .error = error};
+	char buf[PATH_SHOWN];
+
+	if (owner != NULL && owner->denied != NULL) {
+		denial.export_name = node->export->name;
+		denial.path = best_known_path(server, node, name, buf);
+		owner->denied(owner, &denial);
+	}
+	return -error;
+}
+
+int hk_policy_change(struct hk_fuse_server *server, struct hk_node *node, const char *name,
+	const char *operation)
+{
+	if (node->export->read_only) {
+		return deny(server, node, name, operation, EROFS);
+	}
+	if (!atomic_load_explicit(&node->export->dirty, memory_order_relaxed)) {
+		atomic_store(&node->export->dirty, true);
+	}
+	return 0;
+}
+
+int hk_policy_search(struct hk_fuse_server *server, const struct hk_ref *dir, const char *name)
+{
+	struct hk_backend *backend = hk_ref_backend(dir);
+	struct hk_stat st;
+	int r;
+
+	if (!dir->node->export->public_only) {
+		return 0;
+	}
+	/* Each time: the guest may remember a directory for a day. */
+	r = backend->ops->stat(backend, dir->obj, &st);
+	if (r < 0) {
+		return r;
+	}
+	return (st.mode & S_IXOTH) != 0 ? 0 : deny(server, dir->node, name, "look up", EACCES);
+}
+
+int hk_policy_read(struct hk_fuse_server *server, const struct hk_ref *ref, uint32_t mode,
+	const char *operation)
+{
+	if (!ref->node->export->public_only || (mode & S_IROTH) != 0) {
+		return 0;
+	}
+	return deny(server, ref->node, NULL, operation, EACCES);
+}
+
+static uint32_t swap(bool wanted, uint32_t id, uint32_t a, uint32_t b)
+{
+	if (!wanted || (id != a && id != b)) {
+		return id;
+	}
+	return id == a ? b : a;
+}
+
+uid_t hk_map_uid(const struct hk_export *export, uid_t uid)
+{
+	return swap(export->map_ids, uid, export->host_uid, export->guest_uid);
+}
+
+gid_t hk_map_gid(const struct hk_export *export, gid_t gid)
+{
+	return swap(export->map_ids, gid, export->host_gid, export->guest_gid);
+}
+
+struct hk_cred hk_req_cred(const struct hk_export *export, const struct hk_req *req)
+{
+	return (struct hk_cred){
+		.uid = hk_map_uid(export, req->head.uid),
+		.gid = hk_map_gid(export, req->head.gid),
+	};
+}
+
+uint64_t hk_guest_ino(struct hk_fuse_server *server, uint64_t dev, uint64_t ino)
+{
+	unsigned count = atomic_load_explicit(&server->device_count, memory_order_acquire);
+	unsigned i = 0;
+
+	while (i < count &&
+		atomic_load_explicit(&server->devices[i], memory_order_relaxed) != dev) {
+		i++;
+	}
+	if (i == count) {
+		pthread_mutex_lock(&server->devices_lock);
+		count = atomic_load(&server->device_count);
+		while (i < count && atomic_load(&server->devices[i]) != dev) {
+			i++;
+		}
+		if (i == count && count < HK_FUSE_MAX_DEVICES) {
+			atomic_store(&server->devices[i], dev);
+			/* Pairs with the acquire above. */
+			atomic_store_explicit(
+				&server->device_count, count + 1, memory_order_release);
+		}
+		pthread_mutex_unlock(&server->devices_lock);
+	}
+	return ino ^ (uint64_t)i << 48;
+}

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The inside of the FUSE server, shared by its files:
+ *
+ *	server.c     exports, INIT, dispatch           state.c   save and restore
+ *	proto.c      requests and replies              policy.c  what an export lets the guest do;
+ *ids node.c       nodes; node_obj.c their objects   handle.c  open files ops_name.c   lookup,
+ *create, rename, ...       ops_attr.c, ops_xattr.c, ops_file.c, ops_dir.c
+ */
+#ifndef HK_FUSE_SERVER_IMPL_H
+#define HK_FUSE_SERVER_IMPL_H
+
+#include "fuse/backend.h"
+#include "fuse/dir.h"
+#include "fuse/handle.h"
+#include "fuse/node.h"
+#include "fuse/proto.h"
+#include "fuse/server.h"
+
+enum { HK_FUSE_MAX_DEVICES = 255 };
+
+/* The largest READ or WRITE: 256 pages. */
+enum { HK_FUSE_MAX_WRITE = 1 << 20, HK_FUSE_MAX_PAGES = 256 };
+
+/* The least protocol we speak; 7.31 is Linux 5.4. */
+enum { HK_FUSE_MIN_MINOR = 31 };
+
+/** struct hk_export - one entry of the synthetic root; constant after the first request but for
+ * @dirty */
+struct hk_export {
+	char *name; /* owned */
+	unsigned index;
+	struct hk_backend *backend; /* owned */
+	struct hk_node *node;       /* its root; lives as long as the server */
+	bool read_only, public_only, map_ids;
+	bool long_cache;
+	uid_t host_uid, guest_uid;
+	gid_t host_gid, guest_gid;
+	atomic_bool dirty; /* written to since the last SYNCFS */
+};
+
+struct hk_fuse_server {
+	struct hk_fuse_owner *owner; /* borrowed; may be NULL */
+	struct hk_export exports[HK_FUSE_MAX_EXPORTS];
+	unsigned export_count;
+	struct hk_fds fds;
+	struct hk_nodes nodes;
+	struct hk_handles handles;
+	struct hk_dirs dirs;
+	struct timespec started; /* times of the synthetic root */
+
+	/* What INIT settled; 0 before. */
+	atomic_uint minor;
+	_Atomic uint64_t features;
+
+	/* Devices seen, for inode numbers: see hk_guest_ino(). Only ever appended to, under the
+	 * lock. */
+	pthread_mutex_t devices_lock;
+	atomic_uint device_count;
+	_Atomic uint64_t devices[HK_FUSE_MAX_DEVICES];
+};
+
+/* A pinned node with its object; every handler that touches the backend has one. */
+struct hk_ref {
+	struct hk_node *node;
+	struct hk_handle *handle;
+	int obj; /* -1: the synthetic root */
+};
+
+static inline struct hk_backend *hk_ref_backend(const struct hk_ref *ref)
+{
+	return ref->node->export->backend;
+}
+
+/**
+ * hk_ref_get() - pin a node and reach its object; for the synthetic root there is none
+ *
+ * Return: 0; -ESTALE for an unknown node, and what hk_node_obj() gives. Release with hk_ref_put()
+ * in any case.
+ */
+int hk_ref_get(struct hk_fuse_server *server, uint64_t nodeid, struct hk_ref *ret_ref);
+/** hk_ref_get_real() - the same, but the synthetic root gives -EROFS */
+int hk_ref_get_real(struct hk_fuse_server *server, uint64_t nodeid, struct hk_ref *ret_ref);
+void hk_ref_put(struct hk_fuse_server *server, struct hk_ref *ref);
+
+static inline bool hk_fuse_has(struct hk_fuse_server *server, uint64_t feature)
+{
+	return (atomic_load_explicit(&server->features, memory_order_relaxed) & feature) != 0;
+}
+
+/* policy.c: the seam for rules yet to come. @name may be NULL: the node itself. */
+
+/** hk_policy_change() - may the guest change something there? Return: 0 or -EROFS (told to the
+ * owner). */
+int hk_policy_change(struct hk_fuse_server *server, struct hk_node *node, const char *name,
+	const char *operation);
+/** hk_policy_search() - may names of directory @dir be looked up? Return: 0, -EACCES, or what stat
+ * gave. */
+int hk_policy_search(struct hk_fuse_server *server, const struct hk_ref *dir, const char *name);
+/** hk_policy_read() - may the data of this file, or the list of this directory, be read? */
+int hk_policy_read(struct hk_fuse_server *server, const struct hk_ref *ref, uint32_t mode,
+	const char *operation);
+
+uid_t hk_map_uid(const struct hk_export *export, uid_t uid); /* either way: a swap */
+gid_t hk_map_gid(const struct hk_export *export, gid_t gid);
+struct hk_cred hk_req_cred(const struct hk_export *export, const struct hk_req *req);
+
+/**
+ * hk_guest_ino() - the inode number the guest sees
+ *
+ * All exports are one file system to the guest, so devices other than the first get their index in
+ * the upper bits.
+ */
+uint64_t hk_guest_ino(struct hk_fuse_server *server, uint64_t dev, uint64_t ino);
+
+/* ops_attr.c: attributes for replies. These also note what the guest is told. */
+void hk_attr_fill(struct hk_fuse_server *server, struct hk_node *node, const struct hk_stat *st,
+	struct fuse_attr *attr);
+void hk_entry_fill(struct hk_fuse_server *server, struct hk_node *node, const struct hk_stat *st,
+	struct fuse_entry_out *entry);
+void hk_root_stat(struct hk_fuse_server *server, struct hk_stat *st);
+/** hk_attr_cached_is_good() - is data the guest has cached still that of the file? Notes @st if
+ * not. */
+bool hk_attr_cached_is_good(
+	struct hk_fuse_server *server, struct hk_node *node, const struct hk_stat *st);
+/** hk_attr_note_listed() - the guest lists this directory from the start, and may cache the list */
+void hk_attr_note_listed(struct hk_fuse_server *server, const struct hk_ref *ref);
+/** hk_attr_kill_setid() - a write by a user who may not keep set-id bits; cheap where there are
+ * none */
+void hk_attr_kill_setid(struct hk_fuse_server *server, struct hk_node *node, int obj);
+
+/* ops_name.c */
+/** hk_lookup_enter() - look @name up in @dir and enter it; fills in @entry. Return: 0 or -errno. */
+int hk_lookup_enter(struct hk_fuse_server *server, const struct hk_ref *dir, const char *name,
+	struct fuse_entry_out *entry);
+int hk_root_lookup(struct hk_fuse_server *server, const char *name, struct fuse_entry_out *entry);
+
+/* Handlers: fill in the payload and return 0, -errno, or HK_REQ_NO_REPLY. */
+typedef int hk_handler_fn(struct hk_fuse_server *server, struct hk_req *req);
+hk_handler_fn hk_op_lookup, hk_op_forget, hk_op_batch_forget;
+hk_handler_fn hk_op_mknod, hk_op_mkdir, hk_op_symlink, hk_op_link, hk_op_unlink, hk_op_rmdir;
+hk_handler_fn hk_op_rename, hk_op_rename2, hk_op_readlink;
+hk_handler_fn hk_op_getattr, hk_op_setattr, hk_op_statfs;
+hk_handler_fn hk_op_getxattr, hk_op_setxattr, hk_op_listxattr, hk_op_removexattr;
+hk_handler_fn hk_op_open, hk_op_create, hk_op_tmpfile, hk_op_release;
+hk_handler_fn hk_op_read, hk_op_write, hk_op_fsync, hk_op_fallocate, hk_op_lseek,
+	hk_op_copy_file_range;
+hk_handler_fn hk_op_opendir, hk_op_readdir, hk_op_readdirplus, hk_op_fsyncdir;
+hk_handler_fn hk_op_syncfs;
+
+#endif
