@@ -57,7 +57,7 @@ static int check_name(const char *name, struct hk_err *err)
 		hk_fail_msg(err, EINVAL, "the name '%.80s' will not do", name);
 		return hk_err_hint(err,
 			"use 1 to %d letters, digits, '.', '_' and '-', not starting with '-' or "
-		        "'.'",
+			"'.'",
 			HK_BOX_MAX_NAME);
 	}
 	return 0;

@@ -145,7 +145,7 @@ static int add_disk(struct hk_devices *devices, struct hk_machine *machine,
 	struct hk_blk_config config = {
 		.read_only = disk->read_only, .queue_count = HK_MIN(vcpu_count, MAX_DISK_QUEUES)};
 	struct hk_virtio *dev;
-	int fd;
+	int fd = -1;
 	int r = open_image(disk, &fd, err);
 
 	if (r < 0) {

@@ -394,12 +394,29 @@ const char *hk_layout_workdir(struct hk_layout *layout)
 	return layout->user.home;
 }
 
+static bool is_own_dir(const char *path)
+{
+	static const char *const others[] = {"/run", "/tmp", "/var"};
+
+	for (size_t i = 0; i < HK_ARRAY_SIZE(others); i++) {
+		if (strcmp(path, others[i]) == 0) {
+			return true;
+		}
+	}
+	for (size_t i = 0; i < HK_ARRAY_SIZE(own_dirs); i++) {
+		if (strcmp(path, own_dirs[i].path) == 0) {
+			return true;
+		}
+	}
+	return false;
+}
+
 bool hk_box_shows(const struct hk_box_config *config, const char *path)
 {
 	static const char *const places[] = {"/usr", "/etc", "/proc", "/sys", "/dev"};
 
-	if (config->rootfs != NULL) {
-		return true; /* who knows */
+	if (config->rootfs != NULL || strcmp(path, "/") == 0 || is_own_dir(path)) {
+		return true; /* of a root file system, who knows */
 	}
 	for (unsigned i = 0; i < config->share_count; i++) {
 		if (hk_path_within(path, config->shares[i].host) != NULL) {

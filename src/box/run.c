@@ -93,6 +93,7 @@ static void progress(struct hk_box *box, const char *what)
 {
 	struct hk_box_owner *owner = box->config.owner;
 
+	hk_log_debug("%s", what);
 	if (owner != NULL && owner->progress != NULL) {
 		owner->progress(owner, what, hk_now_ns() - box->start_ns);
 	}

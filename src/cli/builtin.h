@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The verbs of `hako`.
+ *
+ * Adding a verb:
+ *	1. cli/VERB.c: hk_cmd_VERB(), which parses argv with opts.h, works through the libraries
+ *	   and returns an exit status. It alone prints: results on stdout, all else on stderr.
+ *	2. Its prototype here, its line in the table in main.c, its file in cli/meson.build.
+ *	3. man/hako-VERB.1.scd, and its line in man/hako.1.scd and man/meson.build.
+ *	4. Tests of what it parses in tests/unit/test_cli_*.c, of what it does in
+ *tests/integration/.
+ */
+#ifndef HK_CLI_BUILTIN_H
+#define HK_CLI_BUILTIN_H
+
+enum {
+	HK_STATUS_OK = 0,
+	HK_STATUS_NO = 1, /* the answer is no: doctor */
+	HK_STATUS_USAGE = 2,
+	HK_STATUS_FAILURE = 125, /* as docker and env(1): not the command's own */
+};
+
+/**
+ * struct hk_verb - one row of main.c's table
+ * @run: @argv[0] is the verb; NULL-terminated. Returns the exit status.
+ */
+struct hk_verb {
+	const char *name;
+	const char *summary;
+	int (*run)(char **argv);
+};
+
+int hk_cmd_run(char **argv);
+int hk_cmd_doctor(char **argv);
+int hk_cmd_kernel(char **argv);
+int hk_cmd_version(char **argv);
+
+#endif

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: ISC */
+/* `hako VERB ...`: finds the verb. The only file with a main() and the table of all verbs. */
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+
+#include "base/util.h"
+#include "cli/builtin.h"
+
+static const struct hk_verb verbs[] = {
+	{"run", "run a command in a box of its own", hk_cmd_run},
+	{"doctor", "say what this host can do, and why not", hk_cmd_doctor},
+	{"kernel", "get and manage the kernels that boxes boot", hk_cmd_kernel},
+	{"version", "say which hako this is", hk_cmd_version},
+};
+
+static void print_help(FILE *out)
+{
+	fputs("Run anything you don't fully trust in a microVM of its own.\n\n"
+	      "usage: hako VERB [option]...\n\n",
+		out);
+	for (size_t i = 0; i < HK_ARRAY_SIZE(verbs); i++) {
+		fprintf(out, "  %-10s%s\n", verbs[i].name, verbs[i].summary);
+	}
+	fputs("\nhako VERB --help says more; so do hako(1) and hako-VERB(1).\n"
+	      "For a start: hako run -- uname -a\n",
+		out);
+}
+
+static int help(char **argv)
+{
+	char *verb_argv[] = {argv[1], (char *)"--help", NULL};
+
+	for (size_t i = 0; argv[1] != NULL && i < HK_ARRAY_SIZE(verbs); i++) {
+		if (strcmp(argv[1], verbs[i].name) == 0) {
+			return verbs[i].run(verb_argv);
+		}
+	}
+	print_help(stdout);
+	return HK_STATUS_OK;
+}
+
+/* What any verb wants of the process. */
+static void prepare_process(void)
+{
+	struct rlimit files;
+
+	/* A file server holds many files open, and the soft limit is there for select(2). */
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+		files.rlim_cur = files.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &files);
+	}
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	signal(SIGPIPE, SIG_IGN);
+}
+
+static int dispatch(char **argv)
+{
+	const char *name = argv[0] == NULL ? NULL : argv[1];
+
+	if (name == NULL) {
+		print_help(stderr);
+		return HK_STATUS_USAGE;
+	}
+	if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
+		return help(argv + 1);
+	}
+	if (strcmp(name, "--version") == 0) {
+		name = "version";
+	}
+	for (size_t i = 0; i < HK_ARRAY_SIZE(verbs); i++) {
+		if (strcmp(name, verbs[i].name) == 0) {
+			return verbs[i].run(argv + 1);
+		}
+	}
+	fprintf(stderr, "hako: '%.64s' is no verb; see hako --help\n", name);
+	return HK_STATUS_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+	int status;
+
+	prepare_process();
+	status = dispatch(argv);
+	if (fflush(stdout) != 0 && status == HK_STATUS_OK) {
+		perror("hako: standard output");
+		return HK_STATUS_FAILURE;
+	}
+	return status;
+}

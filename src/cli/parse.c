@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: ISC */
+/* Option values: see parse.h. */
+#include "cli/parse.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/str.h"
+#include "base/util.h"
+
+enum mode { MODE_NONE, MODE_RO, MODE_RW, MODE_COW };
+
+/* Takes a mode off the end of @text, which loses it. */
+static enum mode take_mode(char *text)
+{
+	static const struct {
+		const char *word;
+		enum mode mode;
+	} modes[] = {{":ro", MODE_RO}, {":rw", MODE_RW}, {":cow", MODE_COW}};
+	size_t len = strlen(text);
+
+	for (size_t i = 0; i < HK_ARRAY_SIZE(modes); i++) {
+		size_t word_len = strlen(modes[i].word);
+
+		if (len > word_len && strcmp(text + len - word_len, modes[i].word) == 0) {
+			text[len - word_len] = '\0';
+			return modes[i].mode;
+		}
+	}
+	return MODE_NONE;
+}
+
+static int refuse_share(const char *text, const char *why, struct hk_err *err)
+{
+	hk_fail_msg(err, EINVAL, "-v %s: %s", text, why);
+	hk_err_hint(err, "give it as -v HOST[:GUEST][:ro|rw]");
+	return -EINVAL;
+}
+
+int hk_share_spec_parse(const char *text, struct hk_share_spec *ret_spec, struct hk_err *err)
+{
+	autofree char *host = hk_strdup(text);
+	autofree char *guest = NULL;
+	enum mode mode;
+	char *colon;
+
+	if (host == NULL) {
+		return hk_fail(err, ENOMEM, "-v");
+	}
+	mode = take_mode(host);
+	if (mode == MODE_COW) {
+		hk_fail_msg(err, ENOTSUP, "-v %s: copy-on-write shares are not there yet", text);
+		hk_err_hint(err, "share it with :ro or :rw");
+		return -ENOTSUP;
+	}
+	colon = strchr(host, ':');
+	if (colon != NULL) {
+		*colon = '\0';
+		if (strchr(colon + 1, ':') != NULL) {
+			return refuse_share(
+				text, "too many parts, or a mode that is neither ro nor rw", err);
+		}
+		if (colon[1] == '\0') {
+			return refuse_share(text, "the path in the box is empty", err);
+		}
+		guest = hk_strdup(colon + 1);
+		if (guest == NULL) {
+			return hk_fail(err, ENOMEM, "-v");
+		}
+	}
+	if (host[0] == '\0') {
+		return refuse_share(text, "the path on the host is empty", err);
+	}
+	ret_spec->host = take_ptr(host);
+	ret_spec->guest = take_ptr(guest);
+	ret_spec->writable = mode == MODE_RW;
+	return 0;
+}
+
+void hk_share_spec_finish(struct hk_share_spec *spec)
+{
+	free(spec->host);
+	free(spec->guest);
+	*spec = (struct hk_share_spec){0};
+}
+
+int hk_disk_spec_parse(const char *text, char **ret_path, bool *ret_read_only, struct hk_err *err)
+{
+	autofree char *path = hk_strdup(text);
+	enum mode mode;
+
+	if (path == NULL) {
+		return hk_fail(err, ENOMEM, "--disk");
+	}
+	mode = take_mode(path);
+	if (mode == MODE_COW || path[0] == '\0' || path[0] == ':') {
+		hk_fail_msg(err, EINVAL, "--disk %s", text);
+		hk_err_hint(err, "give it as --disk FILE[:ro]");
+		return -EINVAL;
+	}
+	*ret_read_only = mode == MODE_RO;
+	*ret_path = take_ptr(path);
+	return 0;
+}
+
+int hk_duration_parse(const char *text, uint64_t *ret_ns)
+{
+	static const struct {
+		const char *unit;
+		uint64_t ns;
+	} units[] = {
+		{"", HK_NS_PER_SEC},
+		{"s", HK_NS_PER_SEC},
+		{"ms", HK_NS_PER_MS},
+		{"m", 60 * HK_NS_PER_SEC},
+		{"h", 3600 * HK_NS_PER_SEC},
+	};
+	char digits[16];
+	size_t len = strspn(text, "0123456789");
+	uint64_t value;
+
+	if (len >= sizeof(digits)) {
+		return -EINVAL;
+	}
+	memcpy(digits, text, len);
+	digits[len] = '\0';
+	/* At most a million hours: no overflow. */
+	if (hk_parse_uint(digits, 1, 1000000, &value) < 0) {
+		return -EINVAL;
+	}
+	for (size_t i = 0; i < HK_ARRAY_SIZE(units); i++) {
+		if (strcmp(text + len, units[i].unit) == 0) {
+			*ret_ns = value * units[i].ns;
+			return 0;
+		}
+	}
+	return -EINVAL;
+}
+
+static void add_parts(struct hk_str *out, const char *path)
+{
+	while (*path != '\0') {
+		size_t len;
+
+		path += strspn(path, "/");
+		len = strcspn(path, "/");
+		if (len > 0 && !(len == 1 && path[0] == '.')) {
+			hk_str_add(out, "/");
+			hk_str_add_bytes(out, path, len);
+		}
+		path += len;
+	}
+}
+
+int hk_path_absolute(const char *dir, const char *path, char **ret_path)
+{
+	struct hk_str out = {0};
+	int r;
+
+	if (path[0] != '/') {
+		add_parts(&out, dir);
+	}
+	add_parts(&out, path);
+	if (out.len == 0) {
+		hk_str_add(&out, "/");
+	}
+	r = hk_str_take(&out, ret_path);
+	hk_str_finish(&out);
+	return r;
+}
+
+bool hk_path_has_dotdot(const char *path)
+{
+	while (*path != '\0') {
+		size_t len;
+
+		path += strspn(path, "/");
+		len = strcspn(path, "/");
+		if (len == 2 && path[0] == '.' && path[1] == '.') {
+			return true;
+		}
+		path += len;
+	}
+	return false;
+}
