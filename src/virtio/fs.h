@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * virtio-fs: carries FUSE requests between the guest's kernel and a FUSE server. Each request queue
- * has a thread of its own, which answers there and then.
- * Source: VIRTIO 1.2, section 5.11.
+ * virtio-fs: carries FUSE requests between the guest's kernel and a FUSE server. Each queue has
+ * threads of its own, which answer there and then. Source: VIRTIO 1.2, section 5.11.
  */
 #ifndef HK_VIRTIO_FS_H
 #define HK_VIRTIO_FS_H
@@ -12,14 +11,18 @@
 #include "virtio/device.h"
 
 /**
- * struct hk_fs_config - @server is borrowed and outlives the device
+ * struct hk_fs_config - @server is borrowed and outlives the device, which saves, restores and
+ * resets it
  * @tag: what the guest mounts, at most 36 bytes
- * @request_queues: 1 to 16
+ * @request_queues: 1 to 16. Linux before 6.11 uses the first only, whatever there is
+ * @threads: that serve one request queue at most, 1 to 16; 0: a good number. They are started as
+ * they are needed
  */
 struct hk_fs_config {
 	struct hk_fuse_server *server;
 	const char *tag;
 	unsigned request_queues;
+	unsigned threads;
 };
 
 int hk_fs_create(const struct hk_fs_config *config, struct hk_virtio **ret_dev, struct hk_err *err);
