@@ -3,8 +3,8 @@
  * The agent.
  *
  * Theory: one poll() loop over the control channel, SIGCHLD, and the status pipe and pumps of each
- * command. A message is answered where it is handled: answers gather in a buffer that the loop sends
- * off. A command's slot is free again when it has ended and its streams have.
+ * command. A message is answered where it is handled: answers gather in a buffer that the loop
+ * sends off. A command's slot is free again when it has ended and its streams have.
  *
  * Order: EXITED is sent when the process is reaped, and says how many bytes it had written; the
  * pumps bring them on their own time.
@@ -324,9 +324,8 @@ static void command_ended(struct hk_agent *agent, pid_t pid, int status)
 		if (*slot) {
 			answer(agent, &(struct hk_control_msg){
 					      .type = HK_MSG_EXITED,
-					      .exited = hk_command_exited(*slot, status),
+					      .exited = hk_command_end(*slot, status),
 				      });
-			(*slot)->state = HK_COMMAND_ENDED;
 		}
 		return;
 	}

@@ -7,8 +7,8 @@
  * closes. The connections to the host complete while the child is at work: nothing waits for them
  * but the pumps.
  *
- * A command with pipes leads a process group of the agent's session: it can be stopped (SIGTSTP) and
- * cannot take a terminal by opening one. One with a pty leads a session of its own.
+ * A command with pipes leads a process group of the agent's session: it can be stopped (SIGTSTP)
+ * and cannot take a terminal by opening one. One with a pty leads a session of its own.
  *
  * Limits: exit counts of OOM kills are those of the whole guest while the command ran.
  */
@@ -153,16 +153,25 @@ static int exec_path(const struct plan *plan)
 	}
 }
 
+static void limit_files(void)
+{
+	struct rlimit files = {.rlim_cur = SOFT_FILES, .rlim_max = HARD_FILES};
+
+	if (setrlimit(RLIMIT_NOFILE, &files) < 0 && getrlimit(RLIMIT_NOFILE, &files) == 0) {
+		/* The hard limit may not be raised. */
+		files.rlim_cur = SOFT_FILES < files.rlim_max ? SOFT_FILES : files.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &files);
+	}
+}
+
 __attribute__((noreturn)) static void run_child(const struct plan *plan)
 {
-	const struct rlimit files = {.rlim_cur = SOFT_FILES, .rlim_max = HARD_FILES};
 	const struct hk_msg_exec *exec = plan->exec;
 	int r;
 
 	reset_signals();
 	allow_oom_kill();
-	/* Fails where the hard limit is lower already, which is good enough. */
-	setrlimit(RLIMIT_NOFILE, &files);
+	limit_files();
 	umask(022);
 	if (exec->flags & HK_EXEC_PTY) {
 		setsid();
@@ -181,7 +190,7 @@ __attribute__((noreturn)) static void run_child(const struct plan *plan)
 	if (r < 0) {
 		give_up(plan, HK_EXEC_STAGE_USER, -r);
 	}
-	/* There is one user in a box: su and sudo have nothing to give, and could only be fooled. */
+	/* A box has one user: su and sudo have nothing to give, and could only be fooled. */
 	if (exec->uid != 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) {
 		give_up(plan, HK_EXEC_STAGE_USER, errno);
 	}
@@ -438,20 +447,38 @@ void hk_command_resize(const struct hk_command *command, uint16_t rows, uint16_t
 	}
 }
 
-struct hk_msg_exited hk_command_exited(const struct hk_command *command, int status)
+/* Nobody watches the terminal any more: hang up, as when a window is closed. */
+static void hang_up_unwatched(struct hk_command *command)
 {
-	bool pty = command->pty;
-	uint64_t oom_kills = count_oom_kills() - command->oom_kills;
+	if (command->master_fd >= 0 && !command->pumps[1].running) {
+		hk_pump_stop(&command->pumps[0]);
+		close_fd(&command->master_fd);
+	}
+}
 
-	return (struct hk_msg_exited){
+struct hk_msg_exited hk_command_end(struct hk_command *command, int status)
+{
+	uint64_t oom_kills = count_oom_kills() - command->oom_kills;
+	struct hk_msg_exited exited = {
 		.id = command->id,
 		.signaled = WIFSIGNALED(status),
 		.core = WIFSIGNALED(status) && WCOREDUMP(status),
 		.code = (uint32_t)(WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status)),
 		.oom_kills = oom_kills < UINT32_MAX ? (uint32_t)oom_kills : UINT32_MAX,
-		.stdout_bytes = pty ? HK_CONTROL_UNTIL_END : hk_pump_written(&command->pumps[1]),
-		.stderr_bytes = pty ? HK_CONTROL_UNTIL_END : hk_pump_written(&command->pumps[2]),
+		.stdout_bytes = HK_CONTROL_UNTIL_END,
+		.stderr_bytes = HK_CONTROL_UNTIL_END,
 	};
+
+	command->state = HK_COMMAND_ENDED;
+	if (command->pty) {
+		/* A read from a pty waits for the line discipline: what is not there never was. */
+		hk_pump_end_if_empty(&command->pumps[1]);
+		hang_up_unwatched(command);
+	} else {
+		exited.stdout_bytes = hk_pump_written(&command->pumps[1]);
+		exited.stderr_bytes = hk_pump_written(&command->pumps[2]);
+	}
+	return exited;
 }
 
 void hk_command_run_pumps(struct hk_command *command, const struct pollfd *fds)
@@ -459,11 +486,7 @@ void hk_command_run_pumps(struct hk_command *command, const struct pollfd *fds)
 	for (int i = 0; i < HK_COMMAND_PUMPS; i++) {
 		hk_pump_run(&command->pumps[i], fds + 2 * i);
 	}
-	if (command->master_fd >= 0 && !command->pumps[1].running) {
-		/* Nobody watches the terminal any more: hang up, as when a window is closed. */
-		hk_pump_stop(&command->pumps[0]);
-		close_fd(&command->master_fd);
-	}
+	hang_up_unwatched(command);
 }
 
 bool hk_command_streaming(const struct hk_command *command)

@@ -54,8 +54,8 @@ void hk_command_signal(const struct hk_command *command, int signo);
 
 void hk_command_resize(const struct hk_command *command, uint16_t rows, uint16_t cols);
 
-/** hk_command_exited() - describe the end of @command, whose wait status is @status */
-struct hk_msg_exited hk_command_exited(const struct hk_command *command, int status);
+/** hk_command_end() - @command was reaped with the wait status @status. Return: what to report */
+struct hk_msg_exited hk_command_end(struct hk_command *command, int status);
 
 /** hk_command_run_pumps() - act on the poll results of all pumps, two for each of them */
 void hk_command_run_pumps(struct hk_command *command, const struct pollfd *fds);

@@ -2,8 +2,8 @@
 /*
  * hako-guest: the first process of a box, /init of its initramfs.
  *
- * Theory: only what the control channel needs comes before HELLO: /proc for the command line, and the modules
- * for virtio and vsock. The rest comes while HELLO is on its way.
+ * Theory: only what the control channel needs comes before HELLO: /proc for the command line, and
+ * the modules for virtio and vsock. The rest comes while HELLO is on its way.
  *
  * A channel that the host closes before SETUP is opened again: so a template, frozen after
  * HELLO, says hello to each monitor that it is restored under. Once there is a box, a closed
@@ -11,8 +11,8 @@
  *
  * If init cannot go on, it says so in one line on the console and powers off. It never ends.
  *
- * Kernel command line: hako.bench=1 prints "HAKO-READY boottime_ns=N" where the channel would be opened, and
- * powers off.
+ * Kernel command line: hako.bench=1 prints "HAKO-READY boottime_ns=N" where the channel would be
+ * opened, and powers off.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -55,7 +55,7 @@ static void sleep_ms(int ms)
 __attribute__((noreturn)) static void power_off(void)
 {
 	reboot(RB_POWER_OFF);
-	/* A kernel that cannot: stop the processor, and hope for a triple fault before that. */
+	/* A kernel that cannot power off: a monitor takes a reboot for the end as well. */
 	hk_say("power off: %s", strerror(errno));
 	reboot(RB_AUTOBOOT);
 	for (;;) {

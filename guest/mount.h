@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Mounts as descriptors: a mount is made detached, changed, then attached where a descriptor points.
- * So no path is looked up twice, and none from the wrong root.
+ * Mounts as descriptors: a mount is made detached, changed, then attached where a descriptor
+ * points. So no path is looked up twice, and none from the wrong root.
  *
  * All return a descriptor (close-on-exec) or 0, or -errno. Needs Linux 5.12.
  */
@@ -25,7 +25,7 @@ enum {
 /** hk_mount_new() - a new file system, detached; @options end with a NULL key, or are NULL */
 int hk_mount_new(const char *type, const struct hk_mount_option *options, unsigned flags);
 
-/** hk_mount_clone() - what is at @name in @dir_fd, detached; final symbolic links are not followed */
+/** hk_mount_clone() - what is at @name in @dir_fd, detached; @name may not be a symbolic link */
 int hk_mount_clone(int dir_fd, const char *name);
 
 /** hk_mount_set() - add @flags to a mount */

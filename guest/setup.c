@@ -4,9 +4,9 @@
  *
  * Theory: the new root is a mount attached at /root of the initramfs; all work in it goes through
  * its descriptor, with openat2() keeping every lookup inside. The virtiofs mount is attached at
- * /shares and the tmpfs of each overlay at /upper-N, both outside of the new root. In the end the new
- * root is moved onto "/", which covers them: commands have no path to the exports that
- * they were not given. Mounts hold on to what is below them, so nothing is lost by that.
+ * /shares and the tmpfs of each overlay at /upper-N, both outside of the new root. In the end the
+ * new root is moved onto "/", which covers them: commands have no path to the exports that they
+ * were not given. Mounts hold on to what is below them, so nothing is lost by that.
  *
  * Limits: MAX_OVERLAYS. A failure leaves a half-built tree behind: the box ends.
  */

@@ -116,8 +116,8 @@ static void send_preamble(struct hk_pump *pump)
 }
 
 /*
- * The user's input ended: a program that reads lines is to see that, as at the end of a file. One that reads
- * keys gets nothing; the byte would be a key to it.
+ * The user's input ended: a program that reads lines is to see that, as at the end of a file. One
+ * that reads keys gets nothing; the byte would be a key to it.
  */
 static void type_end_of_file(struct hk_pump *pump)
 {
@@ -140,7 +140,7 @@ static void fill(struct hk_pump *pump)
 		pump->end = (size_t)n;
 		return;
 	}
-	if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+	if (n < 0 && (errno == EINTR || (errno == EAGAIN && !pump->end_if_empty))) {
 		return;
 	}
 	/* The end; for a pty's master that is EIO, and any other error ends the data as well. */
@@ -155,7 +155,12 @@ static void fill(struct hk_pump *pump)
 
 static void drain(struct hk_pump *pump)
 {
-	ssize_t n = write(pump->to, pump->buf + pump->start, pump->end - pump->start);
+	ssize_t n;
+
+	if (!pump->running || pump->start == pump->end) {
+		return;
+	}
+	n = write(pump->to, pump->buf + pump->start, pump->end - pump->start);
 
 	if (n < 0) {
 		if (errno != EAGAIN && errno != EINTR) {
@@ -167,6 +172,26 @@ static void drain(struct hk_pump *pump)
 	if (pump->start == pump->end && pump->at_end) {
 		hk_pump_stop(pump);
 	}
+}
+
+/* Empty the buffer and fill it, until one of them cannot go on. */
+static void finish(struct hk_pump *pump)
+{
+	while (pump->running) {
+		if (pump->start == pump->end) {
+			fill(pump);
+		}
+		drain(pump);
+		if (pump->running && pump->start < pump->end) {
+			return; /* the reader is slow */
+		}
+	}
+}
+
+void hk_pump_end_if_empty(struct hk_pump *pump)
+{
+	pump->end_if_empty = true;
+	finish(pump);
 }
 
 void hk_pump_run(struct hk_pump *pump, const struct pollfd fds[2])
@@ -188,9 +213,12 @@ void hk_pump_run(struct hk_pump *pump, const struct pollfd fds[2])
 	if (fds[0].revents) {
 		fill(pump);
 	}
-	/* Most often what was just read can be written at once. */
-	if (pump->running && pump->start < pump->end && (fds[0].revents || fds[1].revents)) {
+	if (fds[0].revents || fds[1].revents) {
+		/* Most often what was just read can be written at once. */
 		drain(pump);
+	}
+	if (pump->end_if_empty) {
+		finish(pump);
 	}
 }
 

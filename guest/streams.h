@@ -15,8 +15,8 @@ enum { HK_PUMP_BYTES = 64 << 10 };
 /**
  * struct hk_pump - copies one way, from one descriptor to another; both non-blocking
  *
- * Zeroed it is one that has ended. An end of data is passed on behind the last byte; a
- * writer whose reader is gone is closed, so that the writing side sees it as it would on a pipe of its own.
+ * Zeroed it is one that has ended. An end of data is passed on behind the last byte; where the
+ * reader is gone the writer is closed, so that it sees what it would see on a pipe of its own.
  */
 struct hk_pump {
 	bool running;
@@ -30,6 +30,7 @@ struct hk_pump {
 	size_t end;	     /* of it */
 	bool preamble_first; /* host to guest: say on @from which stream this is */
 	bool at_end;	     /* of @from's data */
+	bool end_if_empty;   /* @from ends where it has nothing to read */
 	struct hk_stream_preamble preamble;
 };
 
@@ -48,6 +49,13 @@ int hk_pump_from_host(struct hk_pump *pump, int local, int stream, bool tty,
 
 /** hk_pump_stop() - close both ends now; what was not written is lost */
 void hk_pump_stop(struct hk_pump *pump);
+
+/**
+ * hk_pump_end_if_empty() - take what @from has now for all there is
+ *
+ * For a pty whose command has ended: others may hold it open, and would keep it from ending.
+ */
+void hk_pump_end_if_empty(struct hk_pump *pump);
 
 /** hk_pump_prepare() - fill @fds, for from and to, with what the pump waits for */
 void hk_pump_prepare(const struct hk_pump *pump, struct pollfd fds[2]);
