@@ -179,8 +179,9 @@ int hk_kernel_import_host(struct hk_kernel_store *store, struct hk_kernel_progre
 
 /* Downloads and unpacks in the stage, then stores. */
 static int fetch_in(struct hk_kernel_store *store, const char *stage,
-	const struct hk_apt_package *package, enum hk_kernel_flavour flavour, const char *source,
-	struct hk_kernel_progress *progress, struct hk_kernel_info *ret_info, struct hk_err *err)
+	const struct hk_apt_package *package, enum hk_kernel_flavour flavour,
+	const char source[HK_KERNEL_SOURCE_SIZE], struct hk_kernel_progress *progress,
+	struct hk_kernel_info *ret_info, struct hk_err *err)
 {
 	struct hk_kernel_content content;
 	autofree char *dir = NULL;
@@ -208,7 +209,7 @@ static int fetch_in(struct hk_kernel_store *store, const char *stage,
 		return r;
 	}
 	content.info.flavour = flavour;
-	hk_fmt(content.info.source, sizeof(content.info.source), "%s", source);
+	memcpy(content.info.source, source, sizeof(content.info.source));
 	r = hk_kernel_content_store(store, &content, ret_info, err);
 	hk_kernel_content_finish(&content);
 	return r;
@@ -240,7 +241,7 @@ int hk_kernel_fetch(struct hk_kernel_store *store, enum hk_kernel_flavour flavou
 {
 	const char *meta =
 		flavour == HK_KERNEL_FULL ? "linux-image-amd64" : "linux-image-cloud-amd64";
-	char source[HK_KERNEL_SOURCE_SIZE];
+	char source[HK_KERNEL_SOURCE_SIZE] = "";
 	struct hk_apt_package package;
 	char stage[HK_STAGE_SIZE];
 	autoclose int lock_fd = -1;
