@@ -238,7 +238,7 @@ struct hk_msg_exited {
 	/*
 	 * How much the command had written to its streams when it ended. Who has read so many bytes
 	 * of a stream, or its end, has all of the command's output; what background processes add
-	 * comes after. A tty always ends: HK_CONTROL_UNTIL_END.
+	 * comes after. A tty ends with its command: HK_CONTROL_UNTIL_END.
 	 */
 	uint64_t stdout_bytes;
 	uint64_t stderr_bytes;
