@@ -149,17 +149,31 @@ static int open_target(int root_fd, const char *path, bool is_file)
 	return r < 0 ? r : hk_mount_open(root_fd, path, O_PATH);
 }
 
+/* A directory goes on a directory, a file on a file; the kernel would only say EINVAL. */
+static int check_kinds(bool is_dir, int target)
+{
+	struct stat st;
+
+	if (fstat(target, &st) < 0) {
+		return -errno;
+	}
+	if (is_dir == S_ISDIR(st.st_mode)) {
+		return 0;
+	}
+	return is_dir ? -ENOTDIR : -EISDIR;
+}
+
 /* Attach @mount_fd at @path; closes it. */
 static int attach(int root_fd, int mount_fd, const char *path)
 {
 	struct stat st;
-	int target = check(fstat(mount_fd, &st));
-	int r;
+	int r = check(fstat(mount_fd, &st));
+	int target = r < 0 ? r : open_target(root_fd, path, !S_ISDIR(st.st_mode));
 
-	if (target == 0) {
-		target = open_target(root_fd, path, !S_ISDIR(st.st_mode));
+	r = target < 0 ? target : check_kinds(S_ISDIR(st.st_mode), target);
+	if (r == 0) {
+		r = hk_mount_attach(mount_fd, target);
 	}
-	r = target < 0 ? target : hk_mount_attach(mount_fd, target);
 	if (target >= 0) {
 		close(target);
 	}
