@@ -443,17 +443,21 @@ static void balloon_save(struct hk_virtio *dev, struct hk_writer *w)
 	hk_writer_end(w, mark);
 }
 
-/* Could the queues and what we hold of them have come about? */
+/*
+ * Could the queues and what we hold of them have come about? A device that failed keeps the chain
+ * it failed on.
+ */
 static bool is_possible(const struct balloon *balloon)
 {
 	int stats = queue_of(balloon, ROLE_STATS);
+	bool failed = atomic_load_explicit(&balloon->dev.needs_reset, memory_order_relaxed);
 
 	for (int i = 0; i < (int)balloon->dev.queue_count; i++) {
 		const struct hk_virtq *vq = &balloon->dev.queues[i].vq;
 		uint16_t held = i == stats && balloon->stats_held;
 		uint16_t served = (uint16_t)(vq->next_avail - vq->next_used);
 
-		if (vq->enabled && !vq->broken && served != held) {
+		if (vq->enabled && !failed && served != held) {
 			return false;
 		}
 	}
@@ -489,6 +493,11 @@ static void balloon_restore(struct hk_virtio *dev, struct hk_reader *r)
 	hk_reader_end(r, section);
 	if (r->error == 0 && !is_possible(balloon)) {
 		hk_reader_fail(r);
+	}
+	if (r->error != 0) {
+		/* What balloon_reset() leaves as it is. */
+		balloon->num_pages = 0;
+		balloon->next_cmd_id = CMD_ID_FIRST;
 	}
 }
 
