@@ -11,6 +11,7 @@
 #include <linux/mount.h>
 #include <linux/openat2.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -29,11 +30,16 @@ static int result(long r)
 
 int hk_mount_new(const char *type, const struct hk_mount_option *options, unsigned flags)
 {
+	bool has_source = options && options->key && strcmp(options->key, "source") == 0;
 	int context = result(syscall(SYS_fsopen, type, FSOPEN_CLOEXEC));
 	int r = 0;
 
 	if (context < 0) {
 		return context;
+	}
+	if (!has_source) {
+		/* For df and mount, which would say "none". */
+		r = result(syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, "source", type, 0));
 	}
 	for (; !r && options && options->key; options++) {
 		r = result(syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, options->key,

@@ -22,7 +22,10 @@ enum {
 	HK_MOUNT_NOEXEC = 1 << 3,
 };
 
-/** hk_mount_new() - a new file system, detached; @options end with a NULL key, or are NULL */
+/**
+ * hk_mount_new() - a new file system, detached
+ * @options: end with a NULL key, or NULL; "source" comes first, and is @type by default
+ */
 int hk_mount_new(const char *type, const struct hk_mount_option *options, unsigned flags);
 
 /** hk_mount_clone() - what is at @name in @dir_fd, detached; @name may not be a symbolic link */
