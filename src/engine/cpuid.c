@@ -106,7 +106,6 @@ enum {
 	PHYSICAL_BITS = 39, /* the least among hosts of the last ten years */
 	LINEAR_BITS = 48,
 	XSAVE_LEGACY_BYTES = 576, /* x87 and SSE state, and the header */
-	XSTATE_X87_SSE = 3,
 };
 
 /* Deterministic cache parameters (leaf 4): only what schedulers and libraries size themselves by.
@@ -296,7 +295,8 @@ static void build_hako_v2(
 
 	structured->has_index = true;
 	add_topology(cpuid, apic_id, vcpu_count);
-	ADD(cpuid, LEAF_XSAVE, 0, true, XSTATE_X87_SSE, XSAVE_LEGACY_BYTES, XSAVE_LEGACY_BYTES, 0);
+	ADD(cpuid, LEAF_XSAVE, 0, true, HK_CPU_HAKO_V2_XCR0, XSAVE_LEGACY_BYTES, XSAVE_LEGACY_BYTES,
+		0);
 	ADD(cpuid, LEAF_XSAVE, 1, true, 0, 0, 0, 0);
 
 	struct hk_cpuid_leaf kvm = {.function = LEAF_KVM_FEATURES};

@@ -28,6 +28,8 @@ struct hk_cpuid {
 	unsigned count;
 };
 
+enum { HK_CPU_HAKO_V2_XCR0 = 3 }; /* x87 and SSE state */
+
 enum hk_cpu_base { HK_CPU_HAKO_V2, HK_CPU_HOST, HK_CPU_BASE_COUNT };
 
 /** struct hk_cpu_model - a parsed --cpu value */

@@ -184,9 +184,16 @@ static void set_msr(struct hk_vcpu_state *state, uint32_t index, uint64_t value)
 	state->msrs[state->msr_count++] = (struct hk_msr){index, value};
 }
 
-/* What firmware would have left behind: write-back memory by default, fast string moves. */
-static void set_firmware_msrs(struct hk_vcpu_state *state)
+/*
+ * What firmware would have left behind: write-back memory by default, fast string moves, XCR0
+ * with all that the model has. The last also spares the guest a fault of the SVM that QEMU
+ * emulates: it lets XSETBV pass unseen by KVM, which then goes on loading what it knows.
+ */
+static void set_firmware_state(struct hk_vcpu_state *state, const struct hk_cpu_model *cpu)
 {
+	if (cpu->base == HK_CPU_HAKO_V2) {
+		state->xcr0 = HK_CPU_HAKO_V2_XCR0;
+	}
 	set_msr(state, HK_MSR_MTRR_DEF_TYPE, HK_MTRR_DEF_TYPE_ENABLED_WB);
 	set_msr(state, HK_MSR_MISC_ENABLE, HK_MISC_ENABLE_FAST_STRINGS);
 }
@@ -206,7 +213,7 @@ static int init_vcpu(struct hk_machine *m, unsigned index, const struct hk_boot 
 	if (r < 0) {
 		return r;
 	}
-	set_firmware_msrs(state);
+	set_firmware_state(state, &m->config.cpu);
 	if (index == 0) {
 		state->mp_state = HK_MP_RUNNING;
 		r = hk_boot_load(&m->mem, boot, rsdp, state, err);
