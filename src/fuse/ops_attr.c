@@ -71,10 +71,7 @@ void hk_attr_fill(struct hk_fuse_server *server, struct hk_node *node, const str
 	attr->ino = hk_guest_ino(server, st->dev, st->ino);
 	attr->uid = hk_map_uid(export, st->uid);
 	attr->gid = hk_map_gid(export, st->gid);
-	if (export->long_cache) {
-		return;
-	}
-	hot = is_hot(mtime_ns);
+	hot = !export->long_cache && is_hot(mtime_ns);
 	hk_node_lock(&server->nodes, node);
 	node->mode = st->mode;
 	node->seen_mtime_ns = hot ? 0 : mtime_ns;
