@@ -91,7 +91,7 @@ static int newest_release(const char *root, char ret_release[HK_KERNEL_RELEASE_S
 
 		if (strncmp(entry->d_name, prefix, sizeof(prefix) - 1) == 0 &&
 			hk_release_parse(name, strlen(name), release, sizeof(release)) == 0 &&
-			hk_release_compare(release, ret_release) > 0) {
+			strverscmp(release, ret_release) > 0) {
 			memcpy(ret_release, release, sizeof(release));
 		}
 	}
@@ -208,6 +208,9 @@ static int fetch_in(struct hk_kernel_store *store, const char *stage,
 	if (r < 0) {
 		return r;
 	}
+	/* All is in memory. Let go of the files before they are written out with those that stay.
+	 */
+	hk_store_discard(store, stage);
 	content.info.flavour = flavour;
 	memcpy(content.info.source, source, sizeof(content.info.source));
 	r = hk_kernel_content_store(store, &content, ret_info, err);

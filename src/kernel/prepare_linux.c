@@ -9,8 +9,9 @@
  *	modules/NAME.ko
  *
  * Theory: an initramfs depends on the entry's modules and on the agent, and is kept beside the
- * entry under a hash of the agent; so it is made once for each build of hako. It is not compressed:
- * unpacking a few megabytes in the guest costs more than reading them from the host's page cache.
+ * entry under a hash of the agent; so it is made once for each build of hako. It is 1.5 MB and not
+ * compressed: with gzip, lz4 or zstd the guest is ready neither sooner nor later (measured).
+ *Modules keep their signatures: without, they would load in 0.6 of the time, but taint the kernel.
  *
  * Limits: only the newest few are kept; who has one open is not disturbed by its removal.
  */

@@ -73,7 +73,4 @@ struct hk_module_dir {
 };
 void hk_module_dir_init(struct hk_module_dir *module_dir, const char *dir);
 
-/** hk_release_compare() - by numbers within, as people sort versions; like strcmp() */
-int hk_release_compare(const char *a, const char *b);
-
 #endif

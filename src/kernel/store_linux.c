@@ -95,6 +95,7 @@ int hk_kernel_store_open(const char *dir, struct hk_kernel_store **ret_store, st
 		r = hk_mkdir_p(path, 0755, err);
 		if (r < 0) {
 			hk_err_ctx(err, "kernel store");
+			hk_err_hint(err, "name another place with XDG_DATA_HOME");
 			return r;
 		}
 		fd = hk_open(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0);
@@ -233,7 +234,12 @@ int hk_store_lock(struct hk_kernel_store *store, struct hk_kernel_progress *prog
 	autoclose int fd = hk_open(store->dir_fd, "lock", O_RDWR | O_CREAT | O_NOFOLLOW, 0644);
 
 	if (fd < 0) {
-		return hk_fail(err, -fd, "'%s/lock': open", store->dir);
+		hk_fail(err, -fd, "'%s/lock': open", store->dir);
+		if (fd == -EACCES || fd == -EROFS) {
+			hk_err_hint(err, "you may not change this kernel store; "
+					 "name a place of your own with XDG_DATA_HOME");
+		}
+		return fd;
 	}
 	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
 		if (errno == EWOULDBLOCK && progress != NULL) {
@@ -395,11 +401,6 @@ int hk_store_read_info(
 
 /* --- listing and finding --- */
 
-int hk_release_compare(const char *a, const char *b)
-{
-	return strverscmp(a, b);
-}
-
 /* Best first. */
 static int compare_infos(const void *a, const void *b)
 {
@@ -408,7 +409,7 @@ static int compare_infos(const void *a, const void *b)
 	int order = (int)left->flavour - (int)right->flavour;
 
 	if (order == 0) {
-		order = hk_release_compare(right->release, left->release);
+		order = strverscmp(right->release, left->release);
 	}
 	if (order == 0) {
 		order = (right->added_s > left->added_s) - (right->added_s < left->added_s);
