@@ -14,9 +14,10 @@ struct hk_kvm_vcpu {
 	struct hk_vcpu base;
 	int fd;              /* owned */
 	struct kvm_run *run; /* shared page with KVM, owned mapping */
-	atomic_bool running; /* a thread is in hk_vcpu_run(): `thread` is valid */
 	atomic_bool kicked;
-	pthread_t thread;
+	pthread_mutex_t lock; /* guards what stands below it */
+	bool running;         /* a thread is in hk_vcpu_run() */
+	pthread_t thread;     /* that thread */
 };
 
 struct hk_kvm {

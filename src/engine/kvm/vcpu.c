@@ -6,6 +6,11 @@
  * thread inside KVM_RUN. The flag closes the race between the thread's last look at it and
  * the ioctl; the signal ends a KVM_RUN that is under way. A run that ends so has finished the
  * access that was pending, so that the registers are those between two instructions.
+ *
+ * `kicked` is what a kick means, `immediate_exit` only how it is heard. The kicker raises them in
+ * this order and the runner takes them down in the other, so that a flag left standing never
+ * comes without a kick, or it would end every KVM_RUN from then on. The lock keeps the thread from
+ * leaving, and so from ending, while it is sent a signal.
  */
 #include <assert.h>
 #include <errno.h>
@@ -105,6 +110,7 @@ int hk_kvm_vcpu_create(
 	vcpu->base.engine = &kvm->base;
 	vcpu->base.index = index;
 	vcpu->run = MAP_FAILED;
+	pthread_mutex_init(&vcpu->lock, NULL);
 	vcpu->fd = ioctl(kvm->vm_fd, KVM_CREATE_VCPU, (unsigned long)index);
 	if (vcpu->fd < 0) {
 		return hk_fail(err, errno, "KVM_CREATE_VCPU %u", index);
@@ -135,6 +141,7 @@ void hk_kvm_vcpu_finish(struct hk_kvm *kvm, struct hk_kvm_vcpu *vcpu)
 		munmap(vcpu->run, kvm->run_bytes);
 	}
 	hk_close(&vcpu->fd);
+	pthread_mutex_destroy(&vcpu->lock);
 }
 
 /* A string instruction (REP OUTS) arrives as several accesses to one port. */
@@ -214,12 +221,11 @@ static enum hk_run run_until_exit(struct hk_kvm_vcpu *vcpu, struct hk_err *err)
 				hk_fail(err, errno, "KVM_RUN");
 				return fail_with_rip(vcpu, err);
 			}
-			/* A stray signal: ours says that it came by the flag. */
+			__atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
 			if (atomic_exchange(&vcpu->kicked, false)) {
-				__atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_RELAXED);
 				return HK_RUN_KICKED;
 			}
-			continue;
+			continue; /* a stray signal */
 		}
 
 		enum hk_run result = handle_exit(vcpu, err);
@@ -230,16 +236,23 @@ static enum hk_run run_until_exit(struct hk_kvm_vcpu *vcpu, struct hk_err *err)
 	}
 }
 
+static void set_running(struct hk_kvm_vcpu *vcpu, bool running)
+{
+	pthread_mutex_lock(&vcpu->lock);
+	vcpu->thread = pthread_self();
+	vcpu->running = running;
+	pthread_mutex_unlock(&vcpu->lock);
+}
+
 enum hk_run hk_kvm_run(struct hk_vcpu *base, struct hk_err *err)
 {
 	struct hk_kvm_vcpu *vcpu = hk_kvm_vcpu_of(base);
 
-	vcpu->thread = pthread_self();
-	atomic_store(&vcpu->running, true); /* publishes `thread` to hk_kvm_kick() */
+	set_running(vcpu, true);
 
 	enum hk_run result = run_until_exit(vcpu, err);
 
-	atomic_store(&vcpu->running, false);
+	set_running(vcpu, false);
 	return result;
 }
 
@@ -249,7 +262,9 @@ void hk_kvm_kick(struct hk_vcpu *base)
 
 	atomic_store(&vcpu->kicked, true);
 	__atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
-	if (atomic_load(&vcpu->running)) {
+	pthread_mutex_lock(&vcpu->lock);
+	if (vcpu->running) {
 		pthread_kill(vcpu->thread, KICK_SIGNAL);
 	}
+	pthread_mutex_unlock(&vcpu->lock);
 }
