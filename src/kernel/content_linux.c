@@ -333,10 +333,6 @@ int hk_kernel_content_store(struct hk_kernel_store *store, struct hk_kernel_cont
 	}
 	if (r < 0) {
 		hk_store_discard(store, stage);
-		if (r == -ENOSPC || r == -EDQUOT) {
-			hk_err_hint(err, "'hako kernel list' shows what can be removed with "
-					 "'hako kernel remove'");
-		}
 		return r;
 	}
 	fsync(store->dir_fd);

@@ -25,6 +25,15 @@
 #include "kernel/release.h"
 #include "kernel/store_impl.h"
 
+static int hint_if_full(int r, struct hk_err *err)
+{
+	if (r == -ENOSPC || r == -EDQUOT) {
+		hk_err_hint(err, "'hako kernel list' shows what can be removed with "
+				 "'hako kernel remove'");
+	}
+	return r;
+}
+
 /* --- files --- */
 
 /* Loads a kernel, takes the lock, stores it as @flavour. */
@@ -50,7 +59,7 @@ static int import(struct hk_kernel_store *store, const char *path, const char *m
 		}
 	}
 	hk_kernel_content_finish(&content);
-	return r;
+	return hint_if_full(r, err);
 }
 
 int hk_kernel_import_file(struct hk_kernel_store *store, const char *path, const char *modules_dir,
@@ -267,5 +276,5 @@ int hk_kernel_fetch(struct hk_kernel_store *store, enum hk_kernel_flavour flavou
 	}
 	r = fetch_in(store, stage, &package, flavour, source, progress, ret_info, err);
 	hk_store_discard(store, stage);
-	return r;
+	return hint_if_full(r, err);
 }
