@@ -13,18 +13,31 @@
 #include "virtio/blk_backend.h"
 #include "virtio/device.h"
 
+enum { HK_BLK_SECTOR_SIZE = 512, HK_BLK_SERIAL_SIZE = 20, HK_BLK_MAX_QUEUES = 16 };
+
 /**
- * struct hk_blk_config - @backend becomes the device's own
- * @serial: at most 20 bytes are shown to the guest
- * @queue_count: 1 to 16; one per vCPU is a good choice
+ * struct hk_blk_config - what kind of disk the guest sees
+ * @backend: the device's own from here on, also where hk_blk_create() fails
+ * @read_only: writes are refused, whatever the backend could do
+ * @serial: shown to the guest (/sys/block/vda/serial); NUL-padded, not always terminated
+ * @queue_count: 1 to HK_BLK_MAX_QUEUES; one per vCPU is a good choice
  */
 struct hk_blk_config {
 	struct hk_blk_backend *backend;
 	bool read_only;
-	char serial[20];
+	char serial[HK_BLK_SERIAL_SIZE];
 	unsigned queue_count;
 };
 
-int hk_blk_create(const struct hk_blk_config *config, struct hk_virtio **ret_dev, struct hk_err *err);
+/**
+ * hk_blk_create() - loop's thread
+ *
+ * The guest's last flush is the last word on what is on the disk: the owner of the device flushes
+ * nothing of its own.
+ *
+ * Return: 0, -EINVAL (queue_count) or -ENOMEM.
+ */
+int hk_blk_create(
+	const struct hk_blk_config *config, struct hk_virtio **ret_dev, struct hk_err *err);
 
 #endif
