@@ -213,6 +213,15 @@ static void activate_locked(struct hk_mmio_regs *regs)
 		return;
 	}
 	regs->active = true;
+	/*
+	 * Linux's balloon driver adds its first buffers, and notifies of them, before it says
+	 * DRIVER_OK. That was too early for hk_mmio_regs_kick().
+	 */
+	for (unsigned i = 0; i < dev->queue_count; i++) {
+		if (dev->queues[i].vq.enabled) {
+			hk_virtio_notify_self(dev, i);
+		}
+	}
 }
 
 static void write_status_locked(struct hk_mmio_regs *regs, uint32_t value)

@@ -204,6 +204,7 @@ struct fixture {
 	struct hk_virtio_mmio *mmio;
 	struct vqd queues[2];
 	hk_gpa data;
+	bool early; /* add and notify before DRIVER_OK */
 };
 
 static void mock_init(struct mock *mock)
@@ -259,6 +260,11 @@ static void attach(struct fixture *f)
 	assert_int_equal(hk_virtio_mmio_attach(&f->machine, &f->mock.dev, &f->mmio, NULL), 0);
 }
 
+static void turn_loop(struct fixture *f)
+{
+	assert_int_equal(hk_loop_run_once(f->machine.loop, 0), 0);
+}
+
 static void drive(struct fixture *f)
 {
 	hk_gpa gpa = HK_MIB;
@@ -279,8 +285,22 @@ static void drive(struct fixture *f)
 		poke(f, HK_MMIO_QUEUE_READY, 1);
 	}
 	f->data = gpa;
+	if (f->early) {
+		assert_true(vqd_add(&f->queues[0], (struct vqd_buf[]){{gpa, 8, true}}, 1, 0) >= 0);
+		poke(f, HK_MMIO_QUEUE_NOTIFY, 0);
+		turn_loop(f);
+		assert_int_equal(f->mock.kicks[0], 0);
+	}
 	poke(f, HK_MMIO_STATUS, 15);
 	assert_int_equal(peek(f, HK_MMIO_STATUS), 15);
+}
+
+/* Past the first look at each queue, which follows DRIVER_OK. */
+static void drive_and_settle(struct fixture *f)
+{
+	drive(f);
+	turn_loop(f);
+	f->mock.kicks[0] = f->mock.kicks[1] = 0;
 }
 
 static void add_buffer(struct fixture *f, unsigned queue)
@@ -302,11 +322,6 @@ static void drain(int fd)
 	(void)eventfd_read(fd, &count);
 }
 
-static void turn_loop(struct fixture *f)
-{
-	assert_int_equal(hk_loop_run_once(f->machine.loop, 0), 0);
-}
-
 static unsigned open_fds(void)
 {
 	DIR *dir = opendir("/proc/self/fd");
@@ -326,7 +341,7 @@ static void test_accelerated(void **state)
 	struct vqd_used used;
 
 	attach(f);
-	drive(f);
+	drive_and_settle(f);
 	assert_true(engine->irq_fd >= 0);
 	add_buffer(f, 1);
 	eventfd_write(engine->doorbells[1], 1); /* as the engine does it */
@@ -341,13 +356,27 @@ static void test_accelerated(void **state)
 	assert_false(readable(engine->doorbells[1]));
 }
 
+/* Linux's balloon does so. */
+static void test_notified_too_early(void **state)
+{
+	struct fixture *f = *state;
+	struct vqd_used used;
+
+	attach(f);
+	f->early = true;
+	drive(f);
+	turn_loop(f);
+	assert_int_equal(f->mock.kicks[0], 1);
+	assert_true(vqd_take(&f->queues[0], &used));
+}
+
 static void test_plain(void **state)
 {
 	struct fixture *f = *state;
 
 	f->machine.engine.accelerated = false;
 	attach(f);
-	drive(f);
+	drive_and_settle(f);
 	add_buffer(f, 0);
 	poke(f, HK_MMIO_QUEUE_NOTIFY, 0);
 	assert_int_equal(f->mock.kicks[0], 0); /* not on the vCPU's thread */
@@ -366,7 +395,7 @@ static void test_synchronous(void **state)
 
 	f->mock.dev.queues[1].synchronous = true;
 	attach(f);
-	drive(f);
+	drive_and_settle(f);
 	assert_true(f->machine.engine.doorbells[0] >= 0);
 	assert_int_equal(f->machine.engine.doorbells[1], -1);
 	add_buffer(f, 1);
@@ -384,6 +413,8 @@ static void test_own_threads(void **state)
 	attach(f);
 	drive(f);
 	kick_fd = f->mock.dev.queues[0].kick_fd;
+	assert_true(readable(kick_fd));
+	drain(kick_fd);
 	eventfd_write(f->machine.engine.doorbells[0], 1);
 	turn_loop(f);
 	assert_int_equal(f->mock.kicks[0], 0);
@@ -399,7 +430,7 @@ static void test_notify_self(void **state)
 	struct fixture *f = *state;
 
 	attach(f);
-	drive(f);
+	drive_and_settle(f);
 	for (unsigned i = 0; i < 8; i++) {
 		add_buffer(f, 0);
 	}
@@ -420,9 +451,7 @@ static void test_quiesce(void **state)
 	hk_virtio_mmio_quiesce(f->mmio); /* not active: nothing to rest, or to wake */
 	hk_virtio_mmio_resume(f->mmio);
 	assert_int_equal(f->mock.quiesced + f->mock.resumed, 0);
-	drive(f);
-	turn_loop(f);
-	f->mock.kicks[0] = 0;
+	drive_and_settle(f);
 
 	hk_virtio_mmio_quiesce(f->mmio);
 	assert_int_equal(f->mock.quiesced, 1);
@@ -543,6 +572,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(test_##name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(accelerated),
+		TEST(notified_too_early),
 		TEST(plain),
 		TEST(synchronous),
 		TEST(own_threads),

@@ -258,7 +258,11 @@ static void notify_later(struct hk_virtio_transport *transport, unsigned index)
 {
 	struct vqh *h = hk_container_of(transport, struct vqh, transport);
 
-	atomic_fetch_or(&h->again, 1u << index);
+	if (h->dev->flags & HK_VIRTIO_OWN_THREADS) {
+		(void)eventfd_write(h->dev->queues[index].kick_fd, 1);
+	} else {
+		atomic_fetch_or(&h->again, 1u << index);
+	}
 }
 
 static const struct hk_virtio_transport_ops transport_ops = {
@@ -361,6 +365,8 @@ void vqh_setup_queue(struct vqh *h, unsigned index, uint16_t size)
 void vqh_driver_ok(struct vqh *h)
 {
 	vqh_write(h, HK_MMIO_STATUS, vqh_read(h, HK_MMIO_STATUS) | HK_VIRTIO_STATUS_DRIVER_OK);
+	/* Nothing was added before, so the device's first look at each queue is left out. */
+	atomic_store(&h->again, 0);
 }
 
 void vqh_start(struct vqh *h, struct hk_virtio *dev, struct hk_loop *loop, uint64_t features)
