@@ -37,7 +37,9 @@ void hk_bus_access(struct hk_bus *bus, enum hk_space space, uint64_t addr, void 
 	uint8_t bytes[8] = {0};
 
 	assert(len >= 1 && len <= sizeof(bytes));
-	if (region == NULL || !hk_range_within(addr - region->base, len, region->size)) {
+	/* An access across two pages arrives in two parts, of any length: no register is that. */
+	if (region == NULL || (len & (len - 1)) != 0 ||
+		!hk_range_within(addr - region->base, len, region->size)) {
 		__atomic_fetch_add(&bus->stray, 1, __ATOMIC_RELAXED);
 		if (!write) {
 			memset(data, 0xff, len);
