@@ -128,7 +128,10 @@ static const char brand[48] = "Hako virtual CPU v2";
 	((1u << 0) | (1u << 3) | (1u << 4) | (1u << 5) | (1u << 6) | (1u << 8) | (1u << 13) | \
 		(1u << 14) | (1u << 15) | (1u << 20) | (1u << 24) | (1u << 26) | (1u << 27))
 
+/* What the guest may look at and the hypervisors of different hosts answer differently. */
 static const struct hk_msr_value hako_v2_msrs[] = {
+	{HK_MSR_MICROCODE_REVISION, UINT64_C(1) << 32},
+	{HK_MSR_PLATFORM_INFO, 0}, /* no CPUID faulting: it would be state to save */
 	{HK_MSR_ARCH_CAPABILITIES, ARCH_CAP_NOT_AFFECTED},
 };
 

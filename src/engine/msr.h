@@ -9,6 +9,8 @@
 enum {
 	HK_MSR_TSC = 0x10,
 	HK_MSR_TSC_ADJUST = 0x3b,
+	HK_MSR_MICROCODE_REVISION = 0x8b,
+	HK_MSR_PLATFORM_INFO = 0xce,
 	HK_MSR_ARCH_CAPABILITIES = 0x10a,
 	HK_MSR_SYSENTER_CS = 0x174,
 	HK_MSR_SYSENTER_ESP = 0x175,
@@ -19,6 +21,10 @@ enum {
 	HK_MSR_MTRR_PHYS_LAST = 0x20f,
 	HK_MSR_PAT = 0x277,
 	HK_MSR_MTRR_DEF_TYPE = 0x2ff,
+	HK_MSR_MC0_CTL = 0x400,
+	HK_MSR_MC0_STATUS = 0x401,
+	HK_MSR_MC0_ADDR = 0x402,
+	HK_MSR_MC0_MISC = 0x403,
 	HK_MSR_TSC_DEADLINE = 0x6e0,
 	HK_MSR_KVM_WALL_CLOCK = 0x4b564d00,
 	HK_MSR_KVM_SYSTEM_TIME = 0x4b564d01,
@@ -30,6 +36,9 @@ enum {
 #define HK_MSR_SYSCALL_MASK   0xc0000084u
 #define HK_MSR_KERNEL_GS_BASE 0xc0000102u
 #define HK_MSR_TSC_AUX        0xc0000103u
+
+/* IA32_MCG_CAP of every model: one bank, nothing else. */
+#define HK_MCG_CAP UINT64_C(1)
 
 /* Values the machine sets before the first instruction. */
 #define HK_MTRR_DEF_TYPE_ENABLED_WB UINT64_C(0x806)

@@ -102,6 +102,17 @@ static void set_model_msrs(struct hk_kvm *kvm, struct hk_kvm_vcpu *vcpu)
 	}
 }
 
+/* KVM shows as many machine check banks as it can unless told otherwise. */
+static int set_machine_check(struct hk_kvm_vcpu *vcpu, struct hk_err *err)
+{
+	uint64_t mcg_cap = HK_MCG_CAP;
+
+	if (ioctl(vcpu->fd, KVM_X86_SETUP_MCE, &mcg_cap) < 0) {
+		return hk_fail(err, errno, "KVM_X86_SETUP_MCE");
+	}
+	return 0;
+}
+
 int hk_kvm_vcpu_create(
 	struct hk_kvm *kvm, unsigned index, const struct hk_cpuid *host, struct hk_err *err)
 {
@@ -128,7 +139,7 @@ int hk_kvm_vcpu_create(
 
 	int r = set_cpuid(kvm, vcpu, host, err);
 
-	if (r < 0) {
+	if (r < 0 || (r = set_machine_check(vcpu, err)) < 0) {
 		return r;
 	}
 	set_model_msrs(kvm, vcpu);
