@@ -52,6 +52,7 @@ static void pending_save(const struct hk_pending *p, struct hk_writer *w)
 	hk_write_u8(w, p->interrupt);
 	hk_write_u8(w, p->interrupt_vector);
 	hk_write_u8(w, p->nmi);
+	hk_write_u8(w, p->nmi_injected);
 	hk_write_u8(w, p->nmi_masked);
 	hk_write_u8(w, p->interrupt_shadow);
 }
@@ -66,6 +67,7 @@ static void pending_restore(struct hk_pending *p, struct hk_reader *r)
 	p->interrupt = hk_read_u8(r) != 0;
 	p->interrupt_vector = hk_read_u8(r);
 	p->nmi = hk_read_u8(r) != 0;
+	p->nmi_injected = hk_read_u8(r) != 0;
 	p->nmi_masked = hk_read_u8(r) != 0;
 	p->interrupt_shadow = hk_read_u8(r);
 }

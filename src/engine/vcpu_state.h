@@ -78,7 +78,8 @@ struct hk_pending {
 	uint64_t exception_payload; /* CR2 or DR6 to be */
 	bool interrupt;
 	uint8_t interrupt_vector;
-	bool nmi;
+	bool nmi;          /* waits until NMIs are not masked */
+	bool nmi_injected; /* being delivered; NMIs are masked already */
 	bool nmi_masked;
 	uint8_t interrupt_shadow; /* bit 0: STI, bit 1: MOV SS */
 };

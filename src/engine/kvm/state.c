@@ -150,7 +150,8 @@ static void events_to_state(const struct kvm_vcpu_events *events, struct hk_pend
 		.exception_payload = events->exception_has_payload ? events->exception_payload : 0,
 		.interrupt = events->interrupt.injected && !events->interrupt.soft,
 		.interrupt_vector = events->interrupt.nr,
-		.nmi = events->nmi.injected || events->nmi.pending,
+		.nmi = events->nmi.pending != 0,
+		.nmi_injected = events->nmi.injected != 0,
 		.nmi_masked = events->nmi.masked != 0,
 		.interrupt_shadow = events->interrupt.shadow,
 	};
@@ -173,7 +174,12 @@ static struct kvm_vcpu_events events_from_state(const struct hk_pending *p)
 				.nr = p->interrupt_vector,
 				.shadow = p->interrupt_shadow,
 			},
-		.nmi = {.pending = p->nmi, .masked = p->nmi_masked},
+		.nmi =
+			{
+				.pending = p->nmi,
+				.injected = p->nmi_injected,
+				.masked = p->nmi_masked,
+			},
 	};
 }
 
