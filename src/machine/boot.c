@@ -113,7 +113,9 @@ static int read_notes(int fd, const Elf64_Phdr *ph, struct kernel *kernel, struc
 	if (n < 0) {
 		return hk_fail(err, (int)-n, "read");
 	}
-	kernel->pvh_entry = find_pvh_entry(notes, (size_t)n);
+	if (kernel->pvh_entry == 0) { /* there may be several segments of notes */
+		kernel->pvh_entry = find_pvh_entry(notes, (size_t)n);
+	}
 	return 0;
 }
 
