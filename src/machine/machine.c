@@ -323,6 +323,12 @@ static int restore_engine(struct hk_machine *m, struct hk_reader *r, struct hk_e
 	}
 	hk_clock_state_restore(&clock, r);
 	hk_irqchip_state_restore(&irqchip, r);
+	/* The clock first: an MSR of the vCPUs' has the wall clock written, which is taken from it.
+	 */
+	if ((error = hk_reader_status(r, err)) < 0 ||
+		(error = hk_engine_set_clock(m->engine, &clock, err)) < 0) {
+		return error;
+	}
 	for (unsigned i = 0; i < m->config.vcpu_count; i++) {
 		hk_vcpu_state_restore(vcpu, r);
 		if ((error = hk_reader_status(r, err)) < 0 ||
@@ -330,10 +336,7 @@ static int restore_engine(struct hk_machine *m, struct hk_reader *r, struct hk_e
 			return error;
 		}
 	}
-	if ((error = hk_engine_set_irqchip(m->engine, &irqchip, err)) < 0) {
-		return error;
-	}
-	return hk_engine_set_clock(m->engine, &clock, err);
+	return hk_engine_set_irqchip(m->engine, &irqchip, err);
 }
 
 int hk_machine_restore(struct hk_machine *m, struct hk_reader *r, struct hk_err *err)
