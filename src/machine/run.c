@@ -177,6 +177,7 @@ int hk_machine_start(struct hk_machine *m, struct hk_err *err)
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (r != 0) {
 		kick_all(m);
+		hk_run_finish(run);
 		return hk_fail(err, r, "start vCPU thread");
 	}
 	return 0;
@@ -209,6 +210,7 @@ int hk_machine_pause(struct hk_machine *m, struct hk_err *err)
 
 	bool ended = run->end;
 
+	run->pause &= !ended;
 	pthread_mutex_unlock(&run->lock);
 	return ended ? hk_fail_msg(err, ESRCH, "the guest has ended") : 0;
 }
