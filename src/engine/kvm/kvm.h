@@ -38,6 +38,8 @@ void hk_kvm_probe(struct hk_engine_probe *probe);
 /** hk_kvm_open() - /dev/kvm, checked. Return: descriptor, or -errno with reason and hint in @err.
  */
 int hk_kvm_open(struct hk_err *err);
+/** hk_kvm_open_device() - the same of any file and CPU, for tests */
+int hk_kvm_open_device(const char *device, bool has_virtualization, struct hk_err *err);
 
 /* vcpu.c */
 int hk_kvm_vcpu_create(

@@ -15,7 +15,7 @@
 #include "base/util.h"
 #include "engine/kvm/kvm.h"
 
-static const char device[] = "/dev/kvm";
+static const char default_device[] = "/dev/kvm";
 
 static bool cpu_has_virtualization(void)
 {
@@ -28,7 +28,7 @@ static bool cpu_has_virtualization(void)
 	return __get_cpuid(0x80000001, &eax, &ebx, &ecx, &edx) && (ecx & SVM) != 0;
 }
 
-static int fail_open(int code, struct hk_err *err)
+static int fail_open(const char *device, int code, struct hk_err *err)
 {
 	hk_fail(err, code, "%s", device);
 	switch (code) {
@@ -69,14 +69,14 @@ static const struct {
 	{KVM_CAP_ADJUST_CLOCK, "the paravirtual clock"},
 };
 
-int hk_kvm_open(struct hk_err *err)
+int hk_kvm_open_device(const char *device, bool has_virtualization, struct hk_err *err)
 {
 	autoclose int fd = hk_open(AT_FDCWD, device, O_RDWR, 0);
 
 	if (fd < 0) {
-		return fail_open(-fd, err);
+		return fail_open(device, -fd, err);
 	}
-	if (!cpu_has_virtualization()) {
+	if (!has_virtualization) {
 		hk_fail_msg(err, ENOTSUP,
 			"%s: the CPU shows neither vmx nor svm, so KVM could only emulate", device);
 		hk_err_hint(err,
@@ -87,6 +87,9 @@ int hk_kvm_open(struct hk_err *err)
 
 	int version = ioctl(fd, KVM_GET_API_VERSION, 0);
 
+	if (version < 0) {
+		return hk_fail_msg(err, ENOTSUP, "%s: is not KVM's device", device);
+	}
 	if (version != KVM_API_VERSION) {
 		return hk_fail_msg(err, ENOTSUP, "%s: speaks API version %d, not %d", device,
 			version, KVM_API_VERSION);
@@ -100,6 +103,11 @@ int hk_kvm_open(struct hk_err *err)
 	return take_fd(&fd);
 }
 
+int hk_kvm_open(struct hk_err *err)
+{
+	return hk_kvm_open_device(default_device, cpu_has_virtualization(), err);
+}
+
 void hk_kvm_probe(struct hk_engine_probe *probe)
 {
 	struct hk_err err = HK_ERR_INIT;
@@ -107,8 +115,8 @@ void hk_kvm_probe(struct hk_engine_probe *probe)
 
 	probe->usable = fd >= 0;
 	if (probe->usable) {
-		hk_fmt(probe->reason, sizeof(probe->reason), "%s opens and the CPU has %s", device,
-			__builtin_cpu_is("amd") ? "svm" : "vmx");
+		hk_fmt(probe->reason, sizeof(probe->reason), "%s opens and the CPU has %s",
+			default_device, __builtin_cpu_is("amd") ? "svm" : "vmx");
 		return;
 	}
 	hk_fmt(probe->reason, sizeof(probe->reason), "%s", hk_err_text(&err));
