@@ -210,8 +210,11 @@ static int check_host(const struct hk_cpuid *host, struct hk_err *err)
 	for (size_t i = 0; i < HK_ARRAY_SIZE(hako_v2); i++) {
 		const struct feature *f = &hako_v2[i];
 		const struct hk_cpuid_leaf *found = hk_cpuid_find(host, f->function, 0);
-		struct hk_cpuid_leaf leaf = found == NULL ? (struct hk_cpuid_leaf){0} : *found;
+		struct hk_cpuid_leaf leaf = {0};
 
+		if (found != NULL) {
+			leaf = *found;
+		}
 		if (f->source == FROM_HOST && (*leaf_reg(&leaf, f->reg) >> f->bit & 1) == 0) {
 			hk_fail_msg(err, ENOTSUP, "CPU model 'hako-v2': this host's CPU has no %s",
 				f->name);

@@ -17,7 +17,7 @@ unsigned hk_engine_probe_all(struct hk_engine_probe *probes, unsigned capacity)
 {
 	unsigned count = 0;
 
-	for (; hk_engines[count] != NULL && count < capacity; count++) {
+	for (; count < capacity && hk_engines[count] != NULL; count++) {
 		probes[count] = (struct hk_engine_probe){.name = hk_engines[count]->name};
 		hk_engines[count]->probe(&probes[count]);
 	}
