@@ -268,7 +268,7 @@ static void exec_words(
 
 static void exec_sh(struct host *host, uint32_t flags, const char *script)
 {
-	exec_words(host, (struct hk_msg_exec){.id = 1, .flags = flags},
+	exec_words(host, (struct hk_msg_exec){.id = 1, .flags = flags, .uid = getuid()},
 		(const char *const[]){"sh", "-c", script, NULL}, path_env);
 }
 
