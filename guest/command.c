@@ -10,7 +10,7 @@
  * A command with pipes leads a process group of the agent's session: it can be stopped (SIGTSTP)
  * and cannot take a terminal by opening one. One with a pty leads a session of its own.
  *
- * Limits: exit counts of OOM kills are those of the whole guest while the command ran.
+ * Limits: OOM kills are counted for the whole guest, while the command runs.
  */
 #include "command.h"
 
@@ -224,8 +224,8 @@ static int make_pipe(int *ret_child, int *ret_agent, bool child_reads)
 	*ret_agent = fds[child_reads ? 1 : 0];
 	r = set_nonblocking(*ret_agent);
 	if (r < 0) {
-		close(fds[0]);
-		close(fds[1]);
+		close_fd(ret_child);
+		close_fd(ret_agent);
 	}
 	return r;
 }
@@ -246,7 +246,6 @@ static int make_stream(struct hk_command *command, struct plan *plan, int fd)
 	int r = make_pipe(&plan->stdio[fd], &local, fd == 0);
 
 	if (r < 0) {
-		plan->stdio[fd] = -1;
 		return r;
 	}
 	stream = hk_platform_dial(HK_STREAM_PORT);
