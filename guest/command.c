@@ -7,10 +7,11 @@
  * closes. The connections to the host complete while the child is at work: nothing waits for them
  * but the pumps.
  *
- * A command with pipes leads a process group of the agent's session: it can be stopped (SIGTSTP)
- * and cannot take a terminal by opening one. One with a pty leads a session of its own.
+ * A command with pipes leads a process group of the agent's session, so that it cannot take a
+ * terminal by opening one. One with a pty leads a session of its own.
  *
- * Limits: OOM kills are counted for the whole guest, while the command runs.
+ * Limits: init's children have no shell above them, so the kernel drops the SIGTSTP of a Ctrl-Z for
+ * them; SIGSTOP works. OOM kills are counted for the whole guest, while the command runs.
  */
 #include "command.h"
 

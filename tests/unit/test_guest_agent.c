@@ -455,7 +455,7 @@ static void test_signals(void **state)
 	accept_stream(host, fds);
 	receive(host, HK_MSG_STARTED);
 	expect(fds[1], "up\n");
-	send_signal(host, SIGTSTP);
+	send_signal(host, SIGSTOP);
 	send_signal(host, SIGTERM);
 	send_signal(host, SIGCONT);
 	expect_exit(host, false, 3);
