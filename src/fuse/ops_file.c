@@ -325,7 +325,8 @@ int hk_op_write(struct hk_fuse_server *server, struct hk_req *req)
 	unsigned count;
 	int r = hk_req_take(req, &in, sizeof(in));
 
-	if (r == 0 && in.size > req->in.left) {
+	/* Offset -1 has a meaning of its own to pwritev2(). */
+	if (r == 0 && (in.size > req->in.left || in.offset > INT64_MAX)) {
 		r = -EINVAL;
 	}
 	if (r == 0) {
