@@ -34,7 +34,8 @@ enum {
 	ZERO_SEGMENTS = 16, /* so 1 MiB in a step */
 };
 
-static const uint8_t zeros[ZERO_SIZE];
+/* Aligned for images that were opened with O_DIRECT. */
+static const uint8_t zeros[ZERO_SIZE] __attribute__((aligned(4096)));
 
 #define Z \
 	{ \

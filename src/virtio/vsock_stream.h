@@ -28,9 +28,9 @@ struct hk_vsock_stream {
 	bool hung_up;
 	/* The stream's own. */
 	struct hk_source source; /* fd owned; -1 once closed */
-	bool is_socket;
-	bool ending;  /* an end or error was announced: read until it comes */
-	uint8_t *buf; /* a ring of @cap bytes, owned; NULL while empty */
+	bool is_socket;		 /* a stream socket */
+	bool ending;		 /* an end or error was announced: read until it comes */
+	uint8_t *buf;		 /* a ring of @cap bytes, owned; NULL while empty */
 	uint32_t cap;
 	uint32_t head, len; /* of what is held */
 };
@@ -51,7 +51,7 @@ bool hk_vsock_stream_is_open(const struct hk_vsock_stream *stream);
  *
  * Return: bytes; 0 at the end of the stream; -EAGAIN or another -errno.
  */
-ssize_t hk_vsock_stream_read(struct hk_vsock_stream *stream, const struct iovec *iov, int count);
+ssize_t hk_vsock_stream_read(struct hk_vsock_stream *stream, struct iovec *iov, int count);
 
 /**
  * hk_vsock_stream_write() - bytes @offset to the end of @chain's readable part, @len of them: to

@@ -4,9 +4,9 @@
  *
  * Theory: the descriptor is watched edge-triggered for input, so that a stream which may not be
  * read now (no credit, no buffers of the guest's) costs neither wake-ups nor calls to say so. A
- * read that gives less than was asked for has emptied the stream (epoll(7)), unless its end was
- * announced already. Output is watched for only while bytes are held: else every read by the other
- * end would wake us.
+ * read from a stream socket that gives less than was asked for has emptied it (epoll(7)), unless
+ * its end was announced already; terminals and the like are read until they have nothing. Output
+ * is watched for only while bytes are held: else every read by the other end would wake us.
  *
  * The buffer is allocated when the descriptor first takes less than it was given, and freed once it
  * has run empty: readers that keep up cost no memory.
@@ -61,7 +61,8 @@ int hk_vsock_stream_open(struct hk_vsock_stream *stream, struct hk_loop *loop, i
 		.ready = source_ready,
 	};
 	stream->cap = cap;
-	stream->is_socket = getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0;
+	stream->is_socket =
+		getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0 && type == SOCK_STREAM;
 	if (flags < 0 || hk_fault(HK_FAULT_SYSCALL) || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) {
 		r = flags < 0 ? -errno : -EIO;
 		hk_vsock_stream_close(stream);
@@ -105,21 +106,44 @@ static size_t iov_bytes(const struct iovec *iov, int count)
 	return sum;
 }
 
-ssize_t hk_vsock_stream_read(struct hk_vsock_stream *stream, const struct iovec *iov, int count)
+/* Return: bytes, or -1 with errno; @ret_cut: the kernel stopped early, at a passed descriptor. */
+static ssize_t read_some(
+	struct hk_vsock_stream *stream, struct iovec *iov, int count, bool *ret_cut)
 {
+	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = (size_t)count};
+	ssize_t got;
+
+	*ret_cut = false;
+	if (hk_fault(HK_FAULT_SYSCALL)) {
+		errno = ENOBUFS;
+		return -1;
+	}
+	if (!stream->is_socket) {
+		return readv(stream->source.fd, iov, count);
+	}
+	/* Descriptors that somebody passes along have no way into the guest: they are closed. */
+	got = recvmsg(stream->source.fd, &msg, MSG_CMSG_CLOEXEC);
+	*ret_cut = (msg.msg_flags & MSG_CTRUNC) != 0;
+	return got;
+}
+
+ssize_t hk_vsock_stream_read(struct hk_vsock_stream *stream, struct iovec *iov, int count)
+{
+	bool cut;
 	ssize_t got;
 
 	do {
-		got = hk_fault(HK_FAULT_SYSCALL) ? (errno = EIO, -1)
-						 : readv(stream->source.fd, iov, count);
+		got = read_some(stream, iov, count, &cut);
 	} while (got < 0 && errno == EINTR);
 	if (got < 0) {
 		if (errno == EAGAIN) {
 			stream->readable = false;
 		}
-		return -errno;
+		/* How terminals say that the other side is gone. */
+		return errno == EIO && stream->ending && !stream->is_socket ? 0 : -errno;
 	}
-	if (got == 0 || ((size_t)got < iov_bytes(iov, count) && !stream->ending)) {
+	if (got == 0 || (stream->is_socket && !cut && !stream->ending &&
+				(size_t)got < iov_bytes(iov, count))) {
 		stream->readable = false;
 	}
 	return got;

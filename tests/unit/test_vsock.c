@@ -80,8 +80,19 @@ static void spin(struct fixture *f)
 	}
 }
 
-/* One rx buffer for each slot that is free. */
-static void give_rx_count(struct fixture *f, unsigned count)
+/* For what the kernel does in its own time, as with terminals. */
+static void wait_packet(struct fixture *f)
+{
+	const struct vqd *d = &f->h.queues[RX];
+	const uint16_t *used_idx = vqh_at(&f->h, d->used_gpa + 2, 2);
+
+	for (unsigned i = 0; i < 1000 && hk_load_acquire(used_idx) == d->last_used; i++) {
+		assert_int_equal(hk_loop_run_once(f->loop, 10), 0);
+	}
+}
+
+/* Gives @count rx buffers. */
+static void give_rx(struct fixture *f, unsigned count)
 {
 	static unsigned slot;
 
@@ -106,7 +117,7 @@ static void begin_with(struct fixture *f, unsigned rx_buffers, uint64_t features
 	f->tx_area = vqh_alloc(&f->h, TX_BUFFER);
 	f->listener = (struct hk_vsock_listener){.ops = &test_listener_ops, .port = LISTEN_PORT};
 	assert_int_equal(hk_vsock_listen(f->vsock, &f->listener), 0);
-	give_rx_count(f, rx_buffers);
+	give_rx(f, rx_buffers);
 }
 
 static void begin(struct fixture *f)
@@ -189,7 +200,7 @@ static bool receive(struct fixture *f, struct hk_vsock_hdr *ret_hdr, uint8_t pay
 	if (payload != NULL) {
 		memcpy(payload, bytes + HK_VSOCK_HDR_SIZE, ret_hdr->len);
 	}
-	give_rx_count(f, 1);
+	give_rx(f, 1);
 	return true;
 }
 
@@ -806,7 +817,6 @@ static void test_broken_queues(void **state)
 			spin(&f);
 		}
 		vqh_kick(&f.h, q);
-		print_message("queue %u\n", q);
 		assert_true(vqh_needs_reset(&f.h));
 		spin(&f);
 		finish(&f);
@@ -829,7 +839,7 @@ static void test_rx_buffer_too_small(void **state)
 		vqh_setup_queue(&f.h, i, 16);
 	}
 	vqh_driver_ok(&f.h);
-	give_rx_count(&f, 8);
+	give_rx(&f, 8);
 	guest_connect(&f, 1000);
 	expect_host_end(f.accepted[0]);
 	finish(&f);
@@ -998,7 +1008,7 @@ static void test_reset_by_other_thread(void **state)
 	assert_int_equal(pthread_create(&thread, NULL, reset_and_restart, &f), 0);
 	pthread_join(thread, NULL);
 	expect_host_nothing(host);
-	give_rx_count(&f, 100);
+	give_rx(&f, 100);
 	guest_connect(&f, 1000); /* the same port: the old connection is gone by now */
 	expect_host_end(host);
 	spin(&f);
@@ -1052,6 +1062,61 @@ static void test_pipes(void **state)
 	spin(&f);
 	assert_true(receive(&f, &hdr, NULL));
 	assert_true(hdr.op == HK_VSOCK_OP_SHUTDOWN || hdr.op == HK_VSOCK_OP_RST);
+	finish(&f);
+}
+
+/* Reads that end early although there is more: lines of a terminal, passed descriptors. */
+static void test_reads_that_end_early(void **state)
+{
+	static const struct hk_vsock_listener_ops ops = {.name = "given", .accept = accept_given};
+	struct hk_vsock_listener listener = {.ops = &ops, .port = 60};
+	union {
+		char bytes[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control = {0};
+	struct iovec iov = {.iov_base = "one", .iov_len = 3};
+	struct msghdr msg = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.bytes,
+		.msg_controllen = sizeof(control.bytes),
+	};
+	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
+	struct hk_vsock_hdr hdr;
+	struct fixture f;
+	int host, master, slave;
+	uint32_t port;
+
+	begin(&f);
+	host = guest_connect(&f, 1000);
+	cmsg->cmsg_level = SOL_SOCKET;
+	cmsg->cmsg_type = SCM_RIGHTS;
+	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(cmsg), &host, sizeof(int));
+	assert_int_equal(sendmsg(host, &msg, 0), 3);
+	assert_int_equal(write(host, "two", 3), 3);
+	spin(&f);
+	expect_data(&f, 1000, "one");
+	expect_data(&f, 1000, "two");
+
+	assert_int_equal(hk_vsock_listen(f.vsock, &listener), 0);
+	master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+	assert_true(master >= 0 && grantpt(master) == 0 && unlockpt(master) == 0);
+	slave = open(ptsname(master), O_RDWR | O_NOCTTY | O_CLOEXEC);
+	assert_true(slave >= 0);
+	port = (uint32_t)slave;
+	hdr = packet(port, 60, HK_VSOCK_OP_REQUEST);
+	send_hdr(&f, &hdr, NULL, 0);
+	expect_op(&f, port, HK_VSOCK_OP_RESPONSE, 0);
+	assert_int_equal(write(master, "first\nsecond\n", 13), 13);
+	wait_packet(&f);
+	expect_data(&f, port, "first\n");
+	wait_packet(&f);
+	expect_data(&f, port, "second\n");
+	close(master);
+	wait_packet(&f);
+	assert_true(receive(&f, &hdr, NULL));
+	assert_int_equal(hdr.op, HK_VSOCK_OP_SHUTDOWN);
 	finish(&f);
 }
 
@@ -1213,6 +1278,7 @@ int main(void)
 		cmocka_unit_test(test_pause),
 		cmocka_unit_test(test_reset_by_other_thread),
 		cmocka_unit_test(test_pipes),
+		cmocka_unit_test(test_reads_that_end_early),
 		cmocka_unit_test(test_unix_listener),
 		cmocka_unit_test(test_every_fault),
 	};
