@@ -37,6 +37,7 @@ static const char *const hidden[] = {
 	"motd",
 	"netplan",
 	"network",
+	"networks",
 	"NetworkManager",
 	"passwd-",
 	"printcap",

@@ -6,7 +6,7 @@
  *	/usr		the host's, read-only, only what every user of the host may read
  *	/bin, /lib, ...	as on the host: links into /usr, or directories exported like it
  *	/etc		the host's below, the box's own identity above (etc.c)
- *	/home/USER	empty; /tmp, /run, /var, ...: the same
+ *	/home/USER	empty; so are /tmp, /run (the agent's own doing), /var, ...
  *	shares		where -v put them, parents first
  *
  * Theory: each host directory is an export of one file server. Shares are mounted writable in the
@@ -148,13 +148,6 @@ static void add_home(struct hk_layout *layout)
 			.mode = 0700,
 			.uid = user->uid,
 			.gid = user->gid});
-}
-
-/* What is empty in every box. Before the shares, which may be mounted in them. */
-static void add_empty(struct hk_layout *layout)
-{
-	add_step(layout, &(struct hk_step){.type = HK_STEP_TMPFS, .path = "/tmp", .mode = 01777});
-	add_step(layout, &(struct hk_step){.type = HK_STEP_TMPFS, .path = "/run", .mode = 0755});
 }
 
 static int add_system_export(struct hk_layout *layout, const char *name, const char *path,
@@ -330,7 +323,6 @@ int hk_layout_make(struct hk_layout *layout, const struct hk_box_config *config,
 	if (r < 0) {
 		return r;
 	}
-	add_empty(layout);
 	add_home(layout);
 	r = add_shares(layout, err);
 	if (r < 0) {

@@ -87,7 +87,7 @@ static void explain_not_started(
 			escape(path, elsewhere);
 			hk_report("run",
 				"%s: not found in the box; it is %s on the host: share it with -v "
-			        "%s",
+				"%s",
 				name, path, path);
 		} else if (result->code == ENOENT) {
 			hk_report("run", "%s: not found in the box", name);

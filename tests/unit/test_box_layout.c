@@ -134,8 +134,6 @@ static void test_host_system(void **state)
 				       "DIR /var/log 755 0:0\n"
 				       "DIR /var/tmp 1777 0:0\n"
 				       "SYMLINK /var/run /run\n"
-				       "TMPFS /tmp 1777 0:0\n"
-				       "TMPFS /run 755 0:0\n"
 				       "TMPFS /home/me 700 1234:2345\n"
 				       "DIR /run/user 755 0:0\n"
 				       "DIR /run/user/1234 700 1234:2345\n";

@@ -1,0 +1,160 @@
+#!/usr/bin/env bats
+# What hako says when it cannot: one line, with the next step. Needs no KVM.
+
+load helpers
+
+setup() {
+	cd "$BATS_TEST_TMPDIR" || return
+}
+
+# refuse STATUS WORD... -- ARGUMENT...: `hako run ARGUMENT...` ends so, and says so in one line
+refuse() {
+	local expected=$1 words=()
+	shift
+	while [ "$1" != -- ]; do
+		words+=("$1")
+		shift
+	done
+	shift
+	box "$@"
+	[ "$status" -eq "$expected" ]
+	[ -z "$out" ]
+	expect_line "$err" "hako run: " "${words[@]}"
+}
+
+@test "no command" {
+	refuse 2 "no command" "hako run -- COMMAND" --
+	refuse 2 "no command" "hako run -- COMMAND" -- --
+}
+
+@test "wrong options" {
+	refuse 2 "unknown option --bogus" "hako run --help" -- --bogus -- true
+	refuse 2 "unknown option -x" "hako run --help" -- -tx true
+	refuse 2 "--memory needs a value" "hako run --help" -- --memory
+	refuse 2 "--memory lots" "512M" -- --memory lots true
+	refuse 2 "--cpus many" "number" -- --cpus many true
+	refuse 2 "--timeout 0" "30s" -- --timeout 0 true
+	refuse 2 "-e =x" "NAME=VALUE" -- -e =x true
+	refuse 2 "copy-on-write" ":ro or :rw" -- -v .:cow true
+	refuse 2 "neither ro nor rw" "HOST[:GUEST]" -- -v /usr:/b:xx true
+	refuse 2 "'486'" "hako-v2" -- --cpu 486 true
+}
+
+@test "memory too small or larger than the host's, and as many CPUs as there are not" {
+	refuse 125 "8 MiB" "too little" "--memory" -- --memory 8M true
+	refuse 125 "more than this host has" "--memory" -- --memory 900T true
+	refuse 125 "0 CPUs" "1 to 16" -- --cpus 0 true
+	refuse 125 "17 CPUs" "1 to 16" -- --cpus 17 true
+}
+
+@test "shares that cannot be" {
+	mkfifo fifo
+	refuse 125 "$PWD/missing" "No such file or directory" "make it first" -- -v missing true
+	refuse 125 "$PWD/fifo" "FIFO" "only directories and regular files" -- -v fifo true
+	refuse 125 "/dev/null" "device" "only directories and regular files" -- -v /dev/null true
+	refuse 125 "'b'" "from the root" -- -v /usr:b true
+	refuse 125 "'/a/../b'" "without '..'" -- -v /usr:/a/../b true
+	refuse 125 "box's root" "--rootfs" -- -v /usr:/ true
+	refuse 125 "/proc" "another place" -- -v /usr:/proc/x true
+	refuse 125 "two shares at /a" -- -v /usr:/a -v /etc:/a true
+}
+
+@test "names, directories and root file systems that will not do" {
+	refuse 125 "'a b'" "letters" -- --name 'a b' true
+	refuse 125 "-w here" "from the box's root" -- -w here true
+	refuse 125 "--rootfs $PWD/nope" "No such file" -- --rootfs nope true
+	refuse 125 "empty word" -- ''
+}
+
+@test "an engine that is not there" {
+	refuse 125 "'bogus'" -- --engine bogus true
+	HAKO_ENGINE=bogus refuse 125 "'bogus'" -- true
+}
+
+# in_dev COMMANDS ARGUMENT...: hako run with a /dev made by COMMANDS
+in_dev() {
+	local commands=$1
+	shift
+	status=0
+	unshare --mount --user --map-root-user sh -c "mount -t tmpfs dev /dev && $commands"'; exec "$@"' sh \
+		"$HAKO_BIN" run "$@" </dev/null >out 2>err || status=$?
+	out=$(cat out) err=$(cat err)
+	printf '# %s: %s %s\n' "$status" "$out" "$err"
+}
+
+@test "no /dev/kvm" {
+	unshare --mount --user --map-root-user true || skip "no user namespaces here"
+	in_dev true -- true
+	[ "$status" -eq 125 ]
+	[ -z "$out" ]
+	expect_line "$err" "/dev/kvm" ";"
+}
+
+@test "not permitted to open /dev/kvm" {
+	unshare --mount --user --map-root-user true || skip "no user namespaces here"
+	[ "$(id -u)" -ne 0 ] || as=(setpriv --reuid 65534 --regid 65534 --clear-groups)
+	status=0
+	# A file nobody may open stands for a device that only others may.
+	unshare --mount sh -c 'mount -t tmpfs dev /dev && : >/dev/kvm && chmod 0 /dev/kvm && exec "$@"' sh \
+		"${as[@]}" "$HAKO_BIN" run -- true </dev/null >out 2>err || status=$?
+	cat err
+	[ "$(id -u)" -eq 0 ] || skip "needs root, to make a device that is somebody else's"
+	[ "$status" -eq 125 ]
+	expect_line "$(cat err)" "/dev/kvm" "Permission denied" ";"
+}
+
+@test "/dev/kvm without vmx or svm" {
+	[ -c /dev/kvm ] && [ -w /dev/kvm ] || skip "no /dev/kvm here"
+	! grep -qwE 'vmx|svm' /proc/cpuinfo || skip "this CPU has them"
+	refuse 125 "neither vmx nor svm" "hardware virtualization" -- true
+	run hako doctor
+	[ "$status" -eq 1 ]
+	[[ $output == *"engine kvm"*" no "* ]]
+}
+
+@test "kernels: none, unknown formats, corrupt ones" {
+	export XDG_DATA_HOME=$PWD/data
+	run hako kernel show
+	[ "$status" -eq 125 ]
+	expect_line "$output" "hako kernel: " "hako kernel fetch"
+	echo "no kernel at all" >text
+	run hako kernel fetch --kernel text
+	[ "$status" -eq 125 ]
+	expect_line "$(grep -v '^hako kernel: [a-z]*ing ' <<<"$output")" "text"
+	run hako kernel fetch --kernel "$(readlink -f /bin/true)"
+	[ "$status" -eq 125 ]
+	run hako kernel fetch --kernel missing
+	[ "$status" -eq 125 ]
+	[[ $output == *"missing"*"No such file"* ]]
+	run hako kernel list
+	[ "$status" -eq 0 ]
+	[ -z "$output" ]
+}
+
+@test "verbs, help and version" {
+	run hako
+	[ "$status" -eq 2 ]
+	run hako bogus
+	[ "$status" -eq 2 ]
+	expect_line "$output" "'bogus'" "hako --help"
+	for verb in "" run doctor kernel version; do
+		run --separate-stderr hako $verb --help
+		[ "$status" -eq 0 ]
+		[[ $output == *usage:* ]]
+		[ -z "$stderr" ]
+	done
+	run hako version
+	[ "$status" -eq 0 ]
+	[[ $output == hako\ [0-9]*engines:*kvm* ]]
+	run hako kernel bogus
+	[ "$status" -eq 2 ]
+	run hako kernel fetch --full --from-host
+	[ "$status" -eq 2 ]
+	run hako kernel remove
+	[ "$status" -eq 2 ]
+}
+
+@test "output that cannot be written is a failure" {
+	[ -c /dev/full ] || skip "no /dev/full here"
+	run ! bash -c '"$1" --help >/dev/full' sh "$HAKO_BIN"
+}
