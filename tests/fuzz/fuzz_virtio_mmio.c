@@ -140,6 +140,14 @@ static void write_reg(struct run *run, unsigned reg, uint32_t value)
 	hk_mmio_regs_write(&run->regs, reg, 4, value);
 }
 
+static void store(hk_gpa gpa, uint64_t value, unsigned bytes)
+{
+	uint8_t raw[8];
+
+	hk_store_le64(raw, value);
+	(void)hk_mem_write(&mem, gpa, raw, bytes);
+}
+
 static void bring_up(struct run *run, struct input *in)
 {
 	uint64_t features = take(in, 1) | take(in, 1) << 28 | HK_VIRTIO_F_VERSION_1;
@@ -161,17 +169,10 @@ static void bring_up(struct run *run, struct input *in)
 		write_reg(run, HK_MMIO_QUEUE_DEVICE_LOW, gpa + 0x3000);
 		write_reg(run, HK_MMIO_QUEUE_READY, 1);
 		run->avail_idx[i] = 0;
+		store(gpa + 0x2000, 0, 4);
+		store(gpa + 0x3000, 0, 4);
 	}
-	memset(hk_mem_at(&mem, RING_GPA, AREA_BYTES), 0, AREA_BYTES);
 	write_reg(run, HK_MMIO_STATUS, 15);
-}
-
-static void store(hk_gpa gpa, uint64_t value, unsigned bytes)
-{
-	uint8_t raw[8];
-
-	hk_store_le64(raw, value);
-	(void)hk_mem_write(&mem, gpa, raw, bytes);
 }
 
 /* A chain of one or two buffers on a queue, then its notification. */
