@@ -17,6 +17,7 @@
 #include <stdlib.h>
 
 #include "base/alloc.h"
+#include "base/util.h"
 #include "fuse/dir.h"
 #include "fuse/node_impl.h"
 #include "fuse/server_impl.h"
@@ -51,7 +52,7 @@ static struct hk_handle *handle_at(struct hk_handles *handles, uint32_t index)
 {
 	struct hk_handle *chunk;
 
-	if (index == 0 || index / HK_HANDLE_CHUNK >= HK_HANDLE_CHUNKS) {
+	if (index / HK_HANDLE_CHUNK >= HK_HANDLE_CHUNKS) {
 		return NULL;
 	}
 	/* Pairs with the release in slot_at_locked(). */
@@ -109,8 +110,14 @@ int hk_handles_add(struct hk_handles *handles, struct hk_node *node, int file, s
 		h = handle_at(handles, handles->free_first);
 		handles->free_first = h->free_next;
 	} else {
+		/* A chunk that was made for restored handles is on the free list, or used. */
+		while (handles->next_fresh % HK_HANDLE_CHUNK == 0 &&
+			handle_at(handles, handles->next_fresh) != NULL) {
+			handles->next_fresh += HK_HANDLE_CHUNK;
+		}
 		h = slot_at_locked(handles, handles->next_fresh);
 		handles->next_fresh += h != NULL;
+		handles->end = HK_MAX(handles->end, handles->next_fresh);
 	}
 	pthread_mutex_unlock(&handles->lock);
 	if (h == NULL) {
@@ -125,18 +132,15 @@ int hk_handles_restore(struct hk_handles *handles, struct hk_node *node, int fil
 	struct hk_dir *dir, uint32_t flags, uint64_t fh)
 {
 	uint32_t index = (uint32_t)fh;
-	struct hk_handle *h = NULL;
+	struct hk_handle *h;
 
 	if (index == 0 || index / HK_HANDLE_CHUNK >= HK_HANDLE_CHUNKS) {
 		return -EEXIST;
 	}
 	pthread_mutex_lock(&handles->lock);
-	while (handles->next_fresh <= index &&
-		slot_at_locked(handles, handles->next_fresh) != NULL) {
-		handles->next_fresh++;
-	}
-	if (handles->next_fresh > index) {
-		h = handle_at(handles, index);
+	h = slot_at_locked(handles, index);
+	if (h != NULL) {
+		handles->end = HK_MAX(handles->end, index + 1);
 	}
 	pthread_mutex_unlock(&handles->lock);
 	if (h == NULL) {
@@ -152,12 +156,20 @@ int hk_handles_restore(struct hk_handles *handles, struct hk_node *node, int fil
 void hk_handles_restored(struct hk_handles *handles)
 {
 	handles->free_first = 0;
-	for (uint32_t i = handles->next_fresh; i-- > 1;) {
-		struct hk_handle *h = handle_at(handles, i);
+	handles->next_fresh =
+		handle_at(handles, 0) == NULL ? 1 : 0; /* slot 0 is none: an fh of 0 is no handle */
+	for (uint32_t first = 0; first < handles->end; first += HK_HANDLE_CHUNK) {
+		if (handle_at(handles, first) == NULL) {
+			continue;
+		}
+		handles->end = HK_MAX(handles->end, first + HK_HANDLE_CHUNK);
+		for (uint32_t i = HK_MAX(first, 1u); i < first + HK_HANDLE_CHUNK; i++) {
+			struct hk_handle *h = handle_at(handles, i);
 
-		if (references(atomic_load(&h->state)) == 0) {
-			h->free_next = handles->free_first;
-			handles->free_first = i;
+			if (references(atomic_load(&h->state)) == 0) {
+				h->free_next = handles->free_first;
+				handles->free_first = i;
+			}
 		}
 	}
 }
@@ -260,8 +272,8 @@ int hk_handles_release(struct hk_handles *handles, uint64_t fh, uint64_t nodeid)
 
 struct hk_handle *hk_handles_each(struct hk_handles *handles, uint32_t *cursor)
 {
-	while (*cursor < handles->next_fresh) {
-		struct hk_handle *h = *cursor == 0 ? NULL : handle_at(handles, *cursor);
+	while (*cursor < handles->end) {
+		struct hk_handle *h = handle_at(handles, *cursor);
 
 		(*cursor)++;
 		if (h != NULL && references(atomic_load(&h->state)) != 0) {
@@ -276,12 +288,12 @@ void hk_handles_release_all(struct hk_handles *handles)
 	uint32_t end;
 
 	pthread_mutex_lock(&handles->lock);
-	end = handles->next_fresh;
+	end = handles->end;
 	pthread_mutex_unlock(&handles->lock);
 	for (uint32_t i = 1; i < end; i++) {
 		struct hk_handle *h = handle_at(handles, i);
 
-		if (hk_handle_try_ref(h)) {
+		if (h != NULL && hk_handle_try_ref(h)) {
 			if (atomic_exchange(&h->open, false)) {
 				hk_handle_put(handles, h);
 			}

@@ -49,7 +49,8 @@ struct hk_handles {
 	_Atomic(struct hk_handle *) chunks[HK_HANDLE_CHUNKS];
 	pthread_mutex_t lock;
 	uint32_t free_first;
-	uint32_t next_fresh;
+	uint32_t next_fresh; /* as in struct hk_nodes */
+	uint32_t end;
 };
 
 int hk_handles_init(struct hk_handles *handles, struct hk_nodes *nodes);

@@ -25,6 +25,7 @@ static struct fd_path path_of(struct hk_backend *backend, int fd)
 	struct fd_path path;
 
 	if (!is_there && hk_host_thread_is_ours()) {
+		/* seccomp: fchdir */
 		is_there = fchdir(hk_host_of(backend)->proc_fd) == 0;
 	}
 	hk_fmt(path.text, sizeof(path.text), is_there ? "%d" : "/proc/self/fd/%d", fd);
@@ -33,43 +34,51 @@ static struct fd_path path_of(struct hk_backend *backend, int fd)
 
 int hk_host_chmod(struct hk_backend *backend, int obj, mode_t mode)
 {
+	/* seccomp write: fchmodat */
 	return HK_HOST_CALL(fchmodat(hk_host_of(backend)->proc_fd, hk_fd_name(obj).text, mode, 0));
 }
 
 int hk_host_chown(struct hk_backend *backend, int obj, uid_t uid, gid_t gid)
 {
+	/* seccomp write: fchownat */
 	return HK_HOST_CALL(fchownat(obj, "", uid, gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW));
 }
 
 int hk_host_utimes(struct hk_backend *backend, int obj, const struct timespec times[2])
 {
+	/* seccomp write: utimensat */
 	return HK_HOST_CALL(
 		utimensat(hk_host_of(backend)->proc_fd, hk_fd_name(obj).text, times, 0));
 }
 
 int hk_host_truncate(struct hk_backend *backend, int obj, uint64_t size_bytes)
 {
+	/* seccomp write: truncate */
 	return HK_HOST_CALL(truncate(path_of(backend, obj).text, (off_t)size_bytes));
 }
 
 ssize_t hk_host_getxattr(
 	struct hk_backend *backend, int obj, const char *name, void *value, size_t size)
 {
+	/* seccomp: getxattr */
 	return HK_HOST_CALL(getxattr(path_of(backend, obj).text, name, value, size));
 }
 
 ssize_t hk_host_listxattr(struct hk_backend *backend, int obj, char *names, size_t size)
 {
+	/* seccomp: listxattr */
 	return HK_HOST_CALL(listxattr(path_of(backend, obj).text, names, size));
 }
 
 int hk_host_setxattr(struct hk_backend *backend, int obj, const char *name, const void *value,
 	size_t size, int flags)
 {
+	/* seccomp write: setxattr */
 	return HK_HOST_CALL(setxattr(path_of(backend, obj).text, name, value, size, flags));
 }
 
 int hk_host_removexattr(struct hk_backend *backend, int obj, const char *name)
 {
+	/* seccomp write: removexattr */
 	return HK_HOST_CALL(removexattr(path_of(backend, obj).text, name));
 }

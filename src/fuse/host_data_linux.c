@@ -32,33 +32,39 @@ int hk_host_open_file(struct hk_backend *backend, int obj, int flags)
 ssize_t hk_host_read(struct hk_backend *backend, int file, const struct iovec *iov, unsigned count,
 	uint64_t offset)
 {
+	/* seccomp: preadv */
 	return HK_HOST_CALL(preadv(file, iov, (int)count, (off_t)offset));
 }
 
 ssize_t hk_host_write(struct hk_backend *backend, int file, const struct iovec *iov, unsigned count,
 	uint64_t offset, bool append)
 {
+	/* seccomp write: pwritev2 pwritev */
 	return HK_HOST_CALL(
 		pwritev2(file, iov, (int)count, (off_t)offset, append ? RWF_APPEND : 0));
 }
 
 int hk_host_resize(struct hk_backend *backend, int file, uint64_t size_bytes)
 {
+	/* seccomp write: ftruncate */
 	return HK_HOST_CALL(ftruncate(file, (off_t)size_bytes));
 }
 
 int hk_host_fsync(struct hk_backend *backend, int file, bool data_only)
 {
+	/* seccomp: fdatasync fsync */
 	return HK_HOST_CALL(data_only ? fdatasync(file) : fsync(file));
 }
 
 int hk_host_allocate(struct hk_backend *backend, int file, int mode, uint64_t offset, uint64_t len)
 {
+	/* seccomp write: fallocate */
 	return HK_HOST_CALL(fallocate(file, mode, (off_t)offset, (off_t)len));
 }
 
 int64_t hk_host_seek(struct hk_backend *backend, int file, uint64_t offset, int whence)
 {
+	/* seccomp: lseek */
 	return HK_HOST_CALL(lseek(file, (off_t)offset, whence));
 }
 
@@ -68,6 +74,7 @@ ssize_t hk_host_copy(struct hk_backend *backend, int from, uint64_t from_offset,
 	off_t in = (off_t)from_offset;
 	off_t out = (off_t)to_offset;
 
+	/* seccomp write: copy_file_range */
 	return HK_HOST_CALL(copy_file_range(from, &in, to, &out, len, 0));
 }
 
@@ -78,6 +85,7 @@ int hk_host_open_dir(struct hk_backend *backend, int obj)
 
 ssize_t hk_host_read_dir(struct hk_backend *backend, int file, void *buf, size_t size)
 {
+	/* seccomp: getdents64 */
 	ssize_t n = HK_HOST_CALL(syscall(SYS_getdents64, file, buf, size));
 
 	return n == -ENOENT ? 0 : n; /* a directory removed while it is read is empty */
@@ -96,5 +104,6 @@ int hk_host_sync(struct hk_backend *backend)
 	autoclose int fd = HK_HOST_CALL(
 		openat(host->proc_fd, hk_fd_name(backend->root).text, O_RDONLY | O_CLOEXEC));
 
+	/* seccomp: syncfs */
 	return fd < 0 ? fd : HK_HOST_CALL(syncfs(fd));
 }

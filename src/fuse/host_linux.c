@@ -50,6 +50,7 @@ struct hk_host *hk_host_of(struct hk_backend *backend)
 void hk_fuse_thread_start(void)
 {
 	/* Fails only where the kernel forbids even this; then a chmod follows each creation. */
+	/* seccomp: unshare:CLONE_FS umask */
 	if (!thread_is_ours && unshare(CLONE_FS) == 0) {
 		umask(0);
 		thread_is_ours = true;
@@ -132,6 +133,7 @@ int hk_host_open_name(int dir, const char *name, int flags, mode_t mode)
 			.mode = (flags & O_CREAT) != 0 ? mode : 0,
 			.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS,
 		};
+		/* seccomp: openat2 */
 		int fd = (int)HK_HOST_CALL(syscall(SYS_openat2, dir, name, &how, sizeof(how)));
 
 		/* EPERM is what some containers' filters say to a call they do not know. */
@@ -142,6 +144,7 @@ int hk_host_open_name(int dir, const char *name, int flags, mode_t mode)
 			atomic_store(&no_openat2, true);
 		}
 	}
+	/* seccomp: openat */
 	return HK_HOST_CALL(openat(dir, name, flags, mode));
 }
 
@@ -154,6 +157,7 @@ static int stat_at(int dir, const char *name, int flags, struct hk_stat *st)
 {
 	struct statx stx;
 	int r = HK_HOST_CALL(
+		/* seccomp: statx */
 		statx(dir, name, flags | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STAT_MASK, &stx));
 
 	if (r < 0) {
@@ -202,11 +206,13 @@ static int host_reach(struct hk_backend *backend, int dir, const char *name)
 
 static void host_close(struct hk_backend *backend, int fd)
 {
+	/* seccomp: close */
 	close(fd);
 }
 
 static ssize_t host_readlink(struct hk_backend *backend, int obj, char *buf, size_t size)
 {
+	/* seccomp: readlinkat */
 	ssize_t n = HK_HOST_CALL(readlinkat(obj, "", buf, size));
 
 	return n == -ENOENT ? -EINVAL : n; /* what the call says to other types */
@@ -214,6 +220,7 @@ static ssize_t host_readlink(struct hk_backend *backend, int obj, char *buf, siz
 
 static int host_statfs(struct hk_backend *backend, int obj, struct statvfs *st)
 {
+	/* seccomp: fstatfs */
 	return HK_HOST_CALL(fstatvfs(obj, st));
 }
 

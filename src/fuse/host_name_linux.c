@@ -45,10 +45,13 @@ static int create_once(const struct creation *c)
 		return HK_HOST_CALL(
 			openat(c->dir, ".", c->flags | O_TMPFILE | O_CLOEXEC, c->mode & 07777));
 	case CREATE_NODE:
+		/* seccomp write: mknodat */
 		return HK_HOST_CALL(mknodat(c->dir, c->name, c->mode, c->rdev));
 	case CREATE_DIR:
+		/* seccomp write: mkdirat */
 		return HK_HOST_CALL(mkdirat(c->dir, c->name, c->mode));
 	case CREATE_SYMLINK:
+		/* seccomp write: symlinkat */
 		return HK_HOST_CALL(symlinkat(c->target, c->dir, c->name));
 	}
 	return -EINVAL;
@@ -60,6 +63,7 @@ static int hand_over(
 {
 	struct stat dir_st;
 	gid_t gid = cred->gid;
+	/* seccomp write: fstat newfstatat */
 	int r = HK_HOST_CALL(fstat(dir, &dir_st));
 
 	if (r == 0) {
@@ -107,6 +111,7 @@ static int create(struct hk_backend *backend, const struct creation *c, const st
 	int r;
 
 	if (other) {
+		/* seccomp write: setfsgid setfsuid */
 		setfsgid(cred->gid);
 		setfsuid(cred->uid);
 	}
@@ -194,18 +199,21 @@ int hk_host_symlink(struct hk_backend *backend, int dir, const char *name, const
 
 int hk_host_link(struct hk_backend *backend, int obj, int dir, const char *name)
 {
+	/* seccomp write: linkat */
 	return HK_HOST_CALL(linkat(
 		hk_host_of(backend)->proc_fd, hk_fd_name(obj).text, dir, name, AT_SYMLINK_FOLLOW));
 }
 
 int hk_host_unlink(struct hk_backend *backend, int dir, const char *name, bool is_dir)
 {
+	/* seccomp write: unlinkat */
 	return HK_HOST_CALL(unlinkat(dir, name, is_dir ? AT_REMOVEDIR : 0));
 }
 
 int hk_host_rename(struct hk_backend *backend, int old_dir, const char *old_name, int new_dir,
 	const char *new_name, unsigned flags)
 {
+	/* seccomp write: renameat2 */
 	return (int)HK_HOST_CALL(
 		syscall(SYS_renameat2, old_dir, old_name, new_dir, new_name, flags));
 }

@@ -58,10 +58,10 @@ int hk_nodes_init(struct hk_nodes *nodes, struct hk_fds *fds)
 
 void hk_nodes_finish(struct hk_nodes *nodes)
 {
-	for (uint32_t i = HK_NODE_ROOT; i < nodes->next_fresh; i++) {
+	for (uint32_t i = HK_NODE_ROOT; i < nodes->end; i++) {
 		struct hk_node *node = hk_nodes_at(nodes, i);
 
-		if (node->used) {
+		if (node != NULL && node->used) {
 			hk_node_drop_obj(nodes, node);
 			free(node->name);
 		}
@@ -96,7 +96,7 @@ uint32_t hk_nodes_end(struct hk_nodes *nodes)
 	uint32_t end;
 
 	pthread_mutex_lock(&nodes->alloc_lock);
-	end = nodes->next_fresh;
+	end = nodes->end;
 	pthread_mutex_unlock(&nodes->alloc_lock);
 	return end;
 }
@@ -143,8 +143,15 @@ static struct hk_node *node_alloc(struct hk_nodes *nodes)
 		node = hk_nodes_at(nodes, nodes->free_first);
 		nodes->free_first = node->hash_next;
 	} else {
+		/* A chunk that was made for restored nodes; its other slots have been on the free
+		 * list. */
+		while (nodes->next_fresh % HK_NODE_CHUNK == 0 &&
+			hk_nodes_at(nodes, nodes->next_fresh) != NULL) {
+			nodes->next_fresh += HK_NODE_CHUNK;
+		}
 		node = node_alloc_chunk(nodes, nodes->next_fresh);
 		nodes->next_fresh += node != NULL;
+		nodes->end = HK_MAX(nodes->end, nodes->next_fresh);
 	}
 	pthread_mutex_unlock(&nodes->alloc_lock);
 	return node;
@@ -380,7 +387,7 @@ void hk_nodes_forget_all(struct hk_nodes *nodes)
 	uint32_t end = hk_nodes_end(nodes);
 
 	for (uint32_t i = HK_NODE_ROOT; i < end; i++) {
-		node_drop(nodes, hk_nodes_at(nodes, i), LOOKUPS, UINT64_MAX);
+		node_drop(nodes, hk_nodes_at(nodes, i), LOOKUPS, UINT64_MAX); /* NULL is fine */
 	}
 }
 
@@ -527,20 +534,14 @@ int hk_nodes_add_root(struct hk_nodes *nodes, struct hk_export *export, const st
 	return 0;
 }
 
-/* Makes slot @index exist, with all below it; those not restored are freed by hk_nodes_restored().
- */
 static struct hk_node *slot_for_restore(struct hk_nodes *nodes, uint32_t index)
 {
 	struct hk_node *node;
 
 	pthread_mutex_lock(&nodes->alloc_lock);
 	node = node_alloc_chunk(nodes, index);
-	while (node != NULL && nodes->next_fresh <= index) {
-		if (node_alloc_chunk(nodes, nodes->next_fresh) == NULL) {
-			node = NULL;
-			break;
-		}
-		nodes->next_fresh++;
+	if (node != NULL) {
+		nodes->end = HK_MAX(nodes->end, index + 1);
 	}
 	pthread_mutex_unlock(&nodes->alloc_lock);
 	return node;
@@ -580,15 +581,25 @@ int hk_nodes_restore(struct hk_nodes *nodes, uint64_t nodeid, struct hk_export *
 	return parent == NULL ? 0 : hk_node_moved(nodes, node, parent, name);
 }
 
+/* Puts what is unused in the chunks that exist on the free list; chunks that do not are made when
+ * needed. */
 void hk_nodes_restored(struct hk_nodes *nodes)
 {
 	nodes->free_first = 0;
-	for (uint32_t i = nodes->next_fresh; i-- > HK_NODE_ROOT;) {
-		struct hk_node *node = hk_nodes_at(nodes, i);
+	nodes->next_fresh = 0;
+	for (uint32_t first = 0; first < nodes->end; first += HK_NODE_CHUNK) {
+		if (hk_nodes_at(nodes, first) == NULL) {
+			continue;
+		}
+		nodes->end = HK_MAX(nodes->end, first + HK_NODE_CHUNK);
+		for (uint32_t i = HK_MAX(first, (uint32_t)HK_NODE_ROOT); i < first + HK_NODE_CHUNK;
+			i++) {
+			struct hk_node *node = hk_nodes_at(nodes, i);
 
-		if (!node->used) {
-			node->hash_next = nodes->free_first;
-			nodes->free_first = i;
+			if (!node->used) {
+				node->hash_next = nodes->free_first;
+				nodes->free_first = i;
+			}
 		}
 	}
 }

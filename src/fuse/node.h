@@ -89,7 +89,9 @@ struct hk_nodes {
 
 	pthread_mutex_t alloc_lock;
 	uint32_t free_first; /* list through hash_next */
-	uint32_t next_fresh; /* index never used so far */
+	uint32_t next_fresh; /* slot never used so far; at the start of a chunk that exists: skip it
+	                      */
+	uint32_t end;        /* one past the last slot ever used */
 
 	pthread_mutex_t fd_lock; /* nodes with an object, oldest first */
 	uint32_t fd_first, fd_last;
@@ -156,7 +158,8 @@ void hk_node_detach(struct hk_nodes *nodes, struct hk_node *node, struct hk_hand
 void hk_node_lock(struct hk_nodes *nodes, const struct hk_node *node);
 void hk_node_unlock(struct hk_nodes *nodes, const struct hk_node *node);
 
-/** hk_nodes_at() - the node in slot @index, used or not, or NULL; for save and restore */
+/** hk_nodes_at() - the node in slot @index, used or not, or NULL where there is no memory for it
+ * yet */
 struct hk_node *hk_nodes_at(struct hk_nodes *nodes, uint32_t index);
 uint32_t hk_nodes_end(struct hk_nodes *nodes); /* one past the last slot ever used */
 

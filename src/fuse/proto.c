@@ -51,13 +51,13 @@ static void copy(const struct hk_cursor *c, void *read_to, const void *write_fro
 	size_t done = 0;
 
 	for (unsigned i = 0; done < len; i++) {
-		char *at = (char *)c->iov[i].iov_base + skip;
 		size_t n = HK_MIN(c->iov[i].iov_len - skip, len - done);
 
 		if (n > 0 && read_to != NULL) {
-			memcpy((char *)read_to + done, at, n);
+			memcpy((char *)read_to + done, (const char *)c->iov[i].iov_base + skip, n);
 		} else if (n > 0) {
-			memcpy(at, (const char *)write_from + done, n);
+			memcpy((char *)c->iov[i].iov_base + skip, (const char *)write_from + done,
+				n);
 		}
 		done += n;
 		skip = 0;

@@ -80,14 +80,16 @@ static void save_nodes(struct hk_fuse_server *server, struct hk_writer *w)
 		return;
 	}
 	for (uint32_t i = HK_NODE_ROOT; i < end; i++) {
-		if (is_fixed(hk_nodes_at(&server->nodes, i))) {
+		struct hk_node *node = hk_nodes_at(&server->nodes, i);
+
+		if (node != NULL && is_fixed(node)) {
 			written[i] = 1;
 		}
 	}
 	for (uint32_t i = HK_NODE_ROOT; i < end; i++) {
 		struct hk_node *node = hk_nodes_at(&server->nodes, i);
 
-		if (node->used) {
+		if (node != NULL && node->used) {
 			save_with_parents(server, w, node, written);
 		}
 	}
