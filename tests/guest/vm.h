@@ -79,7 +79,11 @@ int vm_save(struct vm *vm, const char *path, struct hk_err *err);
 /** vm_restore() - instead of vm_load(); the output goes on where it was */
 int vm_restore(struct vm *vm, const char *path, struct hk_err *err);
 
-/** vm_usable() - can the engine run here? Return: true; or false with the reason in @err */
-bool vm_usable(const char *engine, struct hk_err *err);
+/**
+ * vm_require() - can the engine run here? Says on stderr why not.
+ *
+ * Return: 0; 77, by which meson knows a skipped test; or 1 with MUST_WORK=1 in the environment.
+ */
+int vm_require(const char *engine);
 
 #endif

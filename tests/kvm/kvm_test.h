@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: ISC */
+/* What the tests on KVM share: cmocka, tiny guests by name, and a reference to compare with. */
+#ifndef HK_TESTS_KVM_TEST_H
+#define HK_TESTS_KVM_TEST_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+#include "base/str.h"
+#include "base/util.h"
+#include "../guest/vm.h"
+
+/* Fails with the error's text. */
+#define assert_ok(call, err) \
+	do { \
+		if ((call) < 0) { \
+			fail_msg("%s: %s", #call, hk_err_text(err)); \
+		} \
+	} while (0)
+
+/** guests_are_in() - directory of the guests' ELF files */
+void guests_are_in(const char *directory);
+/** guest_config() - @name on @cpus CPUs and 32 MiB; the path lives until the next call */
+struct vm_config guest_config(const char *name, unsigned cpus, const char *options);
+
+/** reference_output() - what a guest says that is left alone; owned by the caller */
+char *reference_output(const struct vm_config *config);
+
+unsigned count_fds(void);
+unsigned count_threads(void);
+
+/** random_below() - from a fixed seed, the same in each run */
+uint64_t random_below(uint64_t limit);
+
+/**
+ * kvm_test_main() - argv[1] is the directory of guests
+ *
+ * Return: from main(); see vm_require() for hosts without KVM.
+ */
+#define kvm_test_main(argc, argv, tests) \
+	({ \
+		int kvm_skip_ = vm_require("kvm"); \
+		guests_are_in((argc) > 1 ? (argv)[1] : "."); \
+		kvm_skip_ != 0 ? kvm_skip_ : cmocka_run_group_tests(tests, NULL, NULL); \
+	})
+
+#endif
