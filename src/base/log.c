@@ -59,6 +59,7 @@ static void write_to_stderr(enum hk_log_level level, const char *channel, const 
 
 	line[len] = '\n';
 	do {
+		/* seccomp: write */
 		written = write(STDERR_FILENO, line, len + 1);
 	} while (written < 0 && errno == EINTR);
 }

@@ -71,6 +71,7 @@ static ssize_t read_siginfo(int fd, struct signalfd_siginfo *info)
 	ssize_t n;
 
 	do {
+		/* seccomp: read */
 		n = read(fd, info, sizeof(*info));
 	} while (n < 0 && errno == EINTR);
 	return n;
@@ -130,6 +131,7 @@ void hk_signal_remove(struct hk_signal *signal)
 		}
 		sigemptyset(&set);
 		sigaddset(&set, signal->signo);
+		/* seccomp: rt_sigprocmask */
 		pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 	}
 	hk_close(&signal->source.fd);

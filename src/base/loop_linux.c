@@ -69,6 +69,7 @@ uint64_t hk_now_ns(void)
 {
 	struct timespec now;
 
+	/* seccomp: clock_gettime */
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return (uint64_t)now.tv_sec * HK_NS_PER_SEC + (uint64_t)now.tv_nsec;
 }
@@ -79,6 +80,7 @@ static int control(struct hk_loop *loop, int op, struct hk_source *source)
 {
 	struct epoll_event event = {.events = source->events, .data.ptr = source};
 
+	/* seccomp: epoll_ctl */
 	return hk_loop_faulted() || epoll_ctl(loop->epoll_fd, op, source->fd, &event) < 0 ? -errno
 											  : 0;
 }
@@ -198,6 +200,7 @@ static int set_timerfd(struct hk_loop *loop)
 	if (at_ns == loop->timer_set_ns) {
 		return 0;
 	}
+	/* seccomp: timerfd_settime */
 	if (timerfd_settime(loop->timer_source.fd, TFD_TIMER_ABSTIME, &spec, NULL) < 0) {
 		return -errno;
 	}
@@ -364,6 +367,7 @@ static int dispatch_once(struct hk_loop *loop, int timeout_ms, const atomic_bool
 	if (r < 0) {
 		return r;
 	}
+	/* seccomp: epoll_wait epoll_pwait */
 	b.count = epoll_wait(loop->epoll_fd, b.events, BATCH_SIZE, timeout_ms);
 	if (b.count < 0) {
 		return errno == EINTR ? 0 : -errno;

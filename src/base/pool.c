@@ -8,7 +8,7 @@
  * job at the head of the list. hk_pool_destroy() lets the workers empty the queue, joins them, and
  * then runs @done of what is left in that list, taking back the posts.
  *
- * Limits: threads end with the pool only. Workers block all signals.
+ * Limits: threads end with the pool only. Workers block all signals but SIGSYS.
  *
  * Locks: pool->lock, then the loop's lock of posts. Neither work nor done is called under it.
  */
@@ -33,18 +33,18 @@ struct job_list {
 
 struct hk_pool {
 	struct hk_loop *loop; /* borrowed */
-	char name[16];	      /* what pthread_setname_np() takes */
+	char name[16];        /* what pthread_setname_np() takes */
 	unsigned max_threads;
 
 	pthread_mutex_t lock;
 	pthread_t threads[MAX_THREADS]; /* lock, until stopping */
-	unsigned thread_count;		/* lock, until stopping */
-	pthread_cond_t changed;		/* lock; a job was queued, or stopping */
-	struct job_list queued;		/* lock */
-	struct job_list finished;	/* lock; in the order of their posts */
-	size_t queued_count;		/* lock */
-	size_t busy_count;		/* lock; jobs being worked on */
-	bool stopping;			/* lock */
+	unsigned thread_count;          /* lock, until stopping */
+	pthread_cond_t changed;         /* lock; a job was queued, or stopping */
+	struct job_list queued;         /* lock */
+	struct job_list finished;       /* lock; in the order of their posts */
+	size_t queued_count;            /* lock */
+	size_t busy_count;              /* lock; jobs being worked on */
+	bool stopping;                  /* lock */
 };
 
 static void push(struct job_list *list, struct hk_job *job)
@@ -103,6 +103,8 @@ static void *worker(void *argument)
 	struct hk_pool *pool = argument;
 	struct hk_job *job;
 
+	/* By itself: another thread's name is set through a file, which may be out of reach. */
+	pthread_setname_np(pthread_self(), pool->name);
 	pthread_mutex_lock(&pool->lock);
 	while ((job = next_job_locked(pool)) != NULL) {
 		pthread_mutex_unlock(&pool->lock);
@@ -127,13 +129,13 @@ static int start_thread_locked(struct hk_pool *pool)
 		return -EAGAIN;
 	}
 	sigfillset(&all);
+	sigdelset(&all, SIGSYS); /* how a refused system call is reported; blocked, it kills */
 	pthread_sigmask(SIG_SETMASK, &all, &before); /* inherited by the new thread */
 	r = pthread_create(thread, NULL, worker, pool);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (r != 0) {
 		return -r;
 	}
-	pthread_setname_np(*thread, pool->name);
 	pool->thread_count++;
 	return 0;
 }

@@ -148,10 +148,36 @@ int hk_box_create(const struct hk_box_config *config, struct hk_box **ret_box, s
 	return 0;
 }
 
+/* All that has a path is open; no thread runs yet. */
+static int confine(struct hk_box *box, struct hk_err *err)
+{
+	struct hk_confine_tree trees[HK_LAYOUT_MAX_EXPORTS];
+
+	for (unsigned i = 0; i < box->layout.export_count; i++) {
+		const struct hk_fuse_export *export = &box->layout.exports[i];
+
+		trees[i] = (struct hk_confine_tree){
+			.path = export->path,
+			.writable = !export->read_only,
+			.is_public = export->public_only,
+		};
+	}
+	return hk_confine(
+		&(struct hk_confine_needs){
+			.trees = trees,
+			.tree_count = box->layout.export_count,
+			.has_disks = box->config.disk_count > 0,
+		},
+		box->confinement, err);
+}
+
 int hk_box_start(struct hk_box *box, struct hk_err *err)
 {
-	int r = hk_machine_start(box->machine, err);
+	int r = confine(box, err);
 
+	if (r == 0) {
+		r = hk_machine_start(box->machine, err);
+	}
 	if (r == 0) {
 		hk_box_run_started(box);
 	}

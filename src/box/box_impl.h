@@ -6,6 +6,7 @@
 #include "base/loop.h"
 #include "box/box.h"
 #include "box/channel_linux.h"
+#include "box/confine.h"
 #include "box/denials.h"
 #include "box/devices.h"
 #include "box/layout.h"
@@ -44,6 +45,7 @@ struct hk_box {
 	struct hk_channel channel;
 	struct hk_stdio_owner stdio_owner;
 	struct hk_stdio *stdio; /* owned */
+	char confinement[HK_CONFINE_TEXT_SIZE]; /* what is active */
 
 	enum hk_box_phase phase;
 	struct hk_box_result result;

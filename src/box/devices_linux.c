@@ -68,6 +68,7 @@ static void fill_random(void *buf, size_t len)
 	uint8_t *at = buf;
 
 	while (len > 0) {
+		/* seccomp: getrandom */
 		ssize_t n = getrandom(at, len, 0);
 
 		if (n > 0) {

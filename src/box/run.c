@@ -499,8 +499,12 @@ void hk_box_init_handlers(struct hk_box *box)
 
 void hk_box_run_started(struct hk_box *box)
 {
+	char text[HK_CONFINE_TEXT_SIZE + 16];
+
 	box->start_ns = hk_now_ns();
 	box->phase = HK_PHASE_BOOTING;
+	hk_fmt(text, sizeof(text), "confined: %s", box->confinement);
+	progress(box, text);
 	arm(box, &box->phase_timer, BOOT_NS);
 	if (box->config.timeout_ns != 0) {
 		arm(box, &box->timeout_timer, box->config.timeout_ns);

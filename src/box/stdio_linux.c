@@ -229,6 +229,7 @@ static void hand_over(struct hk_stdio *stdio, enum hk_stream_kind kind, int sock
 		start_pump(stdio, HK_PUMP_ERR, socket);
 		break;
 	case HK_STREAM_TTY: {
+		/* seccomp: fcntl:F_DUPFD_CLOEXEC */
 		int in = fcntl(socket, F_DUPFD_CLOEXEC, 0);
 
 		start_pump(stdio, HK_PUMP_OUT, socket);

@@ -24,6 +24,7 @@ enum { GUARD_PIPE = 3, GUARD_TERMINAL = 4 };
 /* Nobody else will reset the terminal, so an interrupted call is made again. */
 static void set_attributes(int fd, int when, const struct termios *attributes)
 {
+	/* seccomp: ioctl:TCSETS ioctl:TCSETSW ioctl:TCGETS */
 	while (tcsetattr(fd, when, attributes) < 0 && errno == EINTR) {
 	}
 }
@@ -120,6 +121,7 @@ void hk_terminal_close(struct hk_terminal *terminal)
 	while (write(terminal->guardian_fd, "", 1) < 0 && errno == EINTR) {
 	}
 	hk_close(&terminal->guardian_fd);
+	/* seccomp: wait4 */
 	while (waitpid(terminal->guardian, NULL, 0) < 0 && errno == EINTR) {
 	}
 }
@@ -128,6 +130,7 @@ bool hk_terminal_size(int fd, uint16_t *ret_rows, uint16_t *ret_cols)
 {
 	struct winsize size;
 
+	/* seccomp: ioctl:TIOCGWINSZ */
 	if (ioctl(fd, TIOCGWINSZ, &size) < 0) {
 		return false;
 	}

@@ -82,6 +82,7 @@ void hk_mem_finish(struct hk_mem *mem)
 {
 	for (unsigned i = 0; i < mem->region_count; i++) {
 		if (mem->regions[i].kind == HK_REGION_WINDOW) {
+			/* seccomp: munmap */
 			munmap(mem->regions[i].host, mem->regions[i].len_bytes);
 		}
 	}

@@ -108,6 +108,7 @@ static void *vcpu_thread(void *arg)
 
 	pthread_mutex_unlock(&run->lock);
 	hk_fmt(name, sizeof(name), "vcpu%u", index);
+	/* seccomp: prctl:PR_SET_NAME */
 	pthread_setname_np(pthread_self(), name);
 
 	run_vcpu(m, hk_engine_vcpu(m->engine, index));
@@ -151,6 +152,7 @@ static void block_signals(sigset_t *ret_old)
 	for (int signo = SIGRTMIN; signo <= SIGRTMAX; signo++) {
 		sigdelset(&set, signo);
 	}
+	sigdelset(&set, SIGSYS); /* how a refused system call is reported; blocked, it kills */
 	pthread_sigmask(SIG_BLOCK, &set, ret_old);
 }
 

@@ -22,6 +22,7 @@ static void release(
 	void *at = hk_mem_at(mem, gpa, len);
 
 	(void)host;
+	/* seccomp: madvise:MADV_REMOVE */
 	if (at == NULL || madvise(at, len, MADV_REMOVE) == 0) {
 		return;
 	}

@@ -162,15 +162,19 @@ static int64_t call(int fd, const struct hk_blk_step *step)
 	}
 	switch (step->call) {
 	case HK_BLK_CALL_READV:
+		/* seccomp disk: preadv */
 		r = preadv(fd, step->iov, (int)step->iov_count, (off_t)step->offset_bytes);
 		break;
 	case HK_BLK_CALL_WRITEV:
+		/* seccomp disk: pwritev */
 		r = pwritev(fd, step->iov, (int)step->iov_count, (off_t)step->offset_bytes);
 		break;
 	case HK_BLK_CALL_FDATASYNC:
+		/* seccomp disk: fdatasync */
 		r = fdatasync(fd);
 		break;
 	default:
+		/* seccomp disk: fallocate */
 		r = fallocate(fd, step->mode, (off_t)step->offset_bytes, (off_t)step->len_bytes);
 		break;
 	}

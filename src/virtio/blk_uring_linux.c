@@ -47,6 +47,7 @@ static struct uring *uring_of(struct hk_blk_backend *backend)
 static bool flush(struct uring *uring)
 {
 	while (io_uring_sq_ready(&uring->ring) > 0) {
+		/* seccomp disk: io_uring_enter */
 		int r = io_uring_submit(&uring->ring);
 
 		if (r < 0 && r != -EINTR) {
@@ -60,6 +61,7 @@ static void wait_a_little(void)
 {
 	struct timespec pause = {.tv_nsec = (long)HK_NS_PER_MS};
 
+	/* seccomp disk: nanosleep clock_nanosleep */
 	nanosleep(&pause, NULL);
 }
 

@@ -186,6 +186,7 @@ static void wait_for_kick_locked(struct fs_queue *q)
 	}
 	q->someone_waits = true;
 	pthread_mutex_unlock(&q->lock);
+	/* seccomp: poll ppoll */
 	if (poll(fds, HK_ARRAY_SIZE(fds), -1) > 0 && (fds[0].revents & POLLIN) != 0) {
 		(void)!read(queue->kick_fd, &count, sizeof(count));
 	}

@@ -147,6 +147,7 @@ static int attach_queue(struct hk_virtio_mmio *transport, unsigned index, struct
 {
 	struct hk_virtio *dev = transport->dev;
 	struct queue *queue = &transport->queues[index];
+	/* seccomp: eventfd2 */
 	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	int rc;
 

@@ -52,6 +52,7 @@ int hk_vsock_stream_open(struct hk_vsock_stream *stream, struct hk_loop *loop, i
 {
 	int type;
 	socklen_t len = sizeof(type);
+	/* seccomp: fcntl:F_GETFL fcntl:F_SETFL getsockopt */
 	int flags = fcntl(fd, F_GETFL);
 	int r;
 
@@ -119,6 +120,7 @@ static ssize_t read_some(
 		return -1;
 	}
 	if (!stream->is_socket) {
+		/* seccomp: readv recvmsg */
 		return readv(stream->source.fd, iov, count);
 	}
 	/* Descriptors that somebody passes along have no way into the guest: they are closed. */
@@ -159,6 +161,7 @@ static ssize_t write_some(struct hk_vsock_stream *stream, struct iovec *iov, uns
 		if (hk_fault(HK_FAULT_SYSCALL)) {
 			return -EIO;
 		}
+		/* seccomp: sendmsg writev */
 		put = stream->is_socket ? sendmsg(stream->source.fd, &msg, MSG_NOSIGNAL)
 					: writev(stream->source.fd, iov, (int)count);
 	} while (put < 0 && errno == EINTR);
@@ -263,6 +266,7 @@ ssize_t hk_vsock_stream_flush(struct hk_vsock_stream *stream)
 void hk_vsock_stream_shut_send(struct hk_vsock_stream *stream)
 {
 	if (stream->is_socket) {
+		/* seccomp: shutdown */
 		shutdown(stream->source.fd, SHUT_WR);
 	}
 }

@@ -66,6 +66,7 @@ static int kvm_map(struct hk_engine *engine, const struct hk_mem_region *region,
 		.userspace_addr = (uintptr_t)region->host,
 	};
 
+	/* seccomp: ioctl:KVM_SET_USER_MEMORY_REGION */
 	if (ioctl(hk_kvm_of(engine)->vm_fd, KVM_SET_USER_MEMORY_REGION, &slot) < 0) {
 		return hk_fail(
 			err, errno, "map guest memory at 0x%llx", (unsigned long long)region->gpa);
@@ -214,6 +215,7 @@ static int kvm_irq(struct hk_engine *engine, unsigned gsi, bool level)
 {
 	struct kvm_irq_level irq = {.irq = gsi, .level = level};
 
+	/* seccomp: ioctl:KVM_IRQ_LINE */
 	return ioctl(hk_kvm_of(engine)->vm_fd, KVM_IRQ_LINE, &irq) < 0 ? -errno : 0;
 }
 
@@ -225,6 +227,7 @@ static int kvm_irqfd(struct hk_engine *engine, unsigned gsi, int event_fd, bool 
 		.flags = add ? 0 : KVM_IRQFD_FLAG_DEASSIGN,
 	};
 
+	/* seccomp: ioctl:KVM_IRQFD */
 	return ioctl(hk_kvm_of(engine)->vm_fd, KVM_IRQFD, &irqfd) < 0 ? -errno : 0;
 }
 
@@ -239,6 +242,7 @@ static int kvm_doorbell(
 		.flags = KVM_IOEVENTFD_FLAG_DATAMATCH | (add ? 0 : KVM_IOEVENTFD_FLAG_DEASSIGN),
 	};
 
+	/* seccomp: ioctl:KVM_IOEVENTFD */
 	return ioctl(hk_kvm_of(engine)->vm_fd, KVM_IOEVENTFD, &doorbell) < 0 ? -errno : 0;
 }
 

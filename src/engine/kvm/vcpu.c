@@ -181,6 +181,7 @@ static enum hk_run fail_with_rip(struct hk_kvm_vcpu *vcpu, struct hk_err *err)
 {
 	struct kvm_regs regs;
 
+	/* seccomp: ioctl:KVM_GET_REGS */
 	if (ioctl(vcpu->fd, KVM_GET_REGS, &regs) == 0) {
 		hk_err_ctx(err, "vCPU %u at rip 0x%llx", vcpu->base.index,
 			(unsigned long long)regs.rip);
@@ -224,6 +225,7 @@ static enum hk_run handle_exit(struct hk_kvm_vcpu *vcpu, struct hk_err *err)
 static enum hk_run run_until_exit(struct hk_kvm_vcpu *vcpu, struct hk_err *err)
 {
 	for (;;) {
+		/* seccomp: ioctl:KVM_RUN */
 		if (ioctl(vcpu->fd, KVM_RUN, 0) < 0) {
 			if (errno == EAGAIN) { /* an application processor got its INIT */
 				continue;
