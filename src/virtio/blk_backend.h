@@ -32,8 +32,8 @@ enum hk_blk_op {
 /**
  * struct hk_blk_io - one operation; embedded in its owner, which keeps it until @done
  * @iov: @iov_count segments for read and write, borrowed; the backend may change them
- * @offset_bytes: within the size of the backend (the caller has checked), as is the end; the backend
- *                may change it
+ * @offset_bytes: within the size of the backend (the caller has checked), as is the end; the
+ * backend may change it
  * @len_bytes: for read and write the sum of @iov; the backend may change it
  * @may_unmap: write-zeroes may free the blocks
  * @done: called once, from within submit, kick, reap or drain; @result is 0 or -errno. May submit
@@ -88,9 +88,9 @@ struct hk_blk_backend {
  * hk_blk_open_file() - a raw disk image or block device
  * @fd: owned by the backend from here on, also on failure
  *
- * By io_uring where the host allows it, else by a worker pool. The file is locked: to this box
- * alone if it may write, else to all that only read, where the file system has locks. A file whose
- * size is no multiple of 512 bytes is refused.
+ * By io_uring where the host allows it and the file gains from it, else by a worker pool. The file
+ * is locked: to this box alone if it may write, else to all that only read, where the file system
+ * has locks. A file whose size is no multiple of 512 bytes is refused.
  *
  * Return: 0; -EBUSY (another box has it), -EINVAL (size, or no disk at all), -EBADF (not open for
  * writing), or the -errno of a system call.
