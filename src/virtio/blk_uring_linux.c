@@ -11,7 +11,7 @@
  *
  * Limits: no registered buffers (all of guest memory would count against RLIMIT_MEMLOCK). No
  * registered file: the kernel drops it some time after the ring is closed, and its lock with it, so
- * that the next box would find the image in use.
+ * that the next box would find the image in use. Linux 5.10, for rings that can be restricted.
  */
 #include "virtio/blk_file.h"
 
@@ -19,6 +19,7 @@
 #include <errno.h>
 #include <liburing.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -31,7 +32,7 @@ enum { RING_ENTRIES = 256, REAP_BATCH = 64 };
 struct uring {
 	struct hk_blk_backend base; /* first */
 	struct io_uring ring;
-	int fd;		    /* owned */
+	int fd;             /* owned */
 	unsigned in_flight; /* not done yet, in the kernel or before */
 };
 
@@ -175,7 +176,7 @@ static void uring_kick(struct hk_blk_backend *backend)
 		reap(uring);
 		/* What the kernel refuses waits for the next completion, if there will be one. */
 	} while (io_uring_sq_ready(&uring->ring) > 0 &&
-		 (flush(uring) || io_uring_sq_ready(&uring->ring) == uring->in_flight));
+		(flush(uring) || io_uring_sq_ready(&uring->ring) == uring->in_flight));
 }
 
 static void uring_reap(struct hk_blk_backend *backend)
@@ -214,16 +215,17 @@ static const struct hk_blk_backend_ops uring_ops = {
 	.destroy = uring_destroy,
 };
 
+static const uint8_t needed[] = {
+	IORING_OP_READV,
+	IORING_OP_WRITEV,
+	IORING_OP_READ,
+	IORING_OP_WRITE,
+	IORING_OP_FSYNC,
+	IORING_OP_FALLOCATE,
+};
+
 static bool knows_operations(struct io_uring *ring)
 {
-	static const int needed[] = {
-		IORING_OP_READV,
-		IORING_OP_WRITEV,
-		IORING_OP_READ,
-		IORING_OP_WRITE,
-		IORING_OP_FSYNC,
-		IORING_OP_FALLOCATE,
-	};
 	struct io_uring_probe *probe = io_uring_get_probe_ring(ring);
 	bool all = probe != NULL;
 
@@ -234,6 +236,27 @@ static bool knows_operations(struct io_uring *ring)
 	return all;
 }
 
+/*
+ * No other operations from here on: what goes through a ring passes no system call filter. By
+ * system call, as not every liburing has functions for it.
+ */
+static int restrict_operations(struct io_uring *ring)
+{
+	struct io_uring_restriction allowed[HK_ARRAY_SIZE(needed)] = {0};
+
+	for (unsigned i = 0; i < HK_ARRAY_SIZE(needed); i++) {
+		allowed[i].opcode = IORING_RESTRICTION_SQE_OP;
+		allowed[i].sqe_op = needed[i];
+	}
+	if (syscall(SYS_io_uring_register, ring->ring_fd, IORING_REGISTER_RESTRICTIONS, allowed,
+		    HK_ARRAY_SIZE(allowed)) < 0 ||
+		syscall(SYS_io_uring_register, ring->ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL,
+			0) < 0) {
+		return -errno;
+	}
+	return 0;
+}
+
 int hk_blk_open_uring(struct hk_loop *loop, int fd, struct hk_blk_backend **ret_backend)
 {
 	struct uring *uring;
@@ -242,14 +265,16 @@ int hk_blk_open_uring(struct hk_loop *loop, int fd, struct hk_blk_backend **ret_
 	if (hk_new(uring) == NULL) {
 		return -ENOMEM;
 	}
-	r = hk_fault(HK_FAULT_SYSCALL) ? -EPERM
-				       : io_uring_queue_init(RING_ENTRIES, &uring->ring, 0);
+	r = hk_fault(HK_FAULT_SYSCALL)
+		? -EPERM
+		: io_uring_queue_init(RING_ENTRIES, &uring->ring, IORING_SETUP_R_DISABLED);
 	if (r < 0) {
 		free(uring);
 		return r;
 	}
 	/* A kernel too old to keep completions that do not fit the ring is too old for us. */
-	if ((uring->ring.features & IORING_FEAT_NODROP) == 0 || !knows_operations(&uring->ring)) {
+	if ((uring->ring.features & IORING_FEAT_NODROP) == 0 || !knows_operations(&uring->ring) ||
+		restrict_operations(&uring->ring) < 0) {
 		io_uring_queue_exit(&uring->ring);
 		free(uring);
 		return -ENOSYS;
