@@ -133,22 +133,29 @@ static bool on_command_line(const char *word)
 	return false;
 }
 
-/* What HELLO does not wait for. */
-static void prepare_late(void)
+static void tell_kernel(const char *path, const char *value)
 {
-	int fd;
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
 
-	hk_modules_load();
-	rmdir("/modules");
-	unlink("/init");
-	mount_at("devtmpfs", "/dev");
-	fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
-	if (fd < 0 || write(fd, "-1000", 5) < 0) {
-		hk_say("'/proc/self/oom_score_adj': %s", strerror(errno));
+	if (fd < 0 || write(fd, value, strlen(value)) < 0) {
+		hk_say("'%s': %s", path, strerror(errno));
 	}
 	if (fd >= 0) {
 		close(fd);
 	}
+}
+
+/* What HELLO does not wait for. */
+static void prepare_late(void)
+{
+	hk_modules_load();
+	rmdir("/modules");
+	unlink("/init");
+	mount_at("devtmpfs", "/dev");
+	tell_kernel("/proc/self/oom_score_adj", "-1000");
+	/* Memory that is asked for may be never touched. If too much is, the OOM killer ends the
+	 * command, and the monitor can say why: of a refused allocation it never hears. */
+	tell_kernel("/proc/sys/vm/overcommit_memory", "1");
 }
 
 /* Return: an agent that has said hello, or NULL */

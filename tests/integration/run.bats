@@ -148,7 +148,7 @@ pty() {
 
 @test "signals are passed on" {
 	mkfifo ready
-	hako run -- sh -c 'trap "echo got TERM; exit 9" TERM; echo ready; while :; do sleep 0.1; done' </dev/null >ready &
+	"$HAKO_BIN" run -- sh -c 'trap "echo got TERM; exit 9" TERM; echo ready; while :; do sleep 0.1; done' </dev/null >ready &
 	pid=$!
 	exec 5<ready
 	read -r line <&5
@@ -161,7 +161,7 @@ pty() {
 }
 
 @test "a signal before the command has started ends the box" {
-	hako run -- true </dev/null 2>err &
+	"$HAKO_BIN" run -- true </dev/null 2>err &
 	pid=$!
 	sleep 1
 	kill -INT "$pid" # ignored: bash starts background jobs so
@@ -208,9 +208,10 @@ pty() {
 	[ "$out" = 4194304 ]
 	[ "$(head -c 5 disk)" = hello ]
 	mkfifo ready go
-	hako run --root --disk disk:ro -- sh -c 'echo ready; read x; dd if=/dev/vda of=/dev/null bs=1M iflag=direct 2>/dev/null; echo "dd: $?"' <go >ready 2>err &
+	exec 6<>go
+	"$HAKO_BIN" run --root --disk disk:ro -- sh -c 'echo ready; read x; dd if=/dev/vda of=/dev/null bs=1M iflag=direct 2>/dev/null; echo "dd: $?"' <go >ready 2>err &
 	pid=$!
-	exec 5<ready 6>go
+	exec 5<ready
 	read -r line <&5
 	[ "$line" = ready ]
 	truncate -s 1M disk
