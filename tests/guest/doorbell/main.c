@@ -12,7 +12,7 @@ static unsigned answers;
 HANDLER static void on_echo(struct frame *frame)
 {
 	__atomic_add_fetch(&answers, 1, __ATOMIC_RELEASE);
-	guest_eoi();
+	guest_eoi(frame);
 }
 
 void guest_main(void)

@@ -28,7 +28,7 @@ HANDLER static void on_serial(struct frame *frame)
 	} else {
 		outb(IER, 0);
 	}
-	guest_eoi();
+	guest_eoi(frame);
 }
 
 void guest_main(void)

@@ -66,7 +66,7 @@ void check(bool good, const char *what);
 
 /* --- irq.c ---------------------------------------------------------------- */
 
-struct frame; /* what the CPU pushes */
+/* What the CPU pushes. */
 struct frame {
 	uint64_t rip, cs, rflags, rsp, ss;
 };
@@ -77,7 +77,14 @@ void guest_idt_set(unsigned vector, const void *handler);
 void guest_idt_load(void);
 /** guest_x2apic_on() - switch this CPU's local APIC on, in x2APIC mode */
 void guest_x2apic_on(void);
-void guest_eoi(void);
+/**
+ * guest_eoi() - the end of each interrupt handler
+ *
+ * Where the interrupt came between the STI and the HLT of irq_wait(), the HLT is skipped: it would
+ * sleep through what it waits for. A CPU never lets that happen, but the SVM that QEMU 7.2
+ * emulates forgets the shadow of STI when a VM is entered again.
+ */
+void guest_eoi(struct frame *frame);
 /** guest_ioapic_route() - edge-triggered pin @gsi to @vector of CPU 0 */
 void guest_ioapic_route(unsigned gsi, unsigned vector, bool masked);
 /** guest_cpus_start() - INIT and SIPI to all others; waits until @count of them run */

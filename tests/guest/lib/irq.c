@@ -51,8 +51,13 @@ void guest_x2apic_on(void)
 	wrmsr(APIC_SPURIOUS, SOFTWARE_ENABLE | SPURIOUS);
 }
 
-void guest_eoi(void)
+void guest_eoi(struct frame *frame)
 {
+	enum { HLT = 0xf4 };
+
+	if (*(const uint8_t *)frame->rip == HLT) {
+		frame->rip++;
+	}
 	wrmsr(APIC_EOI, 0);
 }
 

@@ -18,7 +18,7 @@ static unsigned apic_id(void)
 HANDLER static void on_ipi(struct frame *frame)
 {
 	__atomic_add_fetch(&answered[apic_id() % MAX_CPUS], 1, __ATOMIC_ACQ_REL);
-	guest_eoi();
+	guest_eoi(frame);
 }
 
 static void work(void)

@@ -34,7 +34,7 @@ HANDLER static void on_timer(struct frame *frame)
 {
 	fired_at = rdtsc();
 	__atomic_add_fetch(&fired, 1, __ATOMIC_RELEASE);
-	guest_eoi();
+	guest_eoi(frame);
 }
 
 static uint64_t clock_ns(void)

@@ -40,7 +40,7 @@ static unsigned apic_id(void)
 HANDLER static void on_timer(struct frame *frame)
 {
 	__atomic_add_fetch(&results[apic_id()].ticks, 1, __ATOMIC_RELEASE);
-	guest_eoi();
+	guest_eoi(frame);
 }
 
 static uint64_t clock_ns(struct clock_page *clock)
