@@ -28,7 +28,8 @@ static struct fd_path path_of(struct hk_backend *backend, int fd)
 		/* seccomp: fchdir */
 		is_there = fchdir(hk_host_of(backend)->proc_fd) == 0;
 	}
-	hk_fmt(path.text, sizeof(path.text), is_there ? "%d" : "/proc/self/fd/%d", fd);
+	hk_fmt(path.text, sizeof(path.text), "%s%s", is_there ? "" : "/proc/self/fd/",
+		hk_fd_name(fd).text);
 	return path;
 }
 

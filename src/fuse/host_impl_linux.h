@@ -38,7 +38,7 @@ struct hk_host {
 struct hk_fd_name {
 	char text[12];
 };
-struct hk_fd_name hk_fd_name(int fd);
+struct hk_fd_name hk_fd_name(int fd); /* @fd >= 0 */
 
 struct hk_host *hk_host_of(struct hk_backend *backend);
 

@@ -30,7 +30,9 @@
 #include "fuse/node_impl.h"
 #include "fuse/server_impl.h"
 
-enum { FIRST_BUCKETS = 16 };
+enum { FIRST_BUCKETS = 16, STRIPE_SHIFT = 64 - 6 };
+
+static_assert(HK_NODE_STRIPES == 1 << 6, "a key's stripe is six bits of its hash");
 
 int hk_nodes_init(struct hk_nodes *nodes, struct hk_fds *fds)
 {
@@ -184,7 +186,7 @@ static uint64_t node_hash(const struct hk_node *node)
 
 static struct hk_key_stripe *key_stripe(struct hk_nodes *nodes, uint64_t hash)
 {
-	return &nodes->keys[hash >> 58];
+	return &nodes->keys[hash >> STRIPE_SHIFT];
 }
 
 static uint32_t *key_bucket(struct hk_key_stripe *stripe, uint64_t hash)

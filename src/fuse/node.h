@@ -35,12 +35,12 @@ enum {
 };
 
 struct hk_node {
-	/* Under the node's stripe (of its index), but for what the comment excepts. */
+	/* Under the node's stripe (the one of its index). @hashed is under its key's, too. */
 	uint32_t index;
 	uint32_t generation;
 	bool used;
 	bool stale;    /* its inode is gone or replaced: ESTALE */
-	bool hashed;   /* key stripe, too */
+	bool hashed;   /* found by its key */
 	bool warm;     /* object used since the eviction hand came by */
 	uint32_t pins; /* requests at work: neither freed nor its object dropped */
 	uint32_t refs; /* children and handles, and one for ever in roots */
@@ -50,7 +50,7 @@ struct hk_node {
 	char *name;                /* owned */
 	struct hk_handle *handles; /* open files of this inode */
 	uint32_t mode;             /* as last seen */
-	/* Attributes the guest's cached data belongs to; see hk_node_told(). */
+	/* Attributes the guest's cached data belongs to; see hk_attr_fill(). */
 	int64_t seen_mtime_ns;
 	uint64_t seen_size;
 	int64_t listed_hot_ns; /* mtime of a directory listed while it was changing */
@@ -89,8 +89,7 @@ struct hk_nodes {
 
 	pthread_mutex_t alloc_lock;
 	uint32_t free_first; /* list through hash_next */
-	uint32_t next_fresh; /* slot never used so far; at the start of a chunk that exists: skip it
-	                      */
+	uint32_t next_fresh; /* no slot from here on was used, but in chunks made by a restore */
 	uint32_t end;        /* one past the last slot ever used */
 
 	pthread_mutex_t fd_lock; /* nodes with an object, oldest first */

@@ -6,15 +6,14 @@
  * export; each export is a backend (backend.h), first of all a host directory that cannot be left.
  * Transports (virtio-fs, later /dev/fuse) call hk_fuse_handle() from as many threads as they like.
  *
- *	virtio/fs.c ──▶ hk_fuse_handle() ──▶ dispatch ──▶ nodes ──▶ backend ops ──▶ openat2, preadv,
- *...
+ *	virtio/fs.c ──▶ hk_fuse_handle() ──▶ handler ──▶ policy ──▶ backend ──▶ openat2, preadv
  *
- * Seams kept for what comes later: a policy is asked between dispatch and backend (struct
- *hk_fuse_hooks), overlay and synthetic trees are further backends, the audit is a hook after each
- *reply, DAX adds two backend ops.
+ * Seams kept for what comes later: handlers ask policy.c before they touch a backend; overlay and
+ * synthetic trees are further backends; an audit sits in dispatch(), after each request; DAX adds
+ * two opcodes and two backend ops.
  *
- * Source: linux/fuse.h, protocol 7.38 (negotiated down to what the guest's kernel speaks, 7.31 at
- *least).
+ * Source: linux/fuse.h, protocol 7.38, negotiated down to what the guest's kernel speaks, 7.31 at
+ * least.
  */
 #ifndef HK_FUSE_SERVER_H
 #define HK_FUSE_SERVER_H
@@ -52,9 +51,9 @@ enum hk_fuse_cache {
  * @path: host path, resolved once, now; symlinks allowed here
  * @read_only: every change gives EROFS
  * @public_only: show only what every user of the host may read (mode bits for others); for system
- *directories, so that a monitor run by root reveals no more than one run by nobody
+ * directories, so that a monitor run by root reveals no more than one run by nobody
  * @map_ids: swap @host_uid/@host_gid with @guest_uid/@guest_gid in attributes, in chown and for
- *what is created
+ * what is created
  * @cache: what the guest's kernel may remember
  */
 struct hk_fuse_export {
@@ -118,13 +117,13 @@ void hk_fuse_thread_start(void);
  * @in: the request, header first; guest memory that may change at any time
  * @in_count, @out_count: at most HK_FUSE_MAX_SEGMENTS
  * @out: room for the reply, header first; what it points to is not written beyond what is returned,
- *but for data of a READ that then failed
+ * but for data of a READ that then failed
  *
  * Blocks for as long as the host's file system does, never for a lock: locks are the guest kernel's
- *own (server.c says why). Any thread.
+ * own (server.c says why). Any thread.
  *
  * Return: bytes of reply, 0 for requests that have none (FORGET); -EPROTO where the request is no
- *FUSE message or @out has no room for a header: the transport then goes to needs-reset.
+ * FUSE message or @out has no room for a header: the transport then goes to needs-reset.
  */
 ssize_t hk_fuse_handle(struct hk_fuse_server *server, const struct iovec *in, unsigned in_count,
 	struct iovec *out, unsigned out_count);

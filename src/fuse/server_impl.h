@@ -4,8 +4,8 @@
  *
  *	server.c     exports, INIT, dispatch           state.c   save and restore
  *	proto.c      requests and replies              policy.c  what an export lets the guest do;
- *ids node.c       nodes; node_obj.c their objects   handle.c  open files ops_name.c   lookup,
- *create, rename, ...       ops_attr.c, ops_xattr.c, ops_file.c, ops_dir.c
+ * ids node.c       nodes; node_obj.c their objects   handle.c  open files ops_name.c   lookup,
+ * create, rename, ...       ops_attr.c, ops_xattr.c, ops_file.c, ops_dir.c
  */
 #ifndef HK_FUSE_SERVER_IMPL_H
 #define HK_FUSE_SERVER_IMPL_H

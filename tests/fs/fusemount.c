@@ -1,17 +1,21 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * fusemount: a test-only transport. Mounts a directory through the FUSE server core over /dev/fuse
- *and runs a command in it, so that the server meets a real kernel without a virtual machine.
+ * and runs a command in it, so that the server meets a real kernel without a virtual machine.
  *
- *	fusemount [-r] [-p] [-l] [-s] [-t THREADS] [-n NOFILE] DIR MOUNTPOINT -- COMMAND
- *[ARGUMENT]...
+ *	fusemount [OPTION]... DIR MOUNTPOINT -- COMMAND [ARGUMENT]...
  *
- *	-r read-only  -p public only  -l long-lived cache  -s strip: take NO_OPENDIR_SUPPORT out of
- *what the kernel offers
+ *	-r		read-only
+ *	-p		public only
+ *	-l		long-lived caches
+ *	-s		strip NO_OPENDIR_SUPPORT from what the kernel offers
+ *	-v		trace each request
+ *	-t THREADS	that serve (2)
+ *	-n NOFILE	descriptors the process may have
  *
- * The mount is in a mount namespace of its own; the command's current directory is the export,
- *MOUNTPOINT/x. Exit status: the command's; 77 where mounting is not permitted (meson: skipped); 125
- *for other failures.
+ * The mount is in a mount namespace of its own; the command starts in the export, MOUNTPOINT/x.
+ * Exit status: the command's; 77 where mounting is not permitted (meson: skipped); 125 for other
+ * failures.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -28,6 +32,7 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/log.h"
 #include "fuse/server.h"
 
 enum { BUFFER = (1 << 20) + 65536, MAX_THREADS = 16 };
@@ -144,7 +149,7 @@ int main(int argc, char **argv)
 	int status;
 	int opt;
 
-	while ((opt = getopt(argc, argv, "+rplst:n:")) != -1) {
+	while ((opt = getopt(argc, argv, "+rplsvt:n:")) != -1) {
 		switch (opt) {
 		case 'r':
 			export.read_only = true;
@@ -154,6 +159,9 @@ int main(int argc, char **argv)
 			break;
 		case 'l':
 			export.cache = HK_FUSE_CACHE_LONG;
+			break;
+		case 'v':
+			hk_log_configure("fuse:trace", NULL);
 			break;
 		case 's':
 			m.strip = true;

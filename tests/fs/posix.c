@@ -5,7 +5,7 @@
  *	posix DIRECTORY [GROUP]...
  *
  * Makes a directory of its own in DIRECTORY and removes it in the end. Exit status: 0 if all checks
- *hold, 1 if not.
+ * hold, 1 if not.
  */
 #include "posix.h"
 
