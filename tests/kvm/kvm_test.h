@@ -38,7 +38,7 @@ unsigned count_threads(void);
 uint64_t random_below(uint64_t limit);
 
 /**
- * kvm_test_main() - argv[1] is the directory of guests
+ * kvm_test_main() - argv[1] is the directory of guests, argv[2] a pattern of tests to run
  *
  * Return: from main(); see vm_require() for hosts without KVM.
  */
@@ -46,6 +46,7 @@ uint64_t random_below(uint64_t limit);
 	({ \
 		int kvm_skip_ = vm_require("kvm"); \
 		guests_are_in((argc) > 1 ? (argv)[1] : "."); \
+		cmocka_set_test_filter((argc) > 2 ? (argv)[2] : NULL); \
 		kvm_skip_ != 0 ? kvm_skip_ : cmocka_run_group_tests(tests, NULL, NULL); \
 	})
 
