@@ -16,6 +16,7 @@
 #include "base/str.h"
 #include "base/util.h"
 #include "box/box.h"
+#include "box/confine.h"
 #include "cli/builtin.h"
 #include "cli/opts.h"
 #include "cli/report.h"
@@ -125,6 +126,18 @@ static void check_uring(struct finding *finding)
 	}
 }
 
+static void check_confinement(struct finding *finding)
+{
+	char why[HK_CONFINE_TEXT_SIZE];
+
+	if (hk_confine_probe(why)) {
+		find(finding, GOOD, why, "");
+	} else {
+		find(finding, NOTE, why,
+			"a kernel that has both holds hako back should a guest take it over");
+	}
+}
+
 static const struct {
 	const char *name;
 	void (*check)(struct finding *finding);
@@ -134,6 +147,7 @@ static const struct {
 	{"memory", check_memory},
 	{"files", check_files},
 	{"disks", check_uring},
+	{"confinement", check_confinement},
 };
 
 static void print(const char *name, const struct finding *finding)
