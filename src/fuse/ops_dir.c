@@ -43,11 +43,11 @@ static size_t padding(size_t len)
 }
 
 /* The fuse_dirent and its name, padded. There is room. */
-static void put_dirent(struct hk_req *req, const struct item *item)
+static void put_dirent(struct hk_req *req, const struct item *item, uint64_t ino)
 {
 	static const char zeros[sizeof(uint64_t)];
 	struct fuse_dirent dirent = {
-		.ino = item->ino,
+		.ino = ino,
 		.off = item->next,
 		.namelen = (uint32_t)item->name_len,
 		.type = item->type,
@@ -96,7 +96,7 @@ static bool put_item(struct hk_fuse_server *server, struct hk_req *req, const st
 		fill_entry(server, dir, item, &entry);
 		hk_req_put(req, &entry, sizeof(entry));
 	}
-	put_dirent(req, item);
+	put_dirent(req, item, plus && entry.nodeid != 0 ? entry.attr.ino : item->ino);
 	return true;
 }
 
