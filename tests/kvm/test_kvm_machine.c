@@ -53,8 +53,8 @@ static void *kick_all_the_time(void *arg)
 
 	for (unsigned i = 0; atomic_load(&kicking); i++) {
 		hk_vcpu_kick(hk_engine_vcpu(engine, i % vm.config.cpus));
-		if (i % 64 == 0) {
-			usleep(200);
+		if (i % 8 == 0) {
+			usleep(300); /* or the guest never comes to a whole instruction */
 		}
 	}
 	return NULL;
