@@ -349,6 +349,10 @@ static void check_row(const struct row *row, bool writable, bool thread)
 	if (row->probe == read_passwd && got == -ENOENT && geteuid() == 0) {
 		return;
 	}
+	if (row->probe == tmpfile_rw && got == -EOPNOTSUPP) {
+		print_message("no nameless files here: not tested\n");
+		return;
+	}
 	if (got != expected) {
 		fail_msg("%s (%s%s): %d, not %d", row->name, writable ? "with writing" : "reading",
 			thread ? ", in a thread" : "", got, expected);
