@@ -5,26 +5,27 @@
  *
  *	no new privileges   no program gains rights by being executed
  *	empty view          root only: of the host's file tree only open descriptors are left
- *	Landlock            opening, making and removing files: below the box's exports, as it is
- *allowed there; no TCP, no signals and abstract sockets of others (as far as the kernel knows how)
- *	capabilities        none, but for those with which root serves files of others (below)
- *	seccomp             the system calls named in comments at their call sites, and what libc
- *needs
+ *	Landlock            files: below the box's exports only, as is allowed there; as newer
+ *	                    kernels have it, no TCP, no signals or abstract sockets of others
+ *	capabilities        none, but for those with which root serves files of others
+ *	seccomp             the system calls named in comments at their call sites
  *
- * All of it is inherited by threads started later, and none can be taken back. Nothing of it
- * needs root.
+ * All of it is inherited by threads started later, and nothing can be taken back. None needs root.
  *
  * What it does not do:
- * - A user namespace, which the empty view needs in a monitor that is not root's. There, ids that
- *   are not mapped all read as 65534, and a user may map one id only: every file of root's in the
- *   box's /usr would belong to nobody, and a file could not be given to another of the user's
- *groups. So for a monitor that is not root's, Landlock stands for the view. Looking at attributes
- *   (stat(2), readlink(2), getxattr(2)) is what it does not restrict. Calls that change attributes
- *   are allowed in boxes with a writable share only, and there they reach what is the user's own.
- * - On Linux before 6.2, truncate(2) is such a call. Before 5.19, Landlock refuses every rename
- *from one directory to another, so a box with a writable share goes without it there.
- * - Descriptors that are open are not taken away: disks, the standard streams, /dev/kvm, and what
- *   hako's caller has let it inherit.
+ *
+ * A user namespace, which the empty view needs in a monitor that is not root's. In one, ids that
+ * are not mapped all read as 65534, and a user may map one id only: every file of root's in the
+ * box's /usr would belong to nobody, and no file could be given to another of the user's groups. So
+ * there, Landlock stands for the view. It does not restrict looking at attributes (stat, readlink,
+ * getxattr). Nor changing them: those calls are allowed in boxes with a writable share only, and
+ * then they reach what is the user's own. Before Linux 6.2 truncate is one of them.
+ *
+ * Before Linux 5.19 Landlock refuses every rename from one directory to another, so a box with a
+ * writable share goes without it there.
+ *
+ * Descriptors that are open are not taken away: disks, the standard streams, /dev/kvm, and what
+ * hako's caller has let it inherit.
  */
 #ifndef HK_BOX_CONFINE_H
 #define HK_BOX_CONFINE_H

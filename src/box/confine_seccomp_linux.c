@@ -6,8 +6,8 @@
  * them into seccomp_list.h (what libc does on its own account stands below). From that list a
  * program for the kernel's filter machine is made here:
  *
- *	number ──▶ is it the architecture's? ──▶ binary search among ranges with one verdict ──▶
- *verdict └▶ some calls: compare an argument ──▶ verdict
+ *	number ──▶ binary search among ranges of one verdict ──▶ verdict
+ *	                        └▶ for some calls: compare an argument ──▶ verdict
  *
  * Where all arguments are allowed the kernel (5.11) remembers the verdict and does not run the
  * program any more; KVM_RUN, whose argument is looked at, is the first of its list.
