@@ -44,7 +44,7 @@ struct hk_box {
 	struct hk_channel_owner channel_owner;
 	struct hk_channel channel;
 	struct hk_stdio_owner stdio_owner;
-	struct hk_stdio *stdio; /* owned */
+	struct hk_stdio *stdio;                 /* owned */
 	char confinement[HK_CONFINE_TEXT_SIZE]; /* what is active */
 
 	enum hk_box_phase phase;

@@ -115,7 +115,7 @@ static void test_denials(void **state)
 	} rows[] = {
 		{{"v0", "x", "write", EROFS},
 			"write /src/x: /src is shared read-only; allow it with -v "
-	                "/home/me/src:/src:rw"},
+			"/home/me/src:/src:rw"},
 		{{"v0", "x", "write", EROFS}, NULL},
 		{{"usr", "bin", "write", EROFS}, NULL},
 		{{NULL, "bin", "write", EROFS}, NULL},
