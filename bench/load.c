@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * load: what the guests of both sides do while bench/in-rig looks at the clock.
+ * load: what the guests of all sides do while bench/in-rig looks at the clock.
  *
- *	load blk DEVICE MS [DEVICE...]	sequential and random, read and write, without the page
- *cache load fs DIRECTORY MS		the same on a file, then names and attributes load sleep
- *says "ready" and sleeps
+ *	load blk MS DEVICE...		throughput of disks, without the page cache
+ *	load fs MS DIRECTORY FILES	the same of a file, and names and attributes
+ *	load sleep			nothing
  *
- * Writes one line a number: "NAME VALUE". Each throughput test runs for MS milliseconds and counts
- * what was finished in that time; each test of names does a fixed amount of work.
+ * Says "ready". Then each line of the input names a test, which is run and answered by a line
+ * "NAME VALUE"; so that sides can take turns test by test. A throughput test goes on for MS
+ * milliseconds; a test of names does a fixed amount of work, in milliseconds or files a second.
+ * Tests of the second device have "second-" before their names.
  *
  * Why not fio: it is linked with 85 shared libraries, and reading these through the share takes an
  * emulated guest longer than all that is measured. This is one static program. Requests are made
@@ -35,10 +37,8 @@ enum {
 	SMALL = 4096,
 	LARGE = 1 << 20,
 	DEPTH = 32,
-	FILE_BYTES = 64 << 20,
-	STAT_FILES = 2000,
-	STAT_DIRS = 20,
-	CREATE_FILES = 1000,
+	FILE_BYTES = 32 << 20,
+	TREE_DIRS = 20,
 };
 
 extern char **environ;
@@ -62,12 +62,6 @@ static double now(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
-}
-
-static void say(const char *prefix, const char *name, double value)
-{
-	printf("%s%s %.3f\n", prefix, name, value);
-	fflush(stdout);
 }
 
 /* xorshift: the same places on both sides */
@@ -165,27 +159,6 @@ static double many_at_once(int fd, bool writes, off_t bytes, double seconds)
 	return (double)count / (end - start);
 }
 
-static void throughput(int fd, const char *prefix, off_t bytes, double seconds)
-{
-	/* Writes first: pages that were never written are not read from the file. */
-	say(prefix, "seq-write", one_by_one(fd, true, false, LARGE, bytes, seconds));
-	say(prefix, "seq-read", one_by_one(fd, false, false, LARGE, bytes, seconds));
-	say(prefix, "rand-write-1", one_by_one(fd, true, true, SMALL, bytes, seconds));
-	say(prefix, "rand-read-1", one_by_one(fd, false, true, SMALL, bytes, seconds));
-	say(prefix, "rand-write-32", many_at_once(fd, true, bytes, seconds));
-	say(prefix, "rand-read-32", many_at_once(fd, false, bytes, seconds));
-}
-
-static void blk(const char *prefix, const char *path, double seconds)
-{
-	int fd = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
-	uint64_t bytes = 0;
-
-	check(fd >= 0 && ioctl(fd, BLKGETSIZE64, &bytes) == 0, path);
-	throughput(fd, prefix, (off_t)bytes, seconds);
-	close(fd);
-}
-
 static void forget_caches(void)
 {
 	int fd = open("/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC);
@@ -203,64 +176,42 @@ static int open_file(const char *name, int flags)
 	return fd;
 }
 
-/* Through the page cache, 128 KiB at a time: what cp and cat do. Return: MiB a second. */
-static double read_through_cache(const char *name)
-{
-	enum { STEP = 128 << 10 };
-	char *buf = malloc(STEP);
-	int fd = open_file(name, O_RDONLY);
-	double start = now();
-	double bytes = 0;
-	ssize_t n;
+/* What a test works on. */
+struct load {
+	int fd;
+	off_t bytes;
+	double seconds;
+	unsigned files;
+};
 
-	check(buf != NULL, "memory");
-	while ((n = read(fd, buf, STEP)) > 0) {
-		bytes += (double)n;
-	}
-	check(n == 0 && bytes == FILE_BYTES, name);
-	close(fd);
-	free(buf);
-	return bytes / LARGE / (now() - start);
+static double seq_write(const struct load *load)
+{
+	return one_by_one(load->fd, true, false, LARGE, load->bytes, load->seconds);
 }
 
-static void stat_file(unsigned i)
+static double seq_read(const struct load *load)
 {
-	char name[64];
-	struct stat st;
-
-	snprintf(name, sizeof(name), "tree/d%02u/f%04u", i % STAT_DIRS, i);
-	check(stat(name, &st) == 0, name);
+	return one_by_one(load->fd, false, false, LARGE, load->bytes, load->seconds);
 }
 
-/* Return: files a second */
-static double stat_all(void)
+static double rand_write(const struct load *load)
 {
-	double start = now();
-
-	for (unsigned i = 0; i < STAT_FILES; i++) {
-		stat_file(i);
-	}
-	return STAT_FILES / (now() - start);
+	return one_by_one(load->fd, true, true, SMALL, load->bytes, load->seconds);
 }
 
-/* Return: files a second, each made with a few bytes in it and removed */
-static double create_all(void)
+static double rand_read(const struct load *load)
 {
-	double start = now();
-	char name[64];
+	return one_by_one(load->fd, false, true, SMALL, load->bytes, load->seconds);
+}
 
-	for (unsigned i = 0; i < CREATE_FILES; i++) {
-		snprintf(name, sizeof(name), "new/f%04u", i);
-		int fd = open_file(name, O_CREAT | O_EXCL | O_WRONLY);
+static double rand_write_many(const struct load *load)
+{
+	return many_at_once(load->fd, true, load->bytes, load->seconds);
+}
 
-		check(write(fd, "some bytes\n", 11) == 11, name);
-		close(fd);
-	}
-	for (unsigned i = 0; i < CREATE_FILES; i++) {
-		snprintf(name, sizeof(name), "new/f%04u", i);
-		check(unlink(name) == 0, name);
-	}
-	return CREATE_FILES / (now() - start);
+static double rand_read_many(const struct load *load)
+{
+	return many_at_once(load->fd, false, load->bytes, load->seconds);
 }
 
 /* Return: milliseconds */
@@ -282,64 +233,189 @@ static double run(char *const *argv)
 	return (now() - start) * 1000;
 }
 
-/* The directory is made by bench/in-rig: "file", "tree/", "new/", "tree.tar". */
-static void fs(const char *dir, double seconds)
+/* Nothing cached, but the program that a test runs. */
+static void start_cold(void)
 {
-	char *const true_argv[] = {"./busybox", "true", NULL};
-	char *const find_argv[] = {"./busybox", "find", "tree", "-type", "f", NULL};
-	char *const tar_argv[] = {"./busybox", "tar", "xf", "tree.tar", "-C", "new", NULL};
+	char *const argv[] = {"./busybox", "true", NULL};
+
+	forget_caches();
+	run(argv);
+}
+
+/* Through the page cache, 128 KiB at a time: what cp and cat do. Return: MiB a second. */
+static double cold_read(const struct load *load)
+{
+	enum { STEP = 128 << 10, TOTAL = 16 << 20 };
+	char *buf = malloc(STEP);
+	int fd = open_file("file", O_RDONLY);
 	double start;
-	double warm = 0;
-	unsigned rounds = 0;
-	int fd;
 
-	check(chdir(dir) == 0, dir);
-	fd = open_file("file", O_RDWR | O_DIRECT);
-	throughput(fd, "", FILE_BYTES, seconds);
+	check(buf != NULL, "memory");
+	forget_caches();
+	start = now();
+	for (size_t at = 0; at < TOTAL; at += STEP) {
+		check(read(fd, buf, STEP) == STEP, "file");
+	}
 	close(fd);
+	free(buf);
+	return (double)TOTAL / LARGE / (now() - start);
+}
 
-	forget_caches();
-	say("", "cold-read", read_through_cache("file"));
+/* Return: files a second */
+static double stat_all(const struct load *load)
+{
+	double start = now();
 
+	for (unsigned i = 0; i < load->files; i++) {
+		char name[64];
+		struct stat st;
+
+		snprintf(name, sizeof(name), "tree/d%02u/f%04u", i % TREE_DIRS, i);
+		check(stat(name, &st) == 0, name);
+	}
+	return load->files / (now() - start);
+}
+
+static double stat_cold(const struct load *load)
+{
 	forget_caches();
-	run(true_argv);
-	say("", "stat-cold", stat_all());
+	return stat_all(load);
+}
+
+static double stat_warm(const struct load *load)
+{
+	double start;
+	double sum = 0;
+	unsigned rounds = 0;
+
+	stat_all(load);
 	start = now();
 	do {
-		warm += stat_all();
+		sum += stat_all(load);
 		rounds++;
-	} while (now() - start < seconds);
-	say("", "stat-warm", warm / rounds);
-	say("", "create", create_all());
+	} while (now() - start < load->seconds);
+	return sum / rounds;
+}
 
-	forget_caches();
-	run(true_argv);
-	say("", "find", run(find_argv));
-	say("", "tar", run(tar_argv));
+/* Return: files a second, each made with a few bytes in it and removed */
+static double create(const struct load *load)
+{
+	unsigned count = load->files / 2;
+	double start = now();
+	char name[64];
+
+	for (unsigned i = 0; i < count; i++) {
+		snprintf(name, sizeof(name), "f%04u", i);
+		int fd = open_file(name, O_CREAT | O_EXCL | O_WRONLY);
+
+		check(write(fd, "some bytes\n", 11) == 11, name);
+		close(fd);
+	}
+	for (unsigned i = 0; i < count; i++) {
+		snprintf(name, sizeof(name), "f%04u", i);
+		check(unlink(name) == 0, name);
+	}
+	return count / (now() - start);
+}
+
+static double find(const struct load *load)
+{
+	char *const argv[] = {"./busybox", "find", "tree", "-type", "f", NULL};
+
+	start_cold();
+	return run(argv);
+}
+
+static double tar(const struct load *load)
+{
+	char *const argv[] = {"./busybox", "tar", "xf", "tree.tar", "-C", "new", NULL};
+	char *const clean_argv[] = {"./busybox", "rm", "-r", "new", NULL};
+	double result;
+
+	check(mkdir("new", 0755) == 0, "new");
+	start_cold();
+	result = run(argv);
+	run(clean_argv);
+	return result;
+}
+
+static const struct test {
+	const char *name;
+	double (*run)(const struct load *load);
+} tests[] = {
+	{"seq-write", seq_write},
+	{"seq-read", seq_read},
+	{"rand-write-1", rand_write},
+	{"rand-read-1", rand_read},
+	{"rand-write-32", rand_write_many},
+	{"rand-read-32", rand_read_many},
+	{"cold-read", cold_read},
+	{"stat-cold", stat_cold},
+	{"stat-warm", stat_warm},
+	{"create", create},
+	{"find", find},
+	{"tar", tar},
+};
+
+static void answer(const char *word, const struct load *loads)
+{
+	static const char second[] = "second-";
+	const char *name = word;
+
+	if (strncmp(word, second, strlen(second)) == 0) {
+		name += strlen(second);
+		loads++;
+	}
+	for (size_t i = 0; i < sizeof(tests) / sizeof(tests[0]); i++) {
+		if (strcmp(tests[i].name, name) == 0) {
+			printf("%s %.3f\n", word, tests[i].run(loads));
+			return;
+		}
+	}
+	errno = EINVAL;
+	fail(word);
+}
+
+static void open_device(struct load *load, const char *path)
+{
+	uint64_t bytes = 0;
+
+	load->fd = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
+	check(load->fd >= 0 && ioctl(load->fd, BLKGETSIZE64, &bytes) == 0, path);
+	load->bytes = (off_t)bytes;
 }
 
 int main(int argc, char **argv)
 {
-	if (argc == 2 && strcmp(argv[1], "sleep") == 0) {
-		puts("ready");
-		fflush(stdout);
-		for (;;) {
-			pause();
-		}
-	}
-	if (argc >= 4 && strcmp(argv[1], "blk") == 0) {
-		double seconds = strtod(argv[3], NULL) / 1000;
+	struct load loads[2] = {{.fd = -1}, {.fd = -1}};
+	const char *kind = argc > 1 ? argv[1] : "";
+	char line[64];
 
-		blk("", argv[2], seconds);
-		if (argc > 4) {
-			blk("second-", argv[4], seconds);
+	for (unsigned i = 0; i < 2 && argc > 2; i++) {
+		loads[i].seconds = strtod(argv[2], NULL) / 1000;
+	}
+	if (strcmp(kind, "blk") == 0 && (argc == 4 || argc == 5)) {
+		for (int i = 3; i < argc; i++) {
+			open_device(&loads[i - 3], argv[i]);
 		}
-		return 0;
+	} else if (strcmp(kind, "fs") == 0 && argc == 5) {
+		/* The directory is made by bench/in-rig: "file", "tree/", "tree.tar", "busybox". */
+		check(chdir(argv[3]) == 0, argv[3]);
+		loads[0].fd = open_file("file", O_RDWR | O_DIRECT);
+		loads[0].bytes = FILE_BYTES;
+		loads[0].files = (unsigned)strtoul(argv[4], NULL, 10);
+	} else if (strcmp(kind, "sleep") != 0) {
+		fprintf(stderr,
+			"usage: load blk MS DEVICE [DEVICE] | fs MS DIRECTORY FILES | sleep\n");
+		return 2;
 	}
-	if (argc == 4 && strcmp(argv[1], "fs") == 0) {
-		fs(argv[2], strtod(argv[3], NULL) / 1000);
-		return 0;
+	setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
+	puts("ready");
+	while (fgets(line, sizeof(line), stdin) != NULL) {
+		line[strcspn(line, "\r\n")] = '\0';
+		if (line[0] != '\0') {
+			answer(line, loads);
+		}
 	}
-	fprintf(stderr, "usage: load blk DEVICE MS [DEVICE] | load fs DIRECTORY MS | load sleep\n");
-	return 2;
+	return 0;
 }
