@@ -15,7 +15,7 @@
  * Verdicts: a call that is not listed fails with EPERM, as libc and libraries make calls that we do
  * not know of, and go on without most of them. clone3 and calls that are newer than this file do
  * not exist (ENOSYS): libc then takes the older one, whose flags are in a register, where they can
- *be looked at. Calls that have no place in a monitor at work, and are what an attacker wants most,
+ * be looked at. Calls that have no place in a monitor at work, and are what an attacker wants most,
  * kill.
  *
  * Limits: pointers cannot be followed, so paths are Landlock's business. Built with a sanitizer's
