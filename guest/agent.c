@@ -37,7 +37,7 @@ enum stage { STAGE_HELLO, STAGE_BOX, STAGE_FAILED };
 
 struct hk_agent {
 	int control_fd; /* owned */
-	int signal_fd;	/* owned; readable when a child has ended */
+	int signal_fd;  /* owned; readable when a child has ended */
 	enum stage stage;
 	bool over;
 	enum hk_agent_end end;
@@ -159,10 +159,11 @@ static struct hk_command **find_command(struct hk_agent *agent, uint32_t id)
 
 static void answer_failed(struct hk_agent *agent, uint32_t id, int error, const char *text)
 {
-	answer(agent, &(struct hk_control_msg){
-			      .type = HK_MSG_FAILED,
-			      .failed = {.id = id, .error = (uint32_t)error, .text = text},
-		      });
+	answer(agent,
+		&(struct hk_control_msg){
+			.type = HK_MSG_FAILED,
+			.failed = {.id = id, .error = (uint32_t)error, .text = text},
+		});
 }
 
 static void handle_setup(struct hk_agent *agent, const struct hk_msg_setup *setup)
@@ -185,10 +186,11 @@ static void handle_setup(struct hk_agent *agent, const struct hk_msg_setup *setu
 static void answer_exec_failed(
 	struct hk_agent *agent, uint32_t id, int error, enum hk_exec_stage stage)
 {
-	answer(agent, &(struct hk_control_msg){
-			      .type = HK_MSG_EXEC_FAILED,
-			      .exec_failed = {.id = id, .error = (uint32_t)error, .stage = stage},
-		      });
+	answer(agent,
+		&(struct hk_control_msg){
+			.type = HK_MSG_EXEC_FAILED,
+			.exec_failed = {.id = id, .error = (uint32_t)error, .stage = stage},
+		});
 }
 
 static struct hk_command **free_slot(struct hk_agent *agent)
@@ -304,10 +306,11 @@ static void check_exec(struct hk_agent *agent, struct hk_command **slot)
 		free_command(slot);
 		return;
 	}
-	answer(agent, &(struct hk_control_msg){
-			      .type = HK_MSG_STARTED,
-			      .started = {.id = (*slot)->id, .pid = (uint32_t)(*slot)->pid},
-		      });
+	answer(agent,
+		&(struct hk_control_msg){
+			.type = HK_MSG_STARTED,
+			.started = {.id = (*slot)->id, .pid = (uint32_t)(*slot)->pid},
+		});
 }
 
 static void command_ended(struct hk_agent *agent, pid_t pid, int status)
@@ -322,10 +325,11 @@ static void command_ended(struct hk_agent *agent, pid_t pid, int status)
 			check_exec(agent, slot);
 		}
 		if (*slot) {
-			answer(agent, &(struct hk_control_msg){
-					      .type = HK_MSG_EXITED,
-					      .exited = hk_command_end(*slot, status),
-				      });
+			answer(agent,
+				&(struct hk_control_msg){
+					.type = HK_MSG_EXITED,
+					.exited = hk_command_end(*slot, status),
+				});
 		}
 		return;
 	}

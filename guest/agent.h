@@ -13,7 +13,7 @@ struct hk_agent;
 enum hk_agent_end {
 	HK_AGENT_SHUTDOWN, /* it was told to */
 	HK_AGENT_CLOSED,   /* the host closed the channel, before anything was set up */
-	HK_AGENT_LOST,	   /* the host closed the channel of a box */
+	HK_AGENT_LOST,     /* the host closed the channel of a box */
 	HK_AGENT_BROKEN,   /* the host broke the protocol, or the agent ran out of memory */
 	HK_AGENT_END_COUNT,
 };

@@ -25,9 +25,9 @@ struct hk_command {
 	uint32_t id;
 	enum hk_command_state state;
 	bool pty;
-	pid_t pid;	    /* leads its process group */
-	int status_fd;	    /* owned; closed by a successful execve() in the child */
-	int master_fd;	    /* owned; the pty until it is hung up, or -1 */
+	pid_t pid;          /* leads its process group */
+	int status_fd;      /* owned; closed by a successful execve() in the child */
+	int master_fd;      /* owned; the pty until it is hung up, or -1 */
 	uint64_t oom_kills; /* what the kernel had counted at the start */
 	struct hk_pump pumps[HK_COMMAND_PUMPS];
 };

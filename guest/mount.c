@@ -18,9 +18,9 @@
 static uint64_t attributes(unsigned flags)
 {
 	return (flags & HK_MOUNT_RO ? MOUNT_ATTR_RDONLY : 0) |
-	       (flags & HK_MOUNT_NOSUID ? MOUNT_ATTR_NOSUID : 0) |
-	       (flags & HK_MOUNT_NODEV ? MOUNT_ATTR_NODEV : 0) |
-	       (flags & HK_MOUNT_NOEXEC ? MOUNT_ATTR_NOEXEC : 0);
+		(flags & HK_MOUNT_NOSUID ? MOUNT_ATTR_NOSUID : 0) |
+		(flags & HK_MOUNT_NODEV ? MOUNT_ATTR_NODEV : 0) |
+		(flags & HK_MOUNT_NOEXEC ? MOUNT_ATTR_NOEXEC : 0);
 }
 
 static int result(long r)

@@ -27,8 +27,8 @@ enum { MAX_OVERLAYS = 100 };
 
 struct builder {
 	struct hk_setup_failure *failure; /* borrowed */
-	int root_fd;			  /* owned; the new root */
-	int shares_fd;			  /* owned; -1 until an export is needed */
+	int root_fd;                      /* owned; the new root */
+	int shares_fd;                    /* owned; -1 until an export is needed */
 	unsigned overlays;
 };
 

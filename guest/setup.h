@@ -7,7 +7,7 @@
 
 /** struct hk_setup_failure - why hk_setup_run() failed, as FAILED carries it */
 struct hk_setup_failure {
-	int error;	/* a positive errno */
+	int error;      /* a positive errno */
 	char text[512]; /* which step, on which object, doing what */
 };
 

@@ -21,15 +21,15 @@ enum { HK_PUMP_BYTES = 64 << 10 };
 struct hk_pump {
 	bool running;
 	bool to_host;
-	bool tty;	     /* @from or @to is the master side of a pty */
-	int from;	     /* owned */
-	int to;		     /* owned */
-	uint64_t taken;	     /* bytes of data read from @from */
-	uint8_t *buf;	     /* owned, HK_PUMP_BYTES */
-	size_t start;	     /* of what was read and is still to be written */
-	size_t end;	     /* of it */
+	bool tty;            /* @from or @to is the master side of a pty */
+	int from;            /* owned */
+	int to;              /* owned */
+	uint64_t taken;      /* bytes of data read from @from */
+	uint8_t *buf;        /* owned, HK_PUMP_BYTES */
+	size_t start;        /* of what was read and is still to be written */
+	size_t end;          /* of it */
 	bool preamble_first; /* host to guest: say on @from which stream this is */
-	bool at_end;	     /* of @from's data */
+	bool at_end;         /* of @from's data */
 	bool end_if_empty;   /* @from ends where it has nothing to read */
 	struct hk_stream_preamble preamble;
 };

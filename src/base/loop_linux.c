@@ -45,24 +45,24 @@ struct batch {
 	int count;
 	int next;
 	const atomic_bool *stop; /* looked at after each handler; borrowed */
-	struct batch *outer;	 /* of the run that called this one from a handler, or NULL */
+	struct batch *outer;     /* of the run that called this one from a handler, or NULL */
 };
 
 struct hk_loop {
 	int epoll_fd;
 	struct hk_source timer_source; /* a timerfd, owned */
 	struct hk_source wake_source;  /* an eventfd, owned */
-	size_t source_count;	       /* OWN_SOURCES among them */
-	struct batch *batch;	       /* the innermost being dispatched, borrowed, or NULL */
+	size_t source_count;           /* OWN_SOURCES among them */
+	struct batch *batch;           /* the innermost being dispatched, borrowed, or NULL */
 	struct hk_timer *timers;       /* sorted by deadline, borrowed */
-	struct hk_timer *due;	       /* taken from @timers to be fired in this round, borrowed */
-	uint64_t timer_set_ns;	       /* what the timerfd is set to; 0: not set */
+	struct hk_timer *due;          /* taken from @timers to be fired in this round, borrowed */
+	uint64_t timer_set_ns;         /* what the timerfd is set to; 0: not set */
 	struct hk_post *current;       /* posts of this round not yet run, borrowed */
 	atomic_bool stop;
 
 	pthread_mutex_t post_lock;
 	struct hk_post *posted; /* post_lock; borrowed, in order of posting */
-	struct hk_post **tail;	/* post_lock; where the next one goes */
+	struct hk_post **tail;  /* post_lock; where the next one goes */
 };
 
 uint64_t hk_now_ns(void)

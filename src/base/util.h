@@ -16,9 +16,9 @@
 #define HK_MIN(a, b)  ((a) < (b) ? (a) : (b))
 #define HK_MAX(a, b)  ((a) > (b) ? (a) : (b))
 
-#define HK_KIB	      UINT64_C(1024)
-#define HK_MIB	      (UINT64_C(1024) * HK_KIB)
-#define HK_GIB	      (UINT64_C(1024) * HK_MIB)
+#define HK_KIB        UINT64_C(1024)
+#define HK_MIB        (UINT64_C(1024) * HK_KIB)
+#define HK_GIB        (UINT64_C(1024) * HK_MIB)
 
 #define HK_NS_PER_SEC UINT64_C(1000000000)
 #define HK_NS_PER_MS  UINT64_C(1000000)

@@ -339,8 +339,9 @@ int hk_control_put(struct hk_control_buf *buf, const struct hk_control_msg *msg)
 	if (!out.error && len > max_bytes[shape->dir]) {
 		out.error = -E2BIG;
 	}
-	if (!out.error && !get_body(shape, buf->data + mark + HK_CONTROL_HEADER_BYTES,
-				  len - HK_CONTROL_HEADER_BYTES, &back)) {
+	if (!out.error &&
+		!get_body(shape, buf->data + mark + HK_CONTROL_HEADER_BYTES,
+			len - HK_CONTROL_HEADER_BYTES, &back)) {
 		out.error = -EINVAL;
 	}
 	if (out.error) {

@@ -34,7 +34,7 @@
 enum {
 	HK_CONTROL_VERSION = 1,
 	HK_CONTROL_PORT = 1024, /* the agent connects here, at CID 2, once */
-	HK_STREAM_PORT = 1025,	/* and here once for each stream of a command */
+	HK_STREAM_PORT = 1025,  /* and here once for each stream of a command */
 };
 
 enum {
@@ -63,12 +63,12 @@ enum hk_control_dir {
 /* Numbers on the wire; never reused. */
 enum hk_msg_type {
 	/* From the guest. */
-	HK_MSG_HELLO = 1,	/* the agent is ready; the first message of the channel */
-	HK_MSG_DONE = 2,	/* a request was carried out */
-	HK_MSG_FAILED = 3,	/* a request was not; says which step on which object */
-	HK_MSG_STARTED = 4,	/* a command runs */
+	HK_MSG_HELLO = 1,       /* the agent is ready; the first message of the channel */
+	HK_MSG_DONE = 2,        /* a request was carried out */
+	HK_MSG_FAILED = 3,      /* a request was not; says which step on which object */
+	HK_MSG_STARTED = 4,     /* a command runs */
 	HK_MSG_EXEC_FAILED = 5, /* a command does not; nothing of it is left */
-	HK_MSG_EXITED = 6,	/* a command that ran ended */
+	HK_MSG_EXITED = 6,      /* a command that ran ended */
 	HK_MSG_PONG = 7,
 	/* From the host. */
 	HK_MSG_SETUP = 32, /* a request, once: build the box */
@@ -169,7 +169,7 @@ enum {
 struct hk_step {
 	enum hk_step_type type;
 	uint32_t flags; /* HK_STEP_ */
-	uint32_t mode;	/* permission bits, 07777 */
+	uint32_t mode;  /* permission bits, 07777 */
 	uint32_t uid;
 	uint32_t gid;
 	uint64_t size_bytes; /* most a tmpfs may hold; 0: half of the memory */
@@ -193,8 +193,8 @@ bool hk_control_next_step(struct hk_control_list *list, struct hk_step *ret_step
 /* ---- Messages ------------------------------------------------------------------------------ */
 
 struct hk_msg_hello {
-	uint32_t version;	   /* of the protocol; if not HK_CONTROL_VERSION the rest is zero */
-	uint64_t boottime_ns;	   /* CLOCK_BOOTTIME: how long kernel and agent took */
+	uint32_t version;          /* of the protocol; if not HK_CONTROL_VERSION the rest is zero */
+	uint64_t boottime_ns;      /* CLOCK_BOOTTIME: how long kernel and agent took */
 	const char *agent_version; /* guest's words: at most HK_CONTROL_MAX_TEXT, escape to print */
 	const char *kernel_release;
 };
@@ -205,7 +205,7 @@ struct hk_msg_done {
 
 struct hk_msg_failed {
 	uint32_t id;
-	uint32_t error;	  /* a Linux errno, positive */
+	uint32_t error;   /* a Linux errno, positive */
 	const char *text; /* guest's words, without the errno's: "FS 'src' on '/src': create" */
 };
 
@@ -217,9 +217,9 @@ struct hk_msg_started {
 /* What the agent was doing for a command when it failed. */
 enum hk_exec_stage {
 	HK_EXEC_STAGE_SPAWN = 1, /* before it was a process: pipes, pty, fork, too many commands */
-	HK_EXEC_STAGE_USER = 2,	 /* taking on uid and gid */
-	HK_EXEC_STAGE_CWD = 3,	 /* chdir to EXEC's cwd */
-	HK_EXEC_STAGE_EXEC = 4,	 /* execve: ENOENT is 127 to a shell, other errors 126 */
+	HK_EXEC_STAGE_USER = 2,  /* taking on uid and gid */
+	HK_EXEC_STAGE_CWD = 3,   /* chdir to EXEC's cwd */
+	HK_EXEC_STAGE_EXEC = 4,  /* execve: ENOENT is 127 to a shell, other errors 126 */
 	HK_EXEC_STAGE_COUNT,
 };
 
@@ -231,9 +231,9 @@ struct hk_msg_exec_failed {
 
 struct hk_msg_exited {
 	uint32_t id;
-	bool signaled;	    /* ended by a signal */
-	bool core;	    /* a signal that dumps core */
-	uint32_t code;	    /* exit status 0-255, or the signal's number */
+	bool signaled;      /* ended by a signal */
+	bool core;          /* a signal that dumps core */
+	uint32_t code;      /* exit status 0-255, or the signal's number */
 	uint32_t oom_kills; /* processes the guest's OOM killer ended while the command ran */
 	/*
 	 * How much the command had written to its streams when it ended. Who has read so many bytes
@@ -247,15 +247,15 @@ struct hk_msg_exited {
 #define HK_CONTROL_UNTIL_END UINT64_MAX
 
 struct hk_msg_setup {
-	uint32_t id;				   /* of the request; DONE or FAILED repeats it */
-	uint64_t wall_time_ns;			   /* CLOCK_REALTIME of the host, at sending */
+	uint32_t id;                               /* of the request; DONE or FAILED repeats it */
+	uint64_t wall_time_ns;                     /* CLOCK_REALTIME of the host, at sending */
 	uint8_t entropy[HK_CONTROL_ENTROPY_BYTES]; /* fresh random bytes, credited in full */
 	const char *hostname;
 	struct hk_control_list steps;
 };
 
 enum {
-	HK_EXEC_PTY = 1 << 0,	/* a terminal: one stream HK_STREAM_TTY, none of the others */
+	HK_EXEC_PTY = 1 << 0,   /* a terminal: one stream HK_STREAM_TTY, none of the others */
 	HK_EXEC_STDIN = 1 << 1, /* without PTY: which streams there are; else /dev/null */
 	HK_EXEC_STDOUT = 1 << 2,
 	HK_EXEC_STDERR = 1 << 3,
@@ -270,7 +270,7 @@ struct hk_msg_exec {
 	uint32_t gid;
 	uint16_t rows; /* PTY only; 0: unknown */
 	uint16_t cols;
-	const char *cwd;	     /* absolute */
+	const char *cwd;             /* absolute */
 	struct hk_control_list argv; /* strings, at least one; argv[0] is looked up in env's PATH */
 	struct hk_control_list env;  /* strings, NAME=VALUE; all of the command's environment */
 };

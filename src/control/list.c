@@ -94,7 +94,7 @@ enum {
 	MODE = 1 << 1, /* with uid and gid */
 	SIZE = 1 << 2,
 	EXPORT = 1 << 3, /* source: one component of a path */
-	LINK = 1 << 4,	 /* source: what a symbolic link holds */
+	LINK = 1 << 4,   /* source: what a symbolic link holds */
 	CONTENT = 1 << 5,
 	UPPER = 1 << 6,
 	IN_UPPER = 1 << 7,   /* no field: may stand in an overlay's list */
@@ -232,10 +232,11 @@ void hk_wire_check_steps(struct hk_wire_in *in, struct hk_control_list list)
 static bool only_used_fields(const struct hk_step *step, unsigned shape)
 {
 	return ((shape & FLAGS) || !step->flags) &&
-	       ((shape & MODE) || !(step->mode | step->uid | step->gid)) &&
-	       ((shape & SIZE) || !step->size_bytes) &&
-	       ((shape & (EXPORT | LINK)) || !step->source) &&
-	       ((shape & CONTENT) || !step->content_len) && ((shape & UPPER) || !step->upper.count);
+		((shape & MODE) || !(step->mode | step->uid | step->gid)) &&
+		((shape & SIZE) || !step->size_bytes) &&
+		((shape & (EXPORT | LINK)) || !step->source) &&
+		((shape & CONTENT) || !step->content_len) &&
+		((shape & UPPER) || !step->upper.count);
 }
 
 int hk_control_add_step(struct hk_control_builder *builder, const struct hk_step *step)
@@ -243,8 +244,9 @@ int hk_control_add_step(struct hk_control_builder *builder, const struct hk_step
 	struct hk_wire_out out = {.buf = &builder->buf, .error = builder->error};
 	size_t mark = builder->buf.len;
 
-	if (!out.error && ((unsigned)step->type == 0 || step->type >= HK_STEP_TYPE_COUNT ||
-				  !only_used_fields(step, step_shapes[step->type]))) {
+	if (!out.error &&
+		((unsigned)step->type == 0 || step->type >= HK_STEP_TYPE_COUNT ||
+			!only_used_fields(step, step_shapes[step->type]))) {
 		out.error = -EINVAL;
 	}
 	if (!out.error) {

@@ -105,8 +105,9 @@ static int run_apt(struct hk_child *child, struct hk_err *err)
 	int r = hk_child_run(child, err);
 
 	if (r == -ENOENT) {
-		hk_err_hint(err, "this host has no apt: take a kernel with "
-				 "'hako kernel fetch --from-host' or '--kernel FILE'");
+		hk_err_hint(err,
+			"this host has no apt: take a kernel with "
+			"'hako kernel fetch --from-host' or '--kernel FILE'");
 	}
 	return r;
 }
@@ -122,8 +123,9 @@ int hk_apt_resolve(const char *meta, struct hk_apt_package *ret_package, struct 
 	}
 	if (child.exit_status != 0 || child.out.len == 0) {
 		hk_fail_msg(err, ENOENT, "apt's lists have no package '%s'", meta);
-		hk_err_hint(err, "run 'apt-get update' as root and try again, or take a kernel "
-				 "with 'hako kernel fetch --from-host'");
+		hk_err_hint(err,
+			"run 'apt-get update' as root and try again, or take a kernel "
+			"with 'hako kernel fetch --from-host'");
 		return -ENOENT;
 	}
 	r = hk_apt_parse_depends(hk_str_text(&child.out), ret_package);
@@ -207,8 +209,9 @@ int hk_apt_download(const struct hk_apt_package *package, const char *dir,
 	r = run_apt(&download.child, err);
 	if (r == 0 && download.child.exit_status != 0) {
 		r = fail_apt(err, EIO, &download.child, what);
-		hk_err_hint(err, "if the package is not found, apt's lists are old: run "
-				 "'apt-get update' as root and try again");
+		hk_err_hint(err,
+			"if the package is not found, apt's lists are old: run "
+			"'apt-get update' as root and try again");
 	}
 	hk_child_finish(&download.child);
 	if (r < 0) {

@@ -25,10 +25,10 @@
 #include "kernel/release.h"
 
 enum {
-	SETUP_SECTS = 0x1f1,	/* u8; 0 means 4 */
-	BOOT_FLAG = 0x1fe,	/* u16, 0xaa55 */
-	HEADER_MAGIC = 0x202,	/* "HdrS" */
-	VERSION = 0x206,	/* u16 */
+	SETUP_SECTS = 0x1f1,    /* u8; 0 means 4 */
+	BOOT_FLAG = 0x1fe,      /* u16, 0xaa55 */
+	HEADER_MAGIC = 0x202,   /* "HdrS" */
+	VERSION = 0x206,        /* u16 */
 	KERNEL_VERSION = 0x20e, /* u16, offset of a string, less 0x200 */
 	PAYLOAD_OFFSET = 0x248, /* u32, since 2.08 */
 	PAYLOAD_LENGTH = 0x24c, /* u32, since 2.08 */
@@ -43,7 +43,7 @@ bool hk_bzimage_detect(const void *data, size_t len)
 	const uint8_t *bytes = data;
 
 	return len >= VERSION && hk_load_le16(bytes + BOOT_FLAG) == 0xaa55 &&
-	       memcmp(bytes + HEADER_MAGIC, "HdrS", 4) == 0;
+		memcmp(bytes + HEADER_MAGIC, "HdrS", 4) == 0;
 }
 
 static int read_release(
@@ -55,8 +55,9 @@ static int read_release(
 		return hk_fail_msg(err, EBADMSG, "the setup header names no kernel version");
 	}
 	offset += 0x200;
-	if (offset >= setup_len || hk_release_parse((const char *)data + offset, setup_len - offset,
-					   image->release, sizeof(image->release)) < 0) {
+	if (offset >= setup_len ||
+		hk_release_parse((const char *)data + offset, setup_len - offset, image->release,
+			sizeof(image->release)) < 0) {
 		return hk_fail_msg(err, EBADMSG, "corrupt: the kernel's version is not readable");
 	}
 	return 0;

@@ -9,14 +9,14 @@
 /** struct hk_child - what to run, and what came of it; hk_child_finish() it */
 struct hk_child {
 	const char *const *argv; /* ends with NULL; argv[0] is looked for in PATH; borrowed */
-	const char *dir;	 /* where to run it; NULL for here; borrowed */
+	const char *dir;         /* where to run it; NULL for here; borrowed */
 	/* A line of what it writes to descriptor 3, without the newline. May be NULL. */
 	void (*status)(struct hk_child *child, const char *line);
 
-	struct hk_str out;	  /* its stdout, at most 1 MiB of it */
+	struct hk_str out;        /* its stdout, at most 1 MiB of it */
 	struct hk_str complaints; /* its stderr, the same */
-	int exit_status;	  /* as of a shell: 128 + n if signal n ended it */
-	struct hk_str line;	  /* its own */
+	int exit_status;          /* as of a shell: 128 + n if signal n ended it */
+	struct hk_str line;       /* its own */
 };
 
 /**

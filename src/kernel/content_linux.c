@@ -69,8 +69,8 @@ static int extract(struct hk_kernel_content *content, struct hk_err *err)
 		content->vmlinux_len = content->image_len;
 		return hk_elf_kernel_release(content->vmlinux, content->vmlinux_len, info->release,
 			       sizeof(info->release)) < 0
-			       ? hk_fail_msg(err, ENOEXEC, "not a Linux kernel: it has no banner")
-			       : 0;
+			? hk_fail_msg(err, ENOEXEC, "not a Linux kernel: it has no banner")
+			: 0;
 	}
 	if (!hk_bzimage_detect(content->image, content->image_len)) {
 		return hk_fail_msg(

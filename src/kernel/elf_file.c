@@ -86,9 +86,10 @@ int hk_elf_check_kernel(const void *data, size_t len, bool *ret_pvh, struct hk_e
 	if (header.e_type != ET_EXEC && header.e_type != ET_DYN) {
 		return hk_fail_msg(err, ENOEXEC, "an ELF file that is not a program");
 	}
-	if (header.e_phnum > 0 && (header.e_phentsize != sizeof(Elf64_Phdr) ||
-					  !hk_range_within(header.e_phoff,
-						  header.e_phnum * sizeof(Elf64_Phdr), len))) {
+	if (header.e_phnum > 0 &&
+		(header.e_phentsize != sizeof(Elf64_Phdr) ||
+			!hk_range_within(
+				header.e_phoff, header.e_phnum * sizeof(Elf64_Phdr), len))) {
 		return hk_fail_msg(err, EBADMSG, "the ELF program headers are corrupt");
 	}
 	for (unsigned i = 0; i < header.e_phnum; i++) {

@@ -28,8 +28,9 @@
 static int hint_if_full(int r, struct hk_err *err)
 {
 	if (r == -ENOSPC || r == -EDQUOT) {
-		hk_err_hint(err, "'hako kernel list' shows what can be removed with "
-				 "'hako kernel remove'");
+		hk_err_hint(err,
+			"'hako kernel list' shows what can be removed with "
+			"'hako kernel remove'");
 	}
 	return r;
 }

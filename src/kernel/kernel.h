@@ -30,9 +30,9 @@ struct hk_kernel_store;
 /** enum hk_kernel_flavour - where a kernel came from; in order of preference */
 enum hk_kernel_flavour {
 	HK_KERNEL_CLOUD, /* Debian's linux-image-cloud-amd64 */
-	HK_KERNEL_FULL,	 /* Debian's linux-image-amd64 */
-	HK_KERNEL_HOST,	 /* the host's own, out of /boot */
-	HK_KERNEL_FILE,	 /* a file that the user named */
+	HK_KERNEL_FULL,  /* Debian's linux-image-amd64 */
+	HK_KERNEL_HOST,  /* the host's own, out of /boot */
+	HK_KERNEL_FILE,  /* a file that the user named */
 	HK_KERNEL_FLAVOUR_COUNT,
 };
 
@@ -94,7 +94,7 @@ const char *hk_kernel_flavour_name(enum hk_kernel_flavour flavour);
  * Return: 0, -ENOENT if the environment names no place, or -errno.
  */
 int hk_kernel_store_open(const char *dir, struct hk_kernel_store **ret_store, struct hk_err *err);
-void hk_kernel_store_close(struct hk_kernel_store *store);	      /* NULL is fine */
+void hk_kernel_store_close(struct hk_kernel_store *store);            /* NULL is fine */
 const char *hk_kernel_store_dir(const struct hk_kernel_store *store); /* borrowed */
 
 /**

@@ -21,7 +21,7 @@
 #include "base/util.h"
 #include "kernel/unpack.h"
 
-#define INDEX_MAX_BYTES	 ((size_t)(16 * HK_MIB))
+#define INDEX_MAX_BYTES  ((size_t)(16 * HK_MIB))
 #define MODULE_MAX_BYTES ((size_t)(64 * HK_MIB))
 
 enum { MAX_DEPTH = 24 };

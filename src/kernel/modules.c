@@ -252,7 +252,7 @@ enum { MAX_DEPTH = 64 };
 struct picker {
 	const struct hk_modules *modules;
 	const struct module **sorted; /* owned */
-	enum mark *marks;	      /* owned; one for each of @sorted */
+	enum mark *marks;             /* owned; one for each of @sorted */
 	const char *release;
 	struct hk_module_reader *reader;
 	struct hk_module_set set;

@@ -15,7 +15,7 @@
 /** enum hk_module_stage - when the guest loads a module */
 enum hk_module_stage {
 	HK_MODULE_EARLY, /* before the control channel can be opened */
-	HK_MODULE_LATE,	 /* right after the agent has said hello */
+	HK_MODULE_LATE,  /* right after the agent has said hello */
 	HK_MODULE_STAGE_COUNT,
 };
 

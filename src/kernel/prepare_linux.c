@@ -32,7 +32,7 @@
 #include "kernel/store_impl.h"
 
 #define INITRAMFS_PREFIX "initramfs-"
-#define FILE_MAX_BYTES	 ((size_t)(64 * HK_MIB))
+#define FILE_MAX_BYTES   ((size_t)(64 * HK_MIB))
 
 enum { KEPT_COUNT = 4, INITRAMFS_NAME_SIZE = sizeof(INITRAMFS_PREFIX) + 16 };
 

@@ -12,7 +12,7 @@
 static inline bool hk_release_char(char c)
 {
 	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-	       (c != '\0' && strchr("._+~-", c) != NULL);
+		(c != '\0' && strchr("._+~-", c) != NULL);
 }
 
 /**

@@ -179,7 +179,7 @@ void hk_store_discard(struct hk_kernel_store *store, const char *name)
 static bool id_is_valid(const char *id)
 {
 	return strlen(id) == HK_KERNEL_ID_SIZE - 1 &&
-	       strspn(id, "0123456789abcdef") == HK_KERNEL_ID_SIZE - 1;
+		strspn(id, "0123456789abcdef") == HK_KERNEL_ID_SIZE - 1;
 }
 
 static DIR *open_dir_at(int dir_fd, const char *name)
@@ -236,8 +236,9 @@ int hk_store_lock(struct hk_kernel_store *store, struct hk_kernel_progress *prog
 	if (fd < 0) {
 		hk_fail(err, -fd, "'%s/lock': open", store->dir);
 		if (fd == -EACCES || fd == -EROFS) {
-			hk_err_hint(err, "you may not change this kernel store; "
-					 "name a place of your own with XDG_DATA_HOME");
+			hk_err_hint(err,
+				"you may not change this kernel store; "
+				"name a place of your own with XDG_DATA_HOME");
 		}
 		return fd;
 	}
@@ -364,9 +365,9 @@ static bool parse_info(char *text, struct hk_kernel_info *info)
 	info->needs = (uint32_t)needs;
 	info->pvh = pvh != 0;
 	return parse_flavour(flavour, &info->flavour) &&
-	       hk_release_parse(release, strlen(release), info->release, sizeof(info->release)) ==
-		       0 &&
-	       hk_fmt(info->source, sizeof(info->source), "%s", source) >= 0;
+		hk_release_parse(release, strlen(release), info->release, sizeof(info->release)) ==
+		0 &&
+		hk_fmt(info->source, sizeof(info->source), "%s", source) >= 0;
 }
 
 int hk_store_read_info(
@@ -522,8 +523,9 @@ int hk_kernel_find(struct hk_kernel_store *store, const char *name, struct hk_ke
 	}
 	if (count == 0) {
 		hk_fail_msg(err, ENOENT, "there is no kernel in '%s' yet", store->dir);
-		hk_err_hint(err, "get one with 'hako kernel fetch', or take this host's with "
-				 "'hako kernel fetch --from-host'");
+		hk_err_hint(err,
+			"get one with 'hako kernel fetch', or take this host's with "
+			"'hako kernel fetch --from-host'");
 		return -ENOENT;
 	}
 	if (name == NULL) {

@@ -24,9 +24,9 @@
 #include "base/bytes.h"
 #include "base/util.h"
 
-#define XZ_MEMORY_BYTES	  (256 * HK_MIB)
+#define XZ_MEMORY_BYTES   (256 * HK_MIB)
 #define LZ4_LEGACY_MAGIC  UINT32_C(0x184C2102)
-#define LZ4_BLOCK_BYTES	  (8 * HK_MIB)
+#define LZ4_BLOCK_BYTES   (8 * HK_MIB)
 #define FIRST_CHUNK_BYTES (64 * HK_KIB)
 
 /* What grows while a stream is unpacked. */

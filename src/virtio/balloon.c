@@ -60,11 +60,11 @@ enum {
 	STATE_VERSION = 1,
 };
 
-#define BALLOON_F_STATS_VQ	 (UINT64_C(1) << 1)
+#define BALLOON_F_STATS_VQ       (UINT64_C(1) << 1)
 #define BALLOON_F_DEFLATE_ON_OOM (UINT64_C(1) << 2)
 #define BALLOON_F_FREE_PAGE_HINT (UINT64_C(1) << 3)
-#define BALLOON_F_PAGE_POISON	 (UINT64_C(1) << 4)
-#define BALLOON_F_REPORTING	 (UINT64_C(1) << 5)
+#define BALLOON_F_PAGE_POISON    (UINT64_C(1) << 4)
+#define BALLOON_F_REPORTING      (UINT64_C(1) << 5)
 
 /* VIRTIO 1.2, 5.5.4: four little-endian words. */
 enum config_offset {
@@ -467,7 +467,7 @@ static bool is_possible(const struct balloon *balloon)
 		return false;
 	}
 	return balloon->next_cmd_id >= CMD_ID_FIRST &&
-	       (!balloon->hints_open || balloon->cmd_id >= CMD_ID_FIRST);
+		(!balloon->hints_open || balloon->cmd_id >= CMD_ID_FIRST);
 }
 
 static void balloon_restore(struct hk_virtio *dev, struct hk_reader *r)
@@ -530,8 +530,7 @@ int hk_balloon_create(struct hk_balloon_host *host, struct hk_virtio **ret_dev, 
 	}
 	hk_virtio_init(&balloon->dev, &balloon_ops, ROLE_COUNT, queue_sizes);
 	balloon->dev.offered = BALLOON_F_STATS_VQ | BALLOON_F_DEFLATE_ON_OOM |
-			       BALLOON_F_FREE_PAGE_HINT | BALLOON_F_PAGE_POISON |
-			       BALLOON_F_REPORTING;
+		BALLOON_F_FREE_PAGE_HINT | BALLOON_F_PAGE_POISON | BALLOON_F_REPORTING;
 	balloon->dev.config_len = CONFIG_SIZE;
 	balloon->host = host;
 	balloon->next_cmd_id = CMD_ID_FIRST;

@@ -36,11 +36,11 @@
 
 /* VIRTIO 1.2, 5.2.3: feature bits. */
 #define F_SEG_MAX      (UINT64_C(1) << 2)
-#define F_RO	       (UINT64_C(1) << 5)
+#define F_RO           (UINT64_C(1) << 5)
 #define F_BLK_SIZE     (UINT64_C(1) << 6)
-#define F_FLUSH	       (UINT64_C(1) << 9)
+#define F_FLUSH        (UINT64_C(1) << 9)
 #define F_TOPOLOGY     (UINT64_C(1) << 10)
-#define F_MQ	       (UINT64_C(1) << 12)
+#define F_MQ           (UINT64_C(1) << 12)
 #define F_DISCARD      (UINT64_C(1) << 13)
 #define F_WRITE_ZEROES (UINT64_C(1) << 14)
 
@@ -133,7 +133,7 @@ struct queue {
 };
 
 struct blk {
-	struct hk_virtio virtio;	/* first */
+	struct hk_virtio virtio;        /* first */
 	struct hk_blk_backend *backend; /* owned */
 	struct hk_source completions;
 	bool read_only;
@@ -409,8 +409,8 @@ static bool start(struct blk *blk, struct request *req)
 	req->header.type = hk_load_le32(raw); /* then ioprio, which is of no account */
 	req->header.sector = hk_load_le64(raw + 8);
 	req->data_bytes = req->header.type == T_IN || req->header.type == T_GET_ID
-				  ? req->chain.writable_bytes
-				  : req->chain.readable_bytes - HEADER_SIZE;
+		? req->chain.writable_bytes
+		: req->chain.readable_bytes - HEADER_SIZE;
 	req->range_next = 0;
 	req->range_count = 0;
 	req->io.done = io_done;

@@ -96,7 +96,7 @@ void hk_blk_file_step(const struct hk_blk_io *io, struct hk_blk_step *ret_step)
 		}
 		ret_step->call = HK_BLK_CALL_FALLOCATE;
 		ret_step->mode = FALLOC_FL_KEEP_SIZE |
-				 (io->may_unmap ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE);
+			(io->may_unmap ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE);
 		break;
 	}
 }

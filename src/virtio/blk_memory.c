@@ -12,7 +12,7 @@
 
 struct memory {
 	struct hk_blk_backend base; /* first */
-	uint8_t *bytes;		    /* owned */
+	uint8_t *bytes;             /* owned */
 };
 
 static const struct hk_blk_backend_ops memory_ops;

@@ -37,13 +37,13 @@ struct io_list {
 struct runner {
 	struct hk_job job;
 	struct file_pool *pool; /* borrowed */
-	bool sent;		/* lock; from its submission to its done */
+	bool sent;              /* lock; from its submission to its done */
 };
 
 struct file_pool {
 	struct hk_blk_backend base; /* first */
 	struct hk_pool *workers;    /* owned */
-	int fd;			    /* owned */
+	int fd;                     /* owned */
 
 	pthread_mutex_t lock;
 	pthread_cond_t ran;    /* lock; @running went down */

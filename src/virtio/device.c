@@ -115,7 +115,7 @@ void hk_virtio_serve(struct hk_virtio *dev, unsigned index, hk_virtio_serve_fn *
 	do {
 		rc = serve_some(dev, index, serve, &budget);
 	} while (rc == 0 && hk_virtq_want_kicks(vq, true) &&
-		 !atomic_load_explicit(&dev->needs_reset, memory_order_relaxed));
+		!atomic_load_explicit(&dev->needs_reset, memory_order_relaxed));
 	hk_virtio_interrupt(dev, index);
 	if (rc < 0) {
 		hk_virtio_fail(dev, vq->why);

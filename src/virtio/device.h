@@ -55,8 +55,8 @@ enum hk_virtio_type {
 
 /* Feature bits of every device: VIRTIO 1.2, section 6. The transport offers these itself. */
 #define HK_VIRTIO_F_INDIRECT_DESC (UINT64_C(1) << 28)
-#define HK_VIRTIO_F_EVENT_IDX	  (UINT64_C(1) << 29)
-#define HK_VIRTIO_F_VERSION_1	  (UINT64_C(1) << 32)
+#define HK_VIRTIO_F_EVENT_IDX     (UINT64_C(1) << 29)
+#define HK_VIRTIO_F_VERSION_1     (UINT64_C(1) << 32)
 
 enum { HK_VIRTIO_MAX_QUEUES = 20, HK_VIRTIO_MAX_SHM = 2 };
 
@@ -156,7 +156,7 @@ struct hk_virtio {
 	struct hk_virtio_shm shm[HK_VIRTIO_MAX_SHM];
 	pthread_mutex_t lock;
 	atomic_bool needs_reset;
-	struct hk_loop *loop;	  /* borrowed; from attach on */
+	struct hk_loop *loop;     /* borrowed; from attach on */
 	const struct hk_mem *mem; /* borrowed; from attach on */
 };
 

@@ -43,7 +43,7 @@ struct hk_virtio_mmio {
 	struct hk_virtio_transport transport;
 	struct hk_mmio_regs regs;
 	struct hk_region region;
-	struct hk_virtio *dev;	  /* borrowed */
+	struct hk_virtio *dev;    /* borrowed */
 	struct hk_engine *engine; /* borrowed */
 	struct hk_slot slot;
 	int irq_fd;

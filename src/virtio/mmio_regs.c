@@ -32,8 +32,7 @@ HK_LOG_CHANNEL("virtio");
 enum { VERSION = 2, STATE_VERSION = 1 };
 
 static const uint32_t driver_status = HK_VIRTIO_STATUS_ACKNOWLEDGE | HK_VIRTIO_STATUS_DRIVER |
-				      HK_VIRTIO_STATUS_DRIVER_OK | HK_VIRTIO_STATUS_FEATURES_OK |
-				      HK_VIRTIO_STATUS_FAILED;
+	HK_VIRTIO_STATUS_DRIVER_OK | HK_VIRTIO_STATUS_FEATURES_OK | HK_VIRTIO_STATUS_FAILED;
 
 void hk_mmio_regs_init(
 	struct hk_mmio_regs *regs, const struct hk_mmio_regs_ops *ops, struct hk_virtio *dev)
@@ -276,7 +275,7 @@ static void write_queue_locked(struct hk_mmio_regs *regs, uint64_t offset, uint3
 {
 	struct hk_virtio_queue *queue = selected_queue(regs);
 	bool open = queue != NULL && !(regs->status & HK_VIRTIO_STATUS_DRIVER_OK) &&
-		    (!queue->vq.enabled || offset == HK_MMIO_QUEUE_READY);
+		(!queue->vq.enabled || offset == HK_MMIO_QUEUE_READY);
 
 	if (!open) {
 		hk_log_debug("%s: queue %u: register %#llx is closed", regs->dev->ops->name,

@@ -21,23 +21,23 @@
 
 /* Offsets. R: may be read, W: may be written; all are 32 bits wide but for the last. */
 enum hk_mmio_reg {
-	HK_MMIO_MAGIC = 0x000,		     /* R: "virt" */
-	HK_MMIO_VERSION = 0x004,	     /* R: 2 */
-	HK_MMIO_DEVICE_ID = 0x008,	     /* R: enum hk_virtio_type */
-	HK_MMIO_VENDOR_ID = 0x00c,	     /* R */
+	HK_MMIO_MAGIC = 0x000,               /* R: "virt" */
+	HK_MMIO_VERSION = 0x004,             /* R: 2 */
+	HK_MMIO_DEVICE_ID = 0x008,           /* R: enum hk_virtio_type */
+	HK_MMIO_VENDOR_ID = 0x00c,           /* R */
 	HK_MMIO_DEVICE_FEATURES = 0x010,     /* R: the half that DEVICE_FEATURES_SEL names */
 	HK_MMIO_DEVICE_FEATURES_SEL = 0x014, /* W */
 	HK_MMIO_DRIVER_FEATURES = 0x020,     /* W: the half that DRIVER_FEATURES_SEL names */
 	HK_MMIO_DRIVER_FEATURES_SEL = 0x024, /* W */
-	HK_MMIO_QUEUE_SEL = 0x030,	     /* W: which queue the queue registers are about */
-	HK_MMIO_QUEUE_NUM_MAX = 0x034,	     /* R: 0 where there is no such queue */
-	HK_MMIO_QUEUE_NUM = 0x038,	     /* W */
-	HK_MMIO_QUEUE_READY = 0x044,	     /* RW */
-	HK_MMIO_QUEUE_NOTIFY = 0x050,	     /* W: index of the queue with new buffers */
+	HK_MMIO_QUEUE_SEL = 0x030,           /* W: which queue the queue registers are about */
+	HK_MMIO_QUEUE_NUM_MAX = 0x034,       /* R: 0 where there is no such queue */
+	HK_MMIO_QUEUE_NUM = 0x038,           /* W */
+	HK_MMIO_QUEUE_READY = 0x044,         /* RW */
+	HK_MMIO_QUEUE_NOTIFY = 0x050,        /* W: index of the queue with new buffers */
 	HK_MMIO_INTERRUPT_STATUS = 0x060,    /* R: enum hk_mmio_isr */
-	HK_MMIO_INTERRUPT_ACK = 0x064,	     /* W: bits to clear there */
-	HK_MMIO_STATUS = 0x070,		     /* RW: enum hk_virtio_status; writing 0 resets */
-	HK_MMIO_QUEUE_DESC_LOW = 0x080,	     /* W, as the five that follow */
+	HK_MMIO_INTERRUPT_ACK = 0x064,       /* W: bits to clear there */
+	HK_MMIO_STATUS = 0x070,              /* RW: enum hk_virtio_status; writing 0 resets */
+	HK_MMIO_QUEUE_DESC_LOW = 0x080,      /* W, as the five that follow */
 	HK_MMIO_QUEUE_DESC_HIGH = 0x084,
 	HK_MMIO_QUEUE_DRIVER_LOW = 0x090, /* available ring */
 	HK_MMIO_QUEUE_DRIVER_HIGH = 0x094,
@@ -49,7 +49,7 @@ enum hk_mmio_reg {
 	HK_MMIO_SHM_BASE_LOW = 0x0b8,
 	HK_MMIO_SHM_BASE_HIGH = 0x0bc,
 	HK_MMIO_CONFIG_GENERATION = 0x0fc, /* R: changes whenever CONFIG does */
-	HK_MMIO_CONFIG = 0x100,		   /* RW: device-specific, any width */
+	HK_MMIO_CONFIG = 0x100,            /* RW: device-specific, any width */
 };
 
 #define HK_MMIO_MAGIC_VALUE  UINT32_C(0x74726976)

@@ -65,27 +65,27 @@ enum { CONFIG_LEN = 8 };
 struct conn {
 	struct hk_vsock_conn core; /* first */
 	struct hk_vsock_stream stream;
-	struct hk_vsock *vsock;		  /* borrowed */
+	struct hk_vsock *vsock;           /* borrowed */
 	struct hk_vsock_connect *connect; /* borrowed; NULL once told */
-	unsigned life;			  /* hk_vsock.life when it was made */
-	bool reader_gone;		  /* the host takes no more */
-	bool send_shut;			  /* the host's reader knows that no more will come */
+	unsigned life;                    /* hk_vsock.life when it was made */
+	bool reader_gone;                 /* the host takes no more */
+	bool send_shut;                   /* the host's reader knows that no more will come */
 	struct conn *next, *prev;
 };
 
 struct hk_vsock {
-	struct hk_virtio virtio;	     /* first */
-	struct hk_loop *loop;		     /* borrowed */
+	struct hk_virtio virtio;             /* first */
+	struct hk_loop *loop;                /* borrowed */
 	struct hk_vsock_listener *listeners; /* borrowed */
 	struct hk_vsock_core core;
 	struct conn *conns; /* owned */
 	unsigned conn_count;
 
 	atomic_bool active; /* written under the lock */
-	bool paused;	    /* lock */
-	bool event_due;	    /* lock; the guest is to be told that its connections are gone */
+	bool paused;        /* lock */
+	bool event_due;     /* lock; the guest is to be told that its connections are gone */
 	atomic_uint life;   /* resets so far; any thread */
-	unsigned swept;	    /* the life to which sweep() has seen; loop's thread */
+	unsigned swept;     /* the life to which sweep() has seen; loop's thread */
 
 	atomic_bool posted;
 	struct hk_post work;

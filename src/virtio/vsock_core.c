@@ -146,8 +146,8 @@ static uint32_t credit(const struct hk_vsock_conn *conn)
 static bool wants_data(const struct hk_vsock_conn *conn)
 {
 	return conn->state == HK_VSOCK_OPEN && conn->readable &&
-	       (conn->peer_shutdown & HK_VSOCK_SHUT_RCV) == 0 &&
-	       (conn->our_shutdown & HK_VSOCK_SHUT_SEND) == 0;
+		(conn->peer_shutdown & HK_VSOCK_SHUT_RCV) == 0 &&
+		(conn->our_shutdown & HK_VSOCK_SHUT_SEND) == 0;
 }
 
 /* To be called after every change of what conn has to say. */
@@ -221,7 +221,7 @@ void hk_vsock_abort(struct hk_vsock_core *core, struct hk_vsock_conn *conn)
 static bool is_over(const struct hk_vsock_conn *conn)
 {
 	return conn->peer_shutdown == HK_VSOCK_SHUT_BOTH ||
-	       (conn->peer_shutdown & conn->our_shutdown & HK_VSOCK_SHUT_SEND) != 0;
+		(conn->peer_shutdown & conn->our_shutdown & HK_VSOCK_SHUT_SEND) != 0;
 }
 
 static void add_orphan(struct hk_vsock_core *core, const struct hk_vsock_hdr *hdr)

@@ -15,7 +15,7 @@
 enum {
 	HK_VSOCK_MAX_CONNS = 1024,
 	HK_VSOCK_MAX_ORPHANS = 256,
-	HK_VSOCK_BUCKETS = 256,		  /* a power of two */
+	HK_VSOCK_BUCKETS = 256,           /* a power of two */
 	HK_VSOCK_EPHEMERAL_MIN = 1 << 30, /* host ports of connections that we open */
 };
 
@@ -141,9 +141,9 @@ enum hk_vsock_event {
 	HK_VSOCK_NOTHING,
 	HK_VSOCK_REQUESTED, /* a new connection: hk_vsock_accept() or hk_vsock_refuse() it */
 	HK_VSOCK_CONNECTED, /* ours was accepted */
-	HK_VSOCK_DATA,	    /* hdr->len bytes of payload, which fit the buffer */
+	HK_VSOCK_DATA,      /* hdr->len bytes of payload, which fit the buffer */
 	HK_VSOCK_SHUTDOWN,  /* conn->peer_shutdown has changed */
-	HK_VSOCK_ENDED,	    /* over; it has left the table, or will once its RST is sent */
+	HK_VSOCK_ENDED,     /* over; it has left the table, or will once its RST is sent */
 	HK_VSOCK_EVENT_COUNT,
 };
 

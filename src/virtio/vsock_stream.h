@@ -28,9 +28,9 @@ struct hk_vsock_stream {
 	bool hung_up;
 	/* The stream's own. */
 	struct hk_source source; /* fd owned; -1 once closed */
-	bool is_socket;		 /* a stream socket */
-	bool ending;		 /* an end or error was announced: read until it comes */
-	uint8_t *buf;		 /* a ring of @cap bytes, owned; NULL while empty */
+	bool is_socket;          /* a stream socket */
+	bool ending;             /* an end or error was announced: read until it comes */
+	uint8_t *buf;            /* a ring of @cap bytes, owned; NULL while empty */
 	uint32_t cap;
 	uint32_t head, len; /* of what is held */
 };

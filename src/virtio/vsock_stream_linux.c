@@ -144,8 +144,9 @@ ssize_t hk_vsock_stream_read(struct hk_vsock_stream *stream, struct iovec *iov, 
 		/* How terminals say that the other side is gone. */
 		return errno == EIO && stream->ending && !stream->is_socket ? 0 : -errno;
 	}
-	if (got == 0 || (stream->is_socket && !cut && !stream->ending &&
-				(size_t)got < iov_bytes(iov, count))) {
+	if (got == 0 ||
+		(stream->is_socket && !cut && !stream->ending &&
+			(size_t)got < iov_bytes(iov, count))) {
 		stream->readable = false;
 	}
 	return got;

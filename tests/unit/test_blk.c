@@ -37,8 +37,8 @@ enum {
 enum { T_IN = 0, T_OUT = 1, T_FLUSH = 4, T_GET_ID = 8, T_DISCARD = 11, T_WRITE_ZEROES = 13 };
 enum { S_OK = 0, S_IOERR = 1, S_UNSUPP = 2, S_NONE = 0xaa };
 
-#define F_RO	       (UINT64_C(1) << 5)
-#define F_FLUSH	       (UINT64_C(1) << 9)
+#define F_RO           (UINT64_C(1) << 5)
+#define F_FLUSH        (UINT64_C(1) << 9)
 #define F_DISCARD      (UINT64_C(1) << 13)
 #define F_WRITE_ZEROES (UINT64_C(1) << 14)
 

@@ -151,8 +151,9 @@ static void send_msg(struct host *host, const struct hk_control_msg *msg)
 
 static void send_setup(struct host *host, const char *hostname)
 {
-	send_msg(host, &(struct hk_control_msg){
-			       .type = HK_MSG_SETUP, .setup = {.id = 5, .hostname = hostname}});
+	send_msg(host,
+		&(struct hk_control_msg){
+			.type = HK_MSG_SETUP, .setup = {.id = 5, .hostname = hostname}});
 }
 
 static void run_agent(void)
@@ -346,8 +347,9 @@ static void expect_exit(struct host *host, bool signaled, uint32_t code)
 
 static void send_signal(struct host *host, uint32_t signo)
 {
-	send_msg(host, &(struct hk_control_msg){
-			       .type = HK_MSG_SIGNAL, .signal = {.id = 1, .signo = signo}});
+	send_msg(host,
+		&(struct hk_control_msg){
+			.type = HK_MSG_SIGNAL, .signal = {.id = 1, .signo = signo}});
 }
 
 static void test_output_and_status(void **state)
@@ -788,8 +790,9 @@ static void test_pty_winsize(void **state)
 		host, "trap 'stty size; exit 0' WINCH; echo up; while :; do sleep 0.02; done");
 
 	expect(fd, "up");
-	send_msg(host, &(struct hk_control_msg){.type = HK_MSG_WINSIZE,
-			       .winsize = {.id = 1, .rows = 50, .cols = 132}});
+	send_msg(host,
+		&(struct hk_control_msg){
+			.type = HK_MSG_WINSIZE, .winsize = {.id = 1, .rows = 50, .cols = 132}});
 	expect(fd, "50 132");
 	expect_exit(host, false, 0);
 	close(fd);

@@ -43,7 +43,7 @@ void fx_write_bytes(const char *dir, const char *name, struct fx_bytes bytes); /
 /* One file of a package. */
 struct fx_member {
 	const char *name;
-	char type;		 /* 'f' file, 'd' directory, 'l' symbolic link, 'h' hard link */
+	char type;               /* 'f' file, 'd' directory, 'l' symbolic link, 'h' hard link */
 	struct fx_bytes content; /* 'l', 'h': the target; freed */
 };
 

@@ -120,8 +120,9 @@ static void test_resolve_lists(void **state)
 		hk_err_text(&err), "cannot tell which kernel the package 'meta' stands for");
 
 	/* The language of messages and fields is fixed, the arguments are as apt wants them. */
-	script("apt-cache", "#!/bin/sh\n[ \"$LC_ALL $*\" = 'C show --no-all-versions meta' ] "
-			    "&& echo 'Depends: linux-image-1 (= 2)'\n");
+	script("apt-cache",
+		"#!/bin/sh\n[ \"$LC_ALL $*\" = 'C show --no-all-versions meta' ] "
+		"&& echo 'Depends: linux-image-1 (= 2)'\n");
 	setenv("LC_ALL", "xx_XX", 1);
 	assert_int_equal(hk_apt_resolve("meta", &package, &err), 0);
 	unsetenv("LC_ALL");

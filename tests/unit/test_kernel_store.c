@@ -313,10 +313,10 @@ static void test_refused(void **state)
 
 	for (size_t i = 0; i < HK_ARRAY_SIZE(cases); i++) {
 		const char *what = cases[i].what;
-		const char *modules = strcmp(what, "no-mmio") == 0   ? in_dir("no-modules")
-				      : strcmp(what, "no-dir") == 0  ? NULL
-				      : strcmp(what, "bad-dir") == 0 ? in_dir("nothing")
-								     : in_dir("modules");
+		const char *modules = strcmp(what, "no-mmio") == 0 ? in_dir("no-modules")
+			: strcmp(what, "no-dir") == 0              ? NULL
+			: strcmp(what, "bad-dir") == 0             ? in_dir("nothing")
+								   : in_dir("modules");
 		struct hk_err err = HK_ERR_INIT;
 		struct hk_kernel_info info;
 		struct hk_str expected = {0};
@@ -700,8 +700,9 @@ static void test_fetch(void **state)
 	snprintf(text, sizeof(text), "%s/bin:/usr/bin:/bin", dir);
 	setenv("PATH", text, 1);
 	make_package();
-	script("apt-cache", "#!/bin/sh\n[ $3 = linux-image-amd64 ] && v=2\n"
-			    "echo \"Depends: linux-image-" FX_RELEASE " (= 6.1-${v:-1})\"\n");
+	script("apt-cache",
+		"#!/bin/sh\n[ $3 = linux-image-amd64 ] && v=2\n"
+		"echo \"Depends: linux-image-" FX_RELEASE " (= 6.1-${v:-1})\"\n");
 	snprintf(text, sizeof(text), "#!/bin/sh\ncp %s/package.deb x.deb; echo 'W: noise' >&2\n",
 		dir);
 	script("apt-get", text);

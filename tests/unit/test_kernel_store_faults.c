@@ -92,7 +92,7 @@ static unsigned count_in(const char *below, const char *prefix)
 	}
 	while ((entry = readdir(stream)) != NULL) {
 		count += strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
-			 strncmp(entry->d_name, prefix, strlen(prefix)) == 0;
+			strncmp(entry->d_name, prefix, strlen(prefix)) == 0;
 	}
 	closedir(stream);
 	return count;

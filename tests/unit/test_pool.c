@@ -82,8 +82,8 @@ static void work(struct hk_job *job)
 	pthread_getname_np(pthread_self(), t->name, sizeof(t->name));
 	pthread_sigmask(SIG_SETMASK, NULL, &mask);
 	t->all_blocked = sigismember(&mask, SIGINT) && sigismember(&mask, SIGUSR1) &&
-			 sigismember(&mask, SIGTERM) && sigismember(&mask, SIGCHLD) &&
-			 sigismember(&mask, SIGALRM);
+		sigismember(&mask, SIGTERM) && sigismember(&mask, SIGCHLD) &&
+		sigismember(&mask, SIGALRM);
 	t->result++;
 }
 

@@ -108,11 +108,11 @@ static void test_round_trip(void **state)
 static void test_layout(void **state)
 {
 	static const uint8_t expected[] = {
-		2, 0, 'a', 'b',		 /* name */
-		4, 3, 2, 1,		 /* version */
+		2, 0, 'a', 'b',          /* name */
+		4, 3, 2, 1,              /* version */
 		10, 0, 0, 0, 0, 0, 0, 0, /* length */
-		0x34, 0x12,		 /* u16 */
-		0, 0, 0, 0, 0, 0, 0, 0,	 /* empty blob */
+		0x34, 0x12,              /* u16 */
+		0, 0, 0, 0, 0, 0, 0, 0,  /* empty blob */
 	};
 	struct hk_writer w = {0};
 	size_t mark = hk_writer_begin(&w, "ab", 0x01020304);

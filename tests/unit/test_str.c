@@ -177,9 +177,9 @@ static void test_escape(void **state)
 		     "31m",
 			"\\xc2\\x9b31m"), /* C1 CSI */
 		CASE("\xc2\x80\xc2\x9f\xc2\xa0", "\\xc2\\x80\\xc2\\x9f\xc2\xa0"),
-		CASE("\x80\xbf", "\\x80\\xbf"),			  /* continuation alone */
+		CASE("\x80\xbf", "\\x80\\xbf"),                   /* continuation alone */
 		CASE("\xc0\xaf\xc1\xbf", "\\xc0\\xaf\\xc1\\xbf"), /* overlong */
-		CASE("\xe0\x9f\xbf", "\\xe0\\x9f\\xbf"),	  /* overlong */
+		CASE("\xe0\x9f\xbf", "\\xe0\\x9f\\xbf"),          /* overlong */
 		CASE("\xf0\x8f\xbf\xbf", "\\xf0\\x8f\\xbf\\xbf"), /* overlong */
 		CASE("\xe0\xa0\x80", "\xe0\xa0\x80"),
 		CASE("\xf0\x90\x80\x80", "\xf0\x90\x80\x80"),

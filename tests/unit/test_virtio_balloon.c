@@ -17,14 +17,14 @@
 
 enum { INFLATE, DEFLATE, STATS, HINT, REPORT, MAX_RANGES = 64 };
 
-#define F_STATS	    (UINT64_C(1) << 1)
-#define F_OOM	    (UINT64_C(1) << 2)
-#define F_HINT	    (UINT64_C(1) << 3)
+#define F_STATS     (UINT64_C(1) << 1)
+#define F_OOM       (UINT64_C(1) << 2)
+#define F_HINT      (UINT64_C(1) << 3)
 #define F_POISON    (UINT64_C(1) << 4)
 #define F_REPORTING (UINT64_C(1) << 5)
-#define F_ALL	    (F_STATS | F_OOM | F_HINT | F_POISON | F_REPORTING)
+#define F_ALL       (F_STATS | F_OOM | F_HINT | F_POISON | F_REPORTING)
 
-#define PAGE	    ((uint64_t)HK_PAGE_SIZE)
+#define PAGE        ((uint64_t)HK_PAGE_SIZE)
 
 struct range {
 	hk_gpa gpa;
@@ -216,7 +216,7 @@ static void test_reporting(void **state)
 	struct fixture *f = *state;
 	const struct range blocks[] = {
 		{f->pool, 2 * HK_MIB}, {f->pool + 2 * HK_MIB, 4 * PAGE}, /* beside the first */
-		{f->pool + 4 * HK_MIB + 100, 3 * PAGE},	  /* two whole pages within */
+		{f->pool + 4 * HK_MIB + 100, 3 * PAGE},   /* two whole pages within */
 		{f->pool + 5 * HK_MIB + 1, 2 * PAGE - 2}, /* none */
 		{f->pool + 6 * HK_MIB - 1, 2 * PAGE + 1}, /* two */
 	};
@@ -283,7 +283,7 @@ static void test_hinting(void **state)
 	assert_true(id >= 2);
 	assert_true(hk_balloon_hinting(f->dev));
 	report_blocks(f, HINT, &block, 1); /* before its command */
-	send_command(f, id + 1);	   /* of no round that we know */
+	send_command(f, id + 1);           /* of no round that we know */
 	report_blocks(f, HINT, &block, 1);
 	assert_int_equal(f->count, 0);
 	send_command(f, 0); /* the end of what did not begin */
@@ -298,7 +298,7 @@ static void test_hinting(void **state)
 	assert_false(hk_balloon_hinting(f->dev));
 	assert_int_equal(f->h.config_changes, 2);
 	report_blocks(f, HINT, &block, 1); /* after the end */
-	send_command(f, id);		   /* an old one, again */
+	send_command(f, id);               /* an old one, again */
 	report_blocks(f, HINT, &block, 1);
 	send_command(f, 1);
 	report_blocks(f, HINT, &block, 1);

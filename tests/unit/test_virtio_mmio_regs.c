@@ -226,7 +226,7 @@ static void test_features(void **state)
 		{base | HK_VIRTIO_F_EVENT_IDX | HK_VIRTIO_F_INDIRECT_DESC, true},
 		{0, false},
 		{MOCK_FEATURE, false},
-		{base | 1, false},		     /* of the device, not offered */
+		{base | 1, false},                   /* of the device, not offered */
 		{base | (UINT64_C(1) << 33), false}, /* ACCESS_PLATFORM */
 		{base | (UINT64_C(1) << 34), false}, /* packed ring */
 		{base | (UINT64_C(1) << 40), false}, /* ring reset */
@@ -275,14 +275,14 @@ static void test_status_walk(void **state)
 		unsigned activated;
 	} cases[] = {
 		{{ACK, ACK | DRIVER, 11, 15}, {1, 3, 11, 15}, 1},
-		{{15}, {15}, 1},			     /* all at once, in order */
-		{{ACK, ACK | DRIVER, 7}, {1, 3, 3}, 0},	     /* DRIVER_OK without FEATURES_OK */
-		{{ACK, ACK | FEATURES_OK}, {1, 1}, 0},	     /* without DRIVER */
+		{{15}, {15}, 1},                             /* all at once, in order */
+		{{ACK, ACK | DRIVER, 7}, {1, 3, 3}, 0},      /* DRIVER_OK without FEATURES_OK */
+		{{ACK, ACK | FEATURES_OK}, {1, 1}, 0},       /* without DRIVER */
 		{{DRIVER, DRIVER | FEATURES_OK}, {2, 2}, 0}, /* without ACKNOWLEDGE */
 		{{DRIVER_OK, FEATURES_OK}, {0, 0}, 0},
-		{{15, 15, 15}, {15, 15, 15}, 1},		    /* once is enough */
-		{{15, 11, 3, 1}, {15, 15, 15, 15}, 1},		    /* no way back */
-		{{ACK | FAILED, 15 | FAILED}, {129, 143}, 1},	    /* its own affair */
+		{{15, 15, 15}, {15, 15, 15}, 1},                    /* once is enough */
+		{{15, 11, 3, 1}, {15, 15, 15, 15}, 1},              /* no way back */
+		{{ACK | FAILED, 15 | FAILED}, {129, 143}, 1},       /* its own affair */
 		{{NEEDS_RESET | 0x30, NEEDS_RESET | 1}, {0, 1}, 0}, /* not the driver's to set */
 		{{UINT32_MAX}, {143}, 1},
 	};

@@ -700,7 +700,7 @@ static void test_kicks(void **state)
 		start_queue(f, SIZE, event_idx, true);
 		assert_false(vqd_wants_kick(&f->d)); /* nothing added */
 		vqd_add(&f->d, &buf, 1, 0);
-		assert_true(vqd_wants_kick(&f->d));		/* from the start */
+		assert_true(vqd_wants_kick(&f->d));             /* from the start */
 		assert_true(hk_virtq_want_kicks(&f->vq, true)); /* something waits */
 		assert_int_equal(hk_virtq_pop(&f->vq, &f->chain), 1);
 		assert_false(hk_virtq_want_kicks(&f->vq, true));
@@ -817,7 +817,7 @@ static void test_restore_checks(void **state)
 	bad[2].used_gpa = ram_bytes;
 	bad[3].desc_gpa += 8;
 	bad[4].next_avail = SIZE + 1; /* more served than there are */
-	bad[5].enabled = false;	      /* and yet chains served */
+	bad[5].enabled = false;       /* and yet chains served */
 	bad[5].next_avail = 1;
 	for (size_t i = 0; i < HK_ARRAY_SIZE(bad); i++) {
 		save(&bad[i], &w);

@@ -45,7 +45,7 @@ struct fixture {
 	struct vqh h;
 	hk_gpa rx_area, tx_area;
 	struct hk_vsock_listener listener;
-	int accept_error;	    /* what to refuse with */
+	int accept_error;           /* what to refuse with */
 	int accepted[MAX_ACCEPTED]; /* our ends, in order; -1 once closed */
 	unsigned accepted_count;
 };

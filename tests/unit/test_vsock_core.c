@@ -61,13 +61,13 @@ static void open_conn(struct hk_vsock_core *core, struct hk_vsock_conn *conn)
 static void test_header_bytes(void **state)
 {
 	static const uint8_t wire[HK_VSOCK_HDR_SIZE] = {
-		3, 0, 0, 0, 0, 0, 0, 0,		   /* src_cid */
-		2, 0, 0, 0, 0, 0, 0, 0,		   /* dst_cid */
-		0x04, 0x03, 0x02, 0x01,		   /* src_port */
-		0x08, 0x07, 0x06, 0x05,		   /* dst_port */
-		0x0c, 0x0b, 0x0a, 0x09,		   /* len */
-		1, 0, 5, 0,			   /* type, op */
-		0x10, 0, 0, 0,			   /* flags */
+		3, 0, 0, 0, 0, 0, 0, 0,            /* src_cid */
+		2, 0, 0, 0, 0, 0, 0, 0,            /* dst_cid */
+		0x04, 0x03, 0x02, 0x01,            /* src_port */
+		0x08, 0x07, 0x06, 0x05,            /* dst_port */
+		0x0c, 0x0b, 0x0a, 0x09,            /* len */
+		1, 0, 5, 0,                        /* type, op */
+		0x10, 0, 0, 0,                     /* flags */
 		0, 0, 4, 0, 0xff, 0xff, 0xff, 0xff /* buf_alloc, fwd_cnt */
 	};
 	struct hk_vsock_hdr hdr;
