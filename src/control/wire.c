@@ -193,5 +193,8 @@ struct hk_control_list hk_wire_get_list(struct hk_wire_in *in)
 
 	list.data = hk_wire_get_blob(in, &list.len_bytes);
 	hk_wire_require(in, list.count <= HK_CONTROL_MAX_COUNT);
-	return in->bad ? (struct hk_control_list){0} : list;
+	if (in->bad) {
+		list = (struct hk_control_list){0};
+	}
+	return list;
 }
