@@ -9,8 +9,9 @@
  *	0x00009000  page tables: 1 GiB, identity-mapped
  *	0x00020000  command line
  *	0x000e0000  ACPI tables, and the generation id (reserved, stays)
- *	0x00100000  RAM; the kernel goes where its ELF says, the initramfs to the top below the MMIO
- *hole 0xd0000000  virtio-mmio slots, one page each
+ *	0x00100000  RAM; the kernel goes where its ELF says, the initramfs to the top of what is
+ *	            below the MMIO hole
+ *	0xd0000000  virtio-mmio slots, one page each
  */
 #ifndef HK_MACHINE_LAYOUT_H
 #define HK_MACHINE_LAYOUT_H
