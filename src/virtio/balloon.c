@@ -4,12 +4,12 @@
  *
  * Theory of operation. There are three ways to it.
  *
- *	Inflation   We set a target; the driver takes pages from its kernel and sends their numbers.
- *	            They are the device's until it deflates, or until the guest runs out of memory.
- *	Reporting   The driver sends blocks that its kernel has free, and waits for each chain to
- *come back before it lets them be used. Hinting     We change the command id in the configuration
- *space; the driver answers with that id, sends the blocks that it could take, then "stop". It keeps
- *them until we say "done".
+ *  - Inflation: we set a target; the driver takes pages from its kernel and sends their numbers.
+ *    They are the device's until it deflates, or until the guest runs out of memory.
+ *  - Reporting: the driver sends blocks that its kernel has free, and waits for each chain to come
+ *    back before it lets them be used.
+ *  - Hinting: we change the command id in the configuration space; the driver answers with that id,
+ *    sends the blocks that it could take, then "stop". It keeps them until we say "done".
  *
  * Hints have a trap. Linux puts a hinted block on a list from which a shrinker may take it back
  * before we have seen the hint; dropping it then would destroy live memory. But it notifies us
@@ -49,7 +49,7 @@ enum role {
 enum {
 	QUEUE_SIZE = 128,
 	/* Linux sends 256 page numbers at a time, and ten statistics. */
-	MAX_PFNS = 4096,
+	MAX_PFNS = 256, /* Linux's VIRTIO_BALLOON_ARRAY_PFNS_MAX; bounds one turn of the loop */
 	MAX_STATS = 64,
 	STAT_SIZE = 10,
 

@@ -247,23 +247,30 @@ static bool needs_sweep(const struct hk_vsock *vsock)
 	return vsock->swept != atomic_load(&vsock->life);
 }
 
+static struct conn *find_of_former_life(const struct hk_vsock *vsock, unsigned life)
+{
+	struct conn *conn = vsock->conns;
+
+	while (conn != NULL && conn->life == life) {
+		conn = conn->next;
+	}
+	return conn;
+}
+
 /* Ends the connections of before a reset. Lock held, so that none comes meanwhile. */
 static void sweep(struct hk_vsock *vsock)
 {
 	unsigned life = atomic_load(&vsock->life);
-	struct conn *next;
+	struct conn *conn;
 
 	if (!needs_sweep(vsock)) {
 		return;
 	}
 	vsock->swept = life;
 	hk_vsock_clear(&vsock->core);
-	/* New ones, which done() may make, are put before the first. */
-	for (struct conn *conn = vsock->conns; conn != NULL; conn = next) {
-		next = conn->next;
-		if (conn->life == life) {
-			continue;
-		}
+	/* done() may make and cancel any others, so each look starts anew. */
+	while ((conn = find_of_former_life(vsock, life)) != NULL) {
+		conn->life = life;
 		hk_vsock_forget(&vsock->core, &conn->core);
 		tell_connect(conn, -ECONNRESET);
 		account(conn, hk_vsock_stream_flush(&conn->stream));

@@ -1,0 +1,29 @@
+#!/usr/bin/env bats
+# Boxes one after another leave nothing: no process, no file, nothing in shared memory. HAKO_SOAK_RUNS says how many;
+# the few of every test run only show what leaks each time. 200 take a quarter of an hour in the rig:
+#
+#	tests/rig/run --smp 1 --timeout 3000 --env HAKO_SOAK_RUNS=200 -- bats tests/integration/leaks.bats
+
+load helpers
+
+setup_file() {
+	need_boxes
+}
+
+# What a box could leave: processes by name, and every file in the places where programs put such things.
+traces() {
+	ps -e -o comm= | grep -v -E '^(kworker|ps|grep|sort|find|bash|cat)' | sort | uniq -c
+	find /dev/shm /run /tmp "${TMPDIR:-/tmp}" "${XDG_DATA_HOME:-$HOME/.local/share}/hako" \
+		-not -path "$BATS_RUN_TMPDIR/*" 2>/dev/null | sort
+}
+
+@test "boxes leave nothing behind" {
+	"$HAKO_BIN" run -- true </dev/null # makes what is made once
+	traces >"$BATS_TEST_TMPDIR/before"
+	for ((i = 0; i < ${HAKO_SOAK_RUNS:-6}; i++)); do
+		"$HAKO_BIN" run -v /usr/share:/s -- sh -c 'ls /s >/dev/null' </dev/null >"$BATS_TEST_TMPDIR/out" 2>&1
+		[ ! -s "$BATS_TEST_TMPDIR/out" ]
+	done
+	traces >"$BATS_TEST_TMPDIR/after"
+	diff "$BATS_TEST_TMPDIR/before" "$BATS_TEST_TMPDIR/after"
+}
