@@ -35,8 +35,21 @@ enum { MAX_PULSES_MISSED = 3 };
 
 /* The end */
 
+/* Output that the user does not have: a status of 0 would be a lie. */
+static void look_for_lost_output(struct hk_box *box)
+{
+	const char *name;
+	int r = hk_stdio_error(box->stdio, &name);
+
+	if (r < 0 && (box->result.end == HK_BOX_EXITED || box->result.end == HK_BOX_SIGNALED)) {
+		box->result.end = HK_BOX_FAILED;
+		hk_fail(&box->result.err, -r, "%s", name);
+	}
+}
+
 static void end(struct hk_box *box)
 {
+	look_for_lost_output(box);
 	box->phase = HK_PHASE_ENDED;
 	hk_box_disarm(box);
 	if (box->config.owner != NULL && box->config.owner->ended != NULL) {

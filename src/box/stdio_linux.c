@@ -131,14 +131,21 @@ static ssize_t pump_read(struct hk_pump *pump)
 	return n;
 }
 
+/* Nobody reads any more: a pipe without a reader, a connection reset, a terminal hung up. */
+static bool is_reader_gone(const struct hk_pump *pump, int error)
+{
+	return error == EPIPE || error == ECONNRESET || (error == EIO && isatty(pump->user_fd));
+}
+
 static int pump_write(struct hk_pump *pump, size_t len)
 {
 	int to = pump->role == HK_PUMP_IN ? pump->socket : pump->user_fd;
 	size_t done = 0;
+	int error = 0;
 	int before;
 
 	pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, &before);
-	while (done < len) {
+	while (error == 0 && done < len) {
 		ssize_t n = write(to, pump->buf + done, len - done);
 
 		if (n >= 0) {
@@ -146,11 +153,14 @@ static int pump_write(struct hk_pump *pump, size_t len)
 		} else if (is_again(n)) {
 			wait_until(to, POLLOUT);
 		} else {
-			break;
+			error = errno;
 		}
 	}
 	pthread_setcancelstate(before, NULL);
-	return done == len ? 0 : -1;
+	if (error != 0 && pump->role != HK_PUMP_IN && !is_reader_gone(pump, error)) {
+		atomic_store(&pump->error, error);
+	}
+	return -error;
 }
 
 static void *pump_run(void *arg)
@@ -323,6 +333,22 @@ static bool is_drained(const struct hk_pump *pump)
 bool hk_stdio_drained(const struct hk_stdio *stdio)
 {
 	return is_drained(&stdio->pumps[HK_PUMP_OUT]) && is_drained(&stdio->pumps[HK_PUMP_ERR]);
+}
+
+int hk_stdio_error(const struct hk_stdio *stdio, const char **ret_name)
+{
+	static const char *const names[HK_PUMP_COUNT] = {
+		[HK_PUMP_OUT] = "stdout", [HK_PUMP_ERR] = "stderr"};
+
+	for (unsigned role = HK_PUMP_OUT; role < HK_PUMP_COUNT; role++) {
+		int error = atomic_load(&stdio->pumps[role].error);
+
+		if (error != 0) {
+			*ret_name = names[role];
+			return -error;
+		}
+	}
+	return 0;
 }
 
 bool hk_stdio_missing(const struct hk_stdio *stdio)

@@ -35,6 +35,7 @@ struct hk_pump {
 	pthread_t thread;
 	bool running; /* to be joined */
 	atomic_bool ended;
+	atomic_int error; /* errno of output that was lost; a reader that left loses nothing */
 	atomic_uint_fast64_t moved; /* bytes that have reached the user */
 	atomic_uint_fast64_t limit; /* as many are the command's */
 	uint8_t buf[HK_PUMP_BUF_SIZE];
@@ -86,6 +87,16 @@ void hk_stdio_expect(struct hk_stdio *stdio, uint64_t stdout_bytes, uint64_t std
 
 /** hk_stdio_drained() - has all that hk_stdio_expect() told of reached the user (or can it not)? */
 bool hk_stdio_drained(const struct hk_stdio *stdio);
+
+/**
+ * hk_stdio_error() - has output been lost, for want of space and the like?
+ * @ret_name: "stdout" or "stderr"
+ *
+ * A reader that has left (EPIPE) is no error: the command is told by SIGPIPE.
+ *
+ * Return: 0, or -errno.
+ */
+int hk_stdio_error(const struct hk_stdio *stdio, const char **ret_name);
 
 /** hk_stdio_missing() - is there a stream that should have been opened and was not? */
 bool hk_stdio_missing(const struct hk_stdio *stdio);

@@ -63,6 +63,13 @@ pty() {
 	[[ $(cat err) == *"yes: "[1-9]* ]]
 }
 
+@test "output that cannot be written is a failure" {
+	status=0
+	hako run -- sh -c 'seq 1 20000' </dev/null >/dev/full 2>err || status=$?
+	[ "$status" -eq 125 ]
+	expect_line "$(cat err)" "hako run: stdout: No space left on device"
+}
+
 @test "a signal's status" {
 	box -- sh -c 'kill -9 $$' </dev/null
 	[ "$status" -eq 137 ]

@@ -223,7 +223,33 @@ static void test_reader_gone(void **state)
 	wait_drained(&f);
 	assert_int_equal(send(out, "x", 1, MSG_NOSIGNAL), -1);
 	assert_int_equal(errno, EPIPE);
+	assert_int_equal(hk_stdio_error(f.stdio, &(const char *){NULL}), 0);
 	close(out);
+	unmake(&f);
+}
+
+/* `hako run -- seq 20000 >/dev/full`: the command is stopped, and somebody hears of it. */
+static void test_lost_output(void **state)
+{
+	int full = open("/dev/full", O_WRONLY | O_CLOEXEC);
+	struct fixture f;
+	const char *name = NULL;
+	int out;
+
+	assert_true(full >= 0);
+	make(&f, false);
+	assert_int_equal(hk_stdio_error(f.stdio, &name), 0);
+	assert_int_equal(dup2(full, f.err[1]), f.err[1]);
+	out = open_stream(&f, COMMAND, HK_STREAM_STDERR);
+	close(open_stream(&f, COMMAND, HK_STREAM_STDOUT));
+	assert_int_equal(send(out, "x", 1, MSG_NOSIGNAL), 1);
+	wait_drained(&f);
+	assert_int_equal(hk_stdio_error(f.stdio, &name), -ENOSPC);
+	assert_string_equal(name, "stderr");
+	assert_int_equal(send(out, "x", 1, MSG_NOSIGNAL), -1);
+	assert_int_equal(errno, EPIPE);
+	close(out);
+	close(full);
 	unmake(&f);
 }
 
@@ -304,6 +330,7 @@ int main(void)
 		cmocka_unit_test(test_streams),
 		cmocka_unit_test(test_slow_reader),
 		cmocka_unit_test(test_reader_gone),
+		cmocka_unit_test(test_lost_output),
 		cmocka_unit_test(test_input_is_left),
 		cmocka_unit_test(test_tty),
 		cmocka_unit_test(test_uninvited),
