@@ -61,6 +61,11 @@ struct hk_box_owner {
 	void (*started)(struct hk_box_owner *owner);
 	/* The box has ended; the result is final. Once. hk_box_destroy() is for later. */
 	void (*ended)(struct hk_box_owner *owner);
+	/*
+	 * Within @ns the box gets on, or it hangs in something that it cannot leave (a file system
+	 * that does not answer); UINT64_MAX: no such limit any more. Each call replaces the last.
+	 */
+	void (*limit)(struct hk_box_owner *owner, uint64_t ns);
 	/* A step was done: @what, @since_start_ns after hk_box_start(). */
 	void (*progress)(struct hk_box_owner *owner, const char *what, uint64_t since_start_ns);
 	/* One line of the guest's console, escaped, without a newline. */
@@ -89,7 +94,7 @@ struct hk_box_owner {
  * @tty: the command has a terminal of @rows by @cols (0: unknown); its output goes to @stdout_fd
  * @verbose: kernel messages are shown, too
  * @stdin_fd, @stdout_fd, @stderr_fd: their flags are not changed; -1: /dev/null
- * @timeout_ns: 0: none; then SIGTERM, and HK_BOX_GRACE_NS later the end
+ * @timeout_ns: from hk_box_start() on; 0: none; then SIGTERM, and HK_BOX_GRACE_NS later the end
  */
 struct hk_box_config {
 	struct hk_loop *loop;
@@ -122,6 +127,9 @@ struct hk_box_config {
 };
 
 #define HK_BOX_GRACE_NS UINT64_C(2000000000)
+/* What the way out may take at most; and once the user has lost patience. */
+#define HK_BOX_LEAVE_NS UINT64_C(5000000000)
+#define HK_BOX_HURRY_NS UINT64_C(1000000000)
 
 /** enum hk_box_end - how a box ended */
 enum hk_box_end {

@@ -8,6 +8,10 @@
  * stop: its devices are taken away, which closes the host ends of all streams, the pumps write what
  * they still have, and the owner is told.
  *
+ * The timeout stands until the end, whatever the guest says and whoever does not read: it bounds the
+ * run. What may hang on the loop's own thread (joins of threads that are in a system call) is bounded
+ * by the owner: see hk_box_owner.limit.
+ *
  * Limits: the guest has BOOT_NS to call, and is taken for dead if it leaves MAX_PULSES_MISSED
  * questions unanswered. A signal that wants out is obeyed the third time, whatever the guest does.
  */
@@ -35,15 +39,44 @@ enum { MAX_PULSES_MISSED = 3 };
 
 /* The end */
 
+static bool has_run(const struct hk_box_result *result)
+{
+	return result->end == HK_BOX_EXITED || result->end == HK_BOX_SIGNALED;
+}
+
 /* Output that the user does not have: a status of 0 would be a lie. */
 static void look_for_lost_output(struct hk_box *box)
 {
 	const char *name;
 	int r = hk_stdio_error(box->stdio, &name);
 
-	if (r < 0 && (box->result.end == HK_BOX_EXITED || box->result.end == HK_BOX_SIGNALED)) {
+	if (r < 0 && has_run(&box->result)) {
 		box->result.end = HK_BOX_FAILED;
 		hk_fail(&box->result.err, -r, "%s", name);
+	}
+}
+
+static void limit(struct hk_box *box, uint64_t ns)
+{
+	struct hk_box_owner *owner = box->config.owner;
+
+	if (owner != NULL && owner->limit != NULL) {
+		owner->limit(owner, ns);
+	}
+}
+
+/* The timeout holds: past it, and the time to leave, something hangs. */
+static void limit_to_timeout(struct hk_box *box)
+{
+	uint64_t spent_ns = hk_now_ns() - box->start_ns;
+	uint64_t timeout_ns = box->config.timeout_ns;
+
+	if (timeout_ns == 0) {
+		limit(box, UINT64_MAX);
+	} else {
+		limit(box,
+			timeout_ns - HK_MIN(spent_ns, timeout_ns) + HK_BOX_GRACE_NS +
+				HK_BOX_LEAVE_NS);
 	}
 }
 
@@ -52,6 +85,7 @@ static void end(struct hk_box *box)
 	look_for_lost_output(box);
 	box->phase = HK_PHASE_ENDED;
 	hk_box_disarm(box);
+	limit_to_timeout(box);
 	if (box->config.owner != NULL && box->config.owner->ended != NULL) {
 		box->config.owner->ended(box->config.owner);
 	}
@@ -59,6 +93,7 @@ static void end(struct hk_box *box)
 
 static void stop(struct hk_box *box)
 {
+	limit(box, box->hurry ? HK_BOX_HURRY_NS : HK_BOX_LEAVE_NS);
 	if (box->phase < HK_PHASE_STOPPING) {
 		box->phase = HK_PHASE_STOPPING;
 		hk_timer_disarm(&box->phase_timer);
@@ -204,7 +239,6 @@ static void shut_down(struct hk_box *box)
 static void drain(struct hk_box *box)
 {
 	progress(box, "command ended");
-	hk_timer_disarm(&box->timeout_timer);
 	box->phase = HK_PHASE_DRAINING;
 	if (hk_stdio_drained(box->stdio)) {
 		shut_down(box);
@@ -350,11 +384,15 @@ static void machine_stopped(struct hk_machine_owner *owner, enum hk_stop why)
 	if (!is_decided(box)) {
 		machine_failed(box, why);
 	}
-	hk_box_disarm(box);
+	hk_timer_disarm(&box->phase_timer);
+	hk_timer_disarm(&box->pulse_timer);
 	box->phase = HK_PHASE_STOPPED;
+	limit(box, box->hurry ? HK_BOX_HURRY_NS : HK_BOX_LEAVE_NS);
 	hk_devices_destroy(&box->devices); /* ends all streams */
 	if (box->hurry || hk_stdio_missing(box->stdio) || hk_stdio_drained(box->stdio)) {
 		end(box);
+	} else {
+		limit_to_timeout(box);
 	}
 }
 
@@ -377,6 +415,17 @@ static void console_raised(struct hk_event *event)
 		if (owner != NULL && owner->console != NULL) {
 			owner->console(owner, line);
 		}
+	}
+}
+
+/* Now, and whoever reads the output may never go on. */
+static void leave(struct hk_box *box)
+{
+	box->hurry = true;
+	if (box->phase == HK_PHASE_STOPPED) {
+		end(box);
+	} else if (box->phase < HK_PHASE_STOPPED) {
+		stop(box);
 	}
 }
 
@@ -422,10 +471,11 @@ static void timeout_fired(struct hk_timer *timer)
 		arm(box, &box->timeout_timer, HK_BOX_GRACE_NS);
 		return;
 	}
-	if (!is_decided(box)) {
+	/* Also output that nobody has read in time is too late. */
+	if (!is_decided(box) || (has_run(&box->result) && !hk_stdio_drained(box->stdio))) {
 		box->result.end = HK_BOX_TIMED_OUT;
 	}
-	stop(box);
+	leave(box);
 }
 
 static void pulse_fired(struct hk_timer *timer)
@@ -472,12 +522,7 @@ void hk_box_signal(struct hk_box *box, int signo)
 			box->result.end = HK_BOX_STOPPED;
 			box->result.code = signo;
 		}
-		box->hurry = true; /* whoever reads the output may never go on */
-		if (box->phase == HK_PHASE_STOPPED) {
-			end(box);
-		} else {
-			stop(box);
-		}
+		leave(box);
 		return;
 	}
 	hk_session_signal(&box->channel.session, signo);
@@ -522,4 +567,5 @@ void hk_box_run_started(struct hk_box *box)
 	if (box->config.timeout_ns != 0) {
 		arm(box, &box->timeout_timer, box->config.timeout_ns);
 	}
+	limit_to_timeout(box);
 }

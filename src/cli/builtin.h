@@ -17,7 +17,8 @@ enum {
 	HK_STATUS_OK = 0,
 	HK_STATUS_NO = 1, /* the answer is no: doctor */
 	HK_STATUS_USAGE = 2,
-	HK_STATUS_FAILURE = 125, /* as docker and env(1): not the command's own */
+	HK_STATUS_TIMED_OUT = 124, /* as timeout(1) */
+	HK_STATUS_FAILURE = 125,   /* as docker and env(1): not the command's own */
 };
 
 /**

@@ -4,6 +4,7 @@
  *
  * Theory: signals are blocked and come through the loop, so that every way out but SIGKILL passes
  * through the end of hk_cmd_run(), which restores the terminal; for SIGKILL there is its guardian.
+ * What hangs on the way out is ended by the watchdog.
  * SIGTSTP keeps its default: Ctrl-Z without a terminal in the box stops hako, and the box with it.
  */
 #include <inttypes.h>
@@ -23,6 +24,7 @@
 #include "cli/report.h"
 #include "cli/run_options.h"
 #include "cli/terminal_linux.h"
+#include "cli/watchdog.h"
 
 static const int signals[] = {
 	SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH, SIGCONT};
@@ -33,6 +35,7 @@ struct run {
 	struct hk_box_owner owner;
 	struct hk_box *box;
 	struct hk_terminal terminal;
+	struct hk_watchdog watchdog;
 	struct hk_signal signals[HK_ARRAY_SIZE(signals)];
 };
 
@@ -123,6 +126,24 @@ static void ended(struct hk_box_owner *owner)
 	hk_loop_stop(run->loop);
 }
 
+/* The status if the box is given up: it has not done all that it should. */
+static int status_if_abandoned(const struct run *run)
+{
+	const struct hk_box_result *result = hk_box_result(run->box);
+
+	if (result->end == HK_BOX_TIMED_OUT || result->end == HK_BOX_STOPPED) {
+		return hk_box_status(result);
+	}
+	return result->end == HK_BOX_RUNS_STILL ? HK_STATUS_TIMED_OUT : HK_STATUS_FAILURE;
+}
+
+static void limit(struct hk_box_owner *owner, uint64_t ns)
+{
+	struct run *run = hk_container_of(owner, struct run, owner);
+
+	hk_watchdog_set(&run->watchdog, ns, status_if_abandoned(run));
+}
+
 static void progress(struct hk_box_owner *owner, const char *what, uint64_t since_start_ns)
 {
 	hk_report("run", "%6" PRIu64 ".%03" PRIu64 " ms  %s", since_start_ns / HK_NS_PER_MS,
@@ -149,7 +170,7 @@ static int prepare(struct run *run, struct hk_err *err)
 	if (r < 0) {
 		return r;
 	}
-	run->owner = (struct hk_box_owner){.started = started, .ended = ended};
+	run->owner = (struct hk_box_owner){.started = started, .ended = ended, .limit = limit};
 	if (config->verbose) {
 		run->owner.progress = progress;
 		run->owner.console = console;
@@ -170,6 +191,9 @@ static int run_box(struct run *run, struct hk_err *err)
 		r = hk_box_start(run->box, err);
 	}
 	if (r == 0) {
+		r = hk_watchdog_start(&run->watchdog, err);
+	}
+	if (r == 0) {
 		r = hk_loop_run(run->loop);
 		if (r < 0) {
 			hk_fail(err, -r, "event loop");
@@ -180,7 +204,11 @@ static int run_box(struct run *run, struct hk_err *err)
 
 static void finish(struct run *run)
 {
+	if (run->box != NULL) {
+		limit(&run->owner, HK_BOX_LEAVE_NS);
+	}
 	hk_box_destroy(run->box);
+	hk_watchdog_finish(&run->watchdog);
 	for (size_t i = 0; i < HK_ARRAY_SIZE(signals); i++) {
 		hk_signal_remove(&run->signals[i]);
 	}
@@ -193,8 +221,10 @@ int hk_cmd_run(char **argv)
 	struct run run = {0};
 	struct hk_err err = HK_ERR_INIT;
 	int status;
-	int r = hk_run_options_parse(&run.options, argv, &err);
+	int r;
 
+	hk_watchdog_init(&run.watchdog, &run.terminal);
+	r = hk_run_options_parse(&run.options, argv, &err);
 	if (r < 0) {
 		status = hk_report_err("run", &err, HK_STATUS_USAGE);
 	} else if (run.options.help) {

@@ -111,6 +111,13 @@ void hk_terminal_restore(struct hk_terminal *terminal)
 	}
 }
 
+void hk_terminal_restore_now(const struct hk_terminal *terminal)
+{
+	if (terminal->open) {
+		set_attributes(terminal->fd, TCSANOW, &terminal->saved);
+	}
+}
+
 void hk_terminal_close(struct hk_terminal *terminal)
 {
 	if (!terminal->open) {

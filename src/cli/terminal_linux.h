@@ -30,6 +30,9 @@ int hk_terminal_open(struct hk_terminal *terminal, int fd, struct hk_err *err);
 void hk_terminal_make_raw(struct hk_terminal *terminal);
 void hk_terminal_restore(struct hk_terminal *terminal);
 
+/** hk_terminal_restore_now() - without waiting for what is still to be shown; from any thread */
+void hk_terminal_restore_now(const struct hk_terminal *terminal);
+
 /** hk_terminal_close() - restore it and end the guardian */
 void hk_terminal_close(struct hk_terminal *terminal);
 

@@ -185,6 +185,19 @@ pty() {
 	expect_line "$err" "ended after 0.100 s" "--timeout"
 }
 
+@test "--timeout ends it also if nobody reads the output" {
+	mkfifo pipe
+	sleep 100 <pipe 3>&- &
+	reader=$!
+	status=0 SECONDS=0
+	"$HAKO_BIN" run --timeout 12s -- yes </dev/null >pipe 2>err || status=$?
+	took=$SECONDS
+	kill "$reader"
+	[ "$status" -eq 124 ]
+	expect_line "$(cat err)" "ended after 12.000 s" "--timeout"
+	[ "$took" -le 20 ]
+}
+
 @test "out of memory ends with a clear line" {
 	box --memory 128M -- python3 -c 'x=bytearray(10**9)' </dev/null
 	[ "$status" -ne 0 ]
