@@ -94,16 +94,17 @@ static void fill(struct hk_handles *handles, struct hk_handle *h, uint64_t gen,
 	h->file = file;
 	h->dir = dir;
 	atomic_store_explicit(&h->open, true, memory_order_relaxed);
-	/* Pairs with the acquire in hk_handle_try_ref(): who sees a reference sees the fields
-	 * above. */
-	atomic_store_explicit(&h->state, gen << 32 | 1, memory_order_release);
 	hk_node_attach(handles->nodes, node, h);
+	/* Last, for the guest can guess the number and release it from another thread at once. Pairs
+	 * with the acquire in hk_handle_try_ref(): who sees a reference sees all of the above. */
+	atomic_store_explicit(&h->state, gen << 32 | 1, memory_order_release);
 }
 
 int hk_handles_add(struct hk_handles *handles, struct hk_node *node, int file, struct hk_dir *dir,
 	uint32_t flags, uint64_t *ret_fh)
 {
 	struct hk_handle *h;
+	uint64_t gen;
 
 	pthread_mutex_lock(&handles->lock);
 	if (handles->free_first != 0) {
@@ -123,8 +124,9 @@ int hk_handles_add(struct hk_handles *handles, struct hk_node *node, int file, s
 	if (h == NULL) {
 		return -ENOMEM;
 	}
-	fill(handles, h, generation(atomic_load(&h->state)), node, file, dir, flags);
-	*ret_fh = hk_handle_fh(h);
+	gen = generation(atomic_load(&h->state));
+	*ret_fh = gen << 32 | h->index;
+	fill(handles, h, gen, node, file, dir, flags);
 	return 0;
 }
 

@@ -12,6 +12,10 @@
  * still dead then, it is unhashed and its slot freed. That ends its reference to the parent, which
  * may die in turn: a loop, not a recursion.
  *
+ * Parents never make a circle, though the host may move directories about and the guest's requests
+ * then tell of one place before, of the other after: hk_node_moved() sees to it. So climbing ends at
+ * a root, and what nobody knows any more is freed.
+ *
  * Inode numbers are reused. While we hold an object its inode cannot be; else the time of birth
  * tells: a new inode under an old number makes the old node stale and gets a node of its own.
  *
@@ -41,6 +45,7 @@ int hk_nodes_init(struct hk_nodes *nodes, struct hk_fds *fds)
 	pthread_mutex_init(&nodes->alloc_lock, NULL);
 	pthread_mutex_init(&nodes->fd_lock, NULL);
 	pthread_rwlock_init(&nodes->rename_lock, NULL);
+	pthread_mutex_init(&nodes->parent_lock, NULL);
 	for (unsigned i = 0; i < HK_NODE_STRIPES; i++) {
 		pthread_mutex_init(&nodes->stripes[i], NULL);
 		pthread_mutex_init(&nodes->keys[i].lock, NULL);
@@ -76,6 +81,7 @@ void hk_nodes_finish(struct hk_nodes *nodes)
 		pthread_mutex_destroy(&nodes->keys[i].lock);
 		pthread_mutex_destroy(&nodes->stripes[i]);
 	}
+	pthread_mutex_destroy(&nodes->parent_lock);
 	pthread_rwlock_destroy(&nodes->rename_lock);
 	pthread_mutex_destroy(&nodes->fd_lock);
 	pthread_mutex_destroy(&nodes->alloc_lock);
@@ -393,24 +399,60 @@ void hk_nodes_forget_all(struct hk_nodes *nodes)
 	}
 }
 
-int hk_node_moved(
-	struct hk_nodes *nodes, struct hk_node *node, struct hk_node *parent, const char *name)
+static struct hk_node *parent_of(struct hk_nodes *nodes, struct hk_node *node)
+{
+	struct hk_node *parent;
+
+	hk_node_lock(nodes, node);
+	parent = node->parent;
+	hk_node_unlock(nodes, node);
+	return parent;
+}
+
+/*
+ * Makes sure that @parent is not below @node. Both are pinned and parent_lock is held, so all the
+ * ancestors stay. Return: 0, or -ESTALE where both are one.
+ */
+static int cut_circle(struct hk_nodes *nodes, struct hk_node *node, struct hk_node *parent)
+{
+	struct hk_node *below = NULL;
+	struct hk_node *step = parent;
+	bool has_any_below;
+	char *name;
+
+	hk_node_lock(nodes, node);
+	has_any_below = node->refs > 0;
+	hk_node_unlock(nodes, node);
+	if (!has_any_below && node != parent) {
+		return 0; /* as every directory seen for the first time */
+	}
+	while (step != NULL && step != node) {
+		below = step;
+		step = parent_of(nodes, step);
+	}
+	if (step == NULL) {
+		return 0;
+	}
+	if (below == NULL) {
+		return -ESTALE;
+	}
+	hk_node_lock(nodes, below);
+	name = below->name;
+	below->parent = NULL;
+	below->name = NULL;
+	hk_node_unlock(nodes, below);
+	free(name);
+	hk_node_unref(nodes, node);
+	return 0;
+}
+
+/* Gives @node its new parent and @name, which it owns then. Return: the old parent, or NULL. */
+static struct hk_node *set_parent(
+	struct hk_nodes *nodes, struct hk_node *node, struct hk_node *parent, char *name)
 {
 	struct hk_node *old_parent;
 	char *old_name;
-	char *copy;
 
-	hk_node_lock(nodes, node);
-	if (node->parent == parent && node->name != NULL && strcmp(node->name, name) == 0) {
-		hk_node_unlock(nodes, node);
-		return 0;
-	}
-	hk_node_unlock(nodes, node);
-
-	copy = hk_strdup(name);
-	if (copy == NULL) {
-		return -ENOMEM;
-	}
 	hk_node_lock(nodes, parent);
 	parent->refs++;
 	hk_node_unlock(nodes, parent);
@@ -419,13 +461,52 @@ int hk_node_moved(
 	old_parent = node->parent;
 	old_name = node->name;
 	node->parent = parent;
-	node->name = copy;
+	node->name = name;
 	hk_node_unlock(nodes, node);
 	free(old_name);
+	return old_parent;
+}
+
+int hk_node_moved(
+	struct hk_nodes *nodes, struct hk_node *node, struct hk_node *parent, const char *name)
+{
+	struct hk_node *old_parent = NULL;
+	char *copy;
+	bool known;
+	bool is_dir;
+	int r = 0;
+
+	hk_node_lock(nodes, node);
+	known = node->parent == parent && node->name != NULL && strcmp(node->name, name) == 0;
+	is_dir = S_ISDIR(node->mode);
+	hk_node_unlock(nodes, node);
+	/* The root of an export needs no parent, wherever the host may have put it. */
+	if (known || node == node->export->node) {
+		return 0;
+	}
+
+	copy = hk_strdup(name);
+	if (copy == NULL) {
+		return -ENOMEM;
+	}
+	/* Only directories are above anything. */
+	if (is_dir) {
+		pthread_mutex_lock(&nodes->parent_lock);
+		r = cut_circle(nodes, node, parent);
+	}
+	if (r == 0) {
+		old_parent = set_parent(nodes, node, parent, copy);
+	}
+	if (is_dir) {
+		pthread_mutex_unlock(&nodes->parent_lock);
+	}
+	if (r < 0) {
+		free(copy);
+	}
 	if (old_parent != NULL) {
 		hk_node_unref(nodes, old_parent);
 	}
-	return 0;
+	return r;
 }
 
 /* Makes a free slot a node; its stripe is held, and its key's where it will be hashed. */
@@ -454,6 +535,7 @@ int hk_nodes_enter(struct hk_nodes *nodes, struct hk_export *export, struct hk_n
 	uint64_t hash = key_hash(export, st);
 	struct hk_key_stripe *stripe = key_stripe(nodes, hash);
 	struct hk_node *node;
+	int r = 0;
 
 	pthread_mutex_lock(&stripe->lock);
 	node = find_hashed(nodes, stripe, hash, export, st);
@@ -482,10 +564,13 @@ int hk_nodes_enter(struct hk_nodes *nodes, struct hk_export *export, struct hk_n
 	hk_node_unlock(nodes, node);
 	pthread_mutex_unlock(&stripe->lock);
 
-	if (parent != NULL && hk_node_moved(nodes, node, parent, name) < 0) {
+	if (parent != NULL) {
+		r = hk_node_moved(nodes, node, parent, name);
+	}
+	if (r < 0) {
 		node_drop(nodes, node, LOOKUPS, lookups);
 		hk_node_put(nodes, node);
-		return -ENOMEM;
+		return r;
 	}
 	*ret_node = node;
 	return 0;

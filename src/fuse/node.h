@@ -10,8 +10,17 @@
  * A node lives while the guest holds lookups on it, or children or open files refer to it, or a
  * request uses it.
  *
- * Locks, in this order: key stripe, node stripe, fd list. The rename lock is taken before all of
- * them. All functions: any thread.
+ * All functions: any thread. Locks, in this order:
+ *
+ *	rename_lock	for writing around a rename on the host and hk_node_moved() for what it
+ *			moved; for reading around a second look for an object not found
+ *	parent_lock	while a directory gets another parent
+ *	key stripe	of the hash by inode
+ *	node stripe	never two at once
+ *	fd_lock		list of objects. Eviction comes from this side, so it only tries the stripe
+ *
+ * Apart from these, alloc_lock is held for moments within all of them, and takes no other; so is
+ * the lock of the handles. No lock but rename_lock is held while the backend works, close apart.
  */
 #ifndef HK_FUSE_NODE_H
 #define HK_FUSE_NODE_H
@@ -96,6 +105,7 @@ struct hk_nodes {
 	uint32_t fd_first, fd_last;
 
 	pthread_rwlock_t rename_lock; /* held for writing while names move */
+	pthread_mutex_t parent_lock;  /* while a directory gets another parent: no circles */
 };
 
 int hk_nodes_init(struct hk_nodes *nodes, struct hk_fds *fds);
@@ -116,7 +126,7 @@ void hk_node_put(struct hk_nodes *nodes, struct hk_node *node); /* NULL is fine 
  * @parent: pinned; with @name where it was found; NULL for a file without a name
  * @ret_node: pinned
  *
- * Return: 0, or -ENOMEM.
+ * Return: 0, or what hk_node_moved() gives.
  */
 int hk_nodes_enter(struct hk_nodes *nodes, struct hk_export *export, struct hk_node *parent,
 	const char *name, const struct hk_stat *st, uint64_t lookups, struct hk_node **ret_node);
@@ -135,8 +145,14 @@ void hk_nodes_forget(struct hk_nodes *nodes, uint64_t nodeid, uint64_t lookups);
 /** hk_nodes_forget_all() - as if the guest forgot all it knows */
 void hk_nodes_forget_all(struct hk_nodes *nodes);
 
-/** hk_node_moved() - a pinned node is found at @parent (pinned) and @name from now on. Return: 0 or
- * -ENOMEM. */
+/**
+ * hk_node_moved() - a pinned node is found at @parent (pinned) and @name from now on
+ *
+ * Where @parent is below @node by what was known, the host has moved directories behind our back:
+ * the ancestor of @parent that was in @node then is nowhere, until it is looked up again.
+ *
+ * Return: 0; -ENOMEM; -ESTALE where both are one node.
+ */
 int hk_node_moved(
 	struct hk_nodes *nodes, struct hk_node *node, struct hk_node *parent, const char *name);
 
@@ -145,7 +161,8 @@ int hk_node_moved(
  * @ret_handle: the handle whose file stands in for the object, to be given to hk_handle_put(); NULL
  * mostly
  *
- * Return: object; -ESTALE where the inode is no longer where it was; -ENFILE.
+ * Return: object; -ESTALE where the inode is no longer where it was, or is too deep to be found
+ * again (node_obj.c); -ENFILE.
  */
 int hk_node_obj(struct hk_nodes *nodes, struct hk_node *node, struct hk_handle **ret_handle);
 

@@ -15,7 +15,8 @@
  * Where parents have lost their objects too, they are found again from the nearest ancestor that
  * has one, at most 64 at a time, so that deep trees cost no stack.
  *
- * Limits: a file that the host moves while the guest knows it only by name is ESTALE to the guest,
+ * Limits: that goes 16384 directories up, more than any program makes; what is deeper and has lost
+ * its object is ESTALE, for each 64 levels cost a climb of their own. A file that the host moves while the guest knows it only by name is ESTALE to the guest,
  * whose kernel then looks the path up again.
  */
 #include <errno.h>
@@ -30,7 +31,12 @@
 
 HK_LOG_CHANNEL("fuse");
 
-enum { CLIMB_RING = 64, MAX_REACH_PASSES = HK_NODE_CHUNK * HK_NODE_CHUNKS / CLIMB_RING };
+enum {
+	CLIMB_RING = 64,
+	MAX_CLIMB = 16384,
+	/* Other threads may drop what one pass has opened: so more than it takes. */
+	MAX_REACH_PASSES = 4 * MAX_CLIMB / CLIMB_RING,
+};
 
 /* fd_lock held. */
 static void list_remove(struct hk_nodes *nodes, struct hk_node *node)
@@ -301,8 +307,10 @@ static int open_ancestors(struct hk_nodes *nodes, struct hk_node *node)
 	unsigned count = 0;
 	uint64_t id = next_to_open(nodes, hk_node_id(node));
 
-	/* A chain is never longer than there are nodes; one that moves under us could seem so. */
-	while (id != 0 && count < HK_NODE_CHUNK * HK_NODE_CHUNKS) {
+	while (id != 0) {
+		if (count == MAX_CLIMB) {
+			return -ESTALE;
+		}
 		ring[count++ % CLIMB_RING] = id;
 		id = next_to_open(nodes, id);
 	}
@@ -382,6 +390,8 @@ void hk_node_detach(struct hk_nodes *nodes, struct hk_node *node, struct hk_hand
 	if (handle->next != NULL) {
 		handle->next->prev = handle->prev;
 	}
+	handle->prev = NULL;
+	handle->next = NULL;
 	hk_node_unlock(nodes, node);
 	hk_node_unref(nodes, node);
 }

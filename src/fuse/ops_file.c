@@ -79,7 +79,8 @@ static int open_object(struct hk_fuse_server *server, const struct hk_ref *ref,
 		return r;
 	}
 	if ((in->flags & O_TRUNC) != 0 && (in->open_flags & FUSE_OPEN_KILL_SUIDGID) != 0) {
-		hk_attr_kill_setid(server, ref->node, file);
+		/* Not by the file: the guest may have closed the handle already. */
+		hk_attr_kill_setid(server, ref->node, ref->obj);
 	}
 	keep = hk_attr_cached_is_good(server, ref->node, st);
 	out->open_flags = keep && (in->flags & O_TRUNC) == 0 ? FOPEN_KEEP_CACHE : 0;

@@ -55,18 +55,18 @@ static bool is_fixed(const struct hk_node *node)
 	return node->export == NULL || node == node->export->node;
 }
 
-/* Writes @node after its ancestors that are not written yet. */
-static void save_with_parents(
-	struct hk_fuse_server *server, struct hk_writer *w, struct hk_node *node, uint8_t *written)
+/* Writes @node after its ancestors that are not written yet. @path has room for all nodes. */
+static void save_with_parents(struct hk_writer *w, const struct hk_node *node, uint8_t *written,
+	const struct hk_node **path)
 {
-	while (!written[node->index]) {
-		struct hk_node *top = node;
+	size_t count = 0;
 
-		while (top->parent != NULL && !written[top->parent->index]) {
-			top = top->parent;
-		}
-		save_node(w, top);
-		written[top->index] = 1;
+	for (; node != NULL && !written[node->index]; node = node->parent) {
+		written[node->index] = 1;
+		path[count++] = node;
+	}
+	while (count > 0) {
+		save_node(w, path[--count]);
 	}
 }
 
@@ -74,8 +74,9 @@ static void save_nodes(struct hk_fuse_server *server, struct hk_writer *w)
 {
 	uint32_t end = hk_nodes_end(&server->nodes);
 	autofree uint8_t *written = hk_calloc(end, 1);
+	autofree const struct hk_node **path = hk_calloc(end, sizeof(struct hk_node *));
 
-	if (written == NULL) {
+	if (written == NULL || path == NULL) {
 		w->error = -ENOMEM;
 		return;
 	}
@@ -90,7 +91,7 @@ static void save_nodes(struct hk_fuse_server *server, struct hk_writer *w)
 		struct hk_node *node = hk_nodes_at(&server->nodes, i);
 
 		if (node != NULL && node->used) {
-			save_with_parents(server, w, node, written);
+			save_with_parents(w, node, written, path);
 		}
 	}
 	hk_write_u8(w, 0);

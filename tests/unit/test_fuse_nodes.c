@@ -19,6 +19,8 @@
 #include <linux/fs.h>
 
 #include "base/fault.h"
+#include "base/loop.h"
+#include "base/state.h"
 #include "base/util.h"
 #include "fuse_client.h"
 
@@ -409,6 +411,115 @@ static void test_threads(void **state)
 	assert_true(open_descriptors() <= before);
 }
 
+static struct {
+	uint64_t node;
+	atomic_ullong next_fh;
+	atomic_bool stop;
+	atomic_uint stolen;
+} guess;
+
+static void *release_guessed(void *arg)
+{
+	while (!atomic_load(&guess.stop)) {
+		if (fc_release(&fc, guess.node, atomic_load(&guess.next_fh)) == 0) {
+			atomic_fetch_add(&guess.stolen, 1);
+		}
+	}
+	return NULL;
+}
+
+static void *look_at_node(void *arg)
+{
+	while (!atomic_load(&guess.stop)) {
+		must(fc_getattr(&fc, guess.node, NULL) == 0);
+	}
+	return NULL;
+}
+
+/* The number of the next handle is easily told, and may be released while it is being made. */
+static void test_released_while_opened(void **state)
+{
+	static void *(*const others[])(void *) = {release_guessed, release_guessed, look_at_node};
+	uint64_t end_ns = hk_now_ns() + HK_NS_PER_SEC;
+	unsigned before = open_descriptors();
+	pthread_t threads[HK_ARRAY_SIZE(others)];
+	struct fuse_open_out open;
+
+	fc_host_file(fc.inside, "f", "text");
+	guess.node = fc_node(&fc, fc.root, "f");
+	atomic_store(&guess.stop, false);
+	atomic_store(&guess.stolen, 0);
+	assert_int_equal(fc_open(&fc, guess.node, O_RDONLY, &open), 0);
+	assert_int_equal(fc_release(&fc, guess.node, open.fh), 0);
+	for (unsigned i = 0; i < HK_ARRAY_SIZE(others); i++) {
+		assert_int_equal(pthread_create(&threads[i], NULL, others[i], NULL), 0);
+	}
+	for (unsigned n = 0; n < 200000 && hk_now_ns() < end_ns; n++) {
+		/* Slots are used again at once, each time as the next generation. */
+		atomic_store(&guess.next_fh, open.fh + (UINT64_C(1) << 32));
+		must(fc_open(&fc, guess.node, O_RDONLY, &open) == 0);
+		atomic_store(&guess.next_fh, open.fh);
+		fc_release(&fc, guess.node, open.fh); /* one of us did */
+	}
+	atomic_store(&guess.stop, true);
+	for (unsigned i = 0; i < HK_ARRAY_SIZE(others); i++) {
+		pthread_join(threads[i], NULL);
+	}
+	assert_true(atomic_load(&guess.stolen) > 0); /* else this test tests nothing */
+	assert_true(reads(guess.node, "text"));
+	hk_fuse_server_reset(fc.server);
+	assert_true(open_descriptors() <= before);
+}
+
+/* Opens so many others that no idle node keeps its object. */
+static void push_out(void)
+{
+	for (unsigned i = 0; i < 200; i++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "push%u", i % 100);
+		if (i < 100) {
+			fc_host_file(fc.inside, name, name);
+		}
+		assert_int_equal(fc_getattr(&fc, fc_node(&fc, fc.root, name), NULL), 0);
+	}
+}
+
+/* The host turns A/B into B/A: what the guest knew and what it finds now make a circle. */
+static void test_parents_in_a_circle(void **state)
+{
+	struct hk_writer w = {0};
+	uint64_t outer;
+	uint64_t inner;
+
+	assert_int_equal(mkdirat(fc.inside_fd, "A", 0755), 0);
+	assert_int_equal(mkdirat(fc.inside_fd, "A/B", 0755), 0);
+	outer = fc_node(&fc, fc.root, "A");
+	inner = fc_node(&fc, outer, "B");
+	assert_int_equal(fc_getattr(&fc, inner, NULL), 0); /* B has its object: cd A/B */
+	assert_int_equal(renameat(fc.inside_fd, "A/B", fc.inside_fd, "B"), 0);
+	assert_int_equal(renameat(fc.inside_fd, "A", fc.inside_fd, "B/A"), 0);
+	assert_int_equal(fc_node(&fc, inner, "A"), outer);
+	push_out();
+	/* Where B is now, nobody has told the guest; nor, so, where A is. */
+	assert_int_equal(fc_getattr(&fc, inner, NULL), -ESTALE);
+	assert_int_equal(fc_getattr(&fc, outer, NULL), -ESTALE);
+	/* Saving ends, too. */
+	hk_fuse_server_save(fc.server, &w);
+	assert_int_equal(w.error, 0);
+	hk_writer_finish(&w);
+	/* Looked up again, both are good. */
+	assert_int_equal(fc_node(&fc, fc.root, "B"), inner);
+	assert_int_equal(fc_getattr(&fc, inner, NULL), 0);
+	push_out();
+	assert_int_equal(fc_getattr(&fc, outer, NULL), 0);
+	/* And forgotten, they are gone: they do not keep each other. */
+	fc_forget(&fc, outer, UINT64_MAX);
+	fc_forget(&fc, inner, UINT64_MAX);
+	assert_int_equal(fc_getattr(&fc, outer, NULL), -ESTALE);
+	assert_true(fc_node(&fc, fc.root, "B") != inner);
+}
+
 /* Whatever fails, and whenever: no crash, no leak, and afterwards everything works. */
 static void test_failures(void **state)
 {
@@ -476,6 +587,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_reset, start, stop),
 		cmocka_unit_test_setup_teardown(test_threads, start, stop),
 		cmocka_unit_test_setup_teardown(test_threads, start_with_few, stop_with_few),
+		cmocka_unit_test_setup_teardown(test_released_while_opened, start, stop),
+		cmocka_unit_test_setup_teardown(
+			test_parents_in_a_circle, start_with_few, stop_with_few),
 		cmocka_unit_test_setup_teardown(test_failures, start, stop),
 	};
 
