@@ -31,16 +31,19 @@ struct hk_box;
 enum {
 	HK_BOX_MAX_SHARES = 64,
 	HK_BOX_MAX_DISKS = 8,
-	HK_BOX_MAX_NAME = 63, /* bytes: it is the hostname, too */
+	HK_BOX_MAX_NAME = 63,                         /* bytes: it is the hostname, too */
+	HK_BOX_MAX_WORDS = HK_CONTROL_MAX_COUNT - 16, /* arguments; variables */
+	/* All of them: one message, with room for what the box adds. */
+	HK_BOX_MAX_COMMAND_BYTES = HK_CONTROL_MAX_FROM_HOST - (16 << 10),
 };
 
-/* Below this the stock kernel does not get as far as the agent. */
-#define HK_BOX_MIN_MEMORY_BYTES (UINT64_C(64) << 20)
+/* With much less the stock kernel does not get as far as the agent. */
+#define HK_BOX_MIN_MEMORY_BYTES (UINT64_C(128) << 20)
 
 /**
  * struct hk_share - a directory or regular file of the host shown in the box
  * @host: absolute, without symbolic links
- * @guest: absolute, without "." and ".."
+ * @guest: absolute, without ".", ".." and superfluous slashes
  * @writable: changes are the host's
  */
 struct hk_share {
@@ -157,6 +160,13 @@ struct hk_box_result {
 	bool show_console;
 	struct hk_err err;
 };
+
+/**
+ * hk_box_check_values() - the part of hk_box_check() that does not depend on the host
+ *
+ * What it refuses is a wrong command line on any host.
+ */
+int hk_box_check_values(const struct hk_box_config *config, struct hk_err *err);
 
 /**
  * hk_box_check() - is this a configuration that can be?

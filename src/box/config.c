@@ -4,6 +4,7 @@
  * started, each with the user's object and the next step.
  */
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -39,7 +40,7 @@ uint64_t hk_box_default_memory(uint64_t available_bytes)
 {
 	uint64_t bytes = hk_align_down(HK_MIN(HK_GIB, available_bytes / 2), HK_MIB);
 
-	return HK_MAX(bytes, 2 * HK_BOX_MIN_MEMORY_BYTES);
+	return HK_MAX(bytes, HK_BOX_MIN_MEMORY_BYTES);
 }
 
 static int check_name(const char *name, struct hk_err *err)
@@ -63,8 +64,7 @@ static int check_name(const char *name, struct hk_err *err)
 	return 0;
 }
 
-static int check_machine(
-	const struct hk_box_config *config, uint64_t host_memory_bytes, struct hk_err *err)
+static int check_machine(const struct hk_box_config *config, struct hk_err *err)
 {
 	uint64_t mib = config->memory_bytes / HK_MIB;
 
@@ -78,6 +78,14 @@ static int check_machine(
 		return hk_err_hint(err, "give it at least %" PRIu64 " MiB with --memory",
 			HK_BOX_MIN_MEMORY_BYTES / HK_MIB);
 	}
+	return 0;
+}
+
+static int check_host_memory(
+	const struct hk_box_config *config, uint64_t host_memory_bytes, struct hk_err *err)
+{
+	uint64_t mib = config->memory_bytes / HK_MIB;
+
 	if (host_memory_bytes != 0 && config->memory_bytes > host_memory_bytes) {
 		hk_fail_msg(
 			err, EINVAL, "%" PRIu64 " MiB of memory are more than this host has", mib);
@@ -166,7 +174,44 @@ static int check_share_guest(const struct hk_share *share, struct hk_err *err)
 	return 0;
 }
 
-static int check_shares(const struct hk_box_config *config, struct hk_err *err)
+/* The share on which @share's place is, if it is not the box's own. */
+static const struct hk_share *share_below(
+	const struct hk_box_config *config, const struct hk_share *share)
+{
+	const struct hk_share *found = NULL;
+
+	for (unsigned i = 0; i < config->share_count; i++) {
+		const struct hk_share *other = &config->shares[i];
+
+		if (other != share && hk_path_within(share->guest, other->guest) != NULL &&
+			(found == NULL || strlen(other->guest) > strlen(found->guest))) {
+			found = other;
+		}
+	}
+	return found;
+}
+
+/* In what the guest may not write it cannot make a place for a share. */
+static int check_share_place(
+	const struct hk_box_config *config, const struct hk_share *share, struct hk_err *err)
+{
+	const struct hk_share *below = share_below(config, share);
+	char place[PATH_MAX];
+	struct stat st;
+
+	if (below == NULL || below->writable ||
+		hk_fmt(place, sizeof(place), "%s%s", below->host,
+			hk_path_within(share->guest, below->guest)) < 0 ||
+		lstat(place, &st) == 0 || errno != ENOENT) {
+		return 0;
+	}
+	hk_fail_msg(err, EROFS, "-v %s:%s: there is no %s, and -v %s is read-only", share->host,
+		share->guest, place, below->host);
+	return hk_err_hint(err, "make the %s %s first",
+		stat(share->host, &st) == 0 && S_ISREG(st.st_mode) ? "file" : "directory", place);
+}
+
+static int check_share_values(const struct hk_box_config *config, struct hk_err *err)
 {
 	if (config->share_count > HK_BOX_MAX_SHARES) {
 		hk_fail_msg(err, E2BIG, "%u shares", config->share_count);
@@ -175,11 +220,8 @@ static int check_shares(const struct hk_box_config *config, struct hk_err *err)
 	}
 	for (unsigned i = 0; i < config->share_count; i++) {
 		const struct hk_share *share = &config->shares[i];
-		int r = check_share_host(share, err);
+		int r = check_share_guest(share, err);
 
-		if (r == 0) {
-			r = check_share_guest(share, err);
-		}
 		if (r < 0) {
 			return r;
 		}
@@ -192,6 +234,19 @@ static int check_shares(const struct hk_box_config *config, struct hk_err *err)
 		}
 	}
 	return 0;
+}
+
+static int check_shares(const struct hk_box_config *config, struct hk_err *err)
+{
+	int r = 0;
+
+	for (unsigned i = 0; r == 0 && i < config->share_count; i++) {
+		r = check_share_host(&config->shares[i], err);
+	}
+	for (unsigned i = 0; r == 0 && i < config->share_count; i++) {
+		r = check_share_place(config, &config->shares[i], err);
+	}
+	return r;
 }
 
 static int check_rootfs(const char *rootfs, struct hk_err *err)
@@ -220,6 +275,52 @@ static int check_disks(const struct hk_box_config *config, struct hk_err *err)
 	return 0;
 }
 
+/**
+ * struct sum - what words add up to
+ * @bytes: on the control channel
+ */
+struct sum {
+	size_t count;
+	size_t bytes;
+	size_t longest;
+};
+
+static void add_word(struct sum *sum, const char *word)
+{
+	enum { OVERHEAD = 8 }; /* a length and an end, generously */
+	size_t len = strlen(word);
+
+	sum->count++;
+	sum->bytes += len + OVERHEAD;
+	sum->longest = HK_MAX(sum->longest, len);
+}
+
+static int check_size(const struct hk_box_config *config, struct hk_err *err)
+{
+	struct sum argv = {0};
+	struct sum env = {0};
+
+	for (char *const *arg = config->argv; *arg != NULL; arg++) {
+		add_word(&argv, *arg);
+	}
+	for (unsigned i = 0; i < config->env_count; i++) {
+		add_word(&env, config->env[i]);
+	}
+	if (HK_MAX(argv.count, env.count) > HK_BOX_MAX_WORDS) {
+		hk_fail_msg(err, E2BIG, "%zu arguments and %zu variables; at most %d fit of either",
+			argv.count, env.count, HK_BOX_MAX_WORDS);
+	} else if (HK_MAX(argv.longest, env.longest) > HK_CONTROL_MAX_STRING) {
+		hk_fail_msg(err, E2BIG, "an argument or variable of %zu bytes; at most %d fit",
+			HK_MAX(argv.longest, env.longest), HK_CONTROL_MAX_STRING);
+	} else if (argv.bytes + env.bytes > HK_BOX_MAX_COMMAND_BYTES) {
+		hk_fail_msg(err, E2BIG, "arguments and environment of %zu KiB; at most %d KiB fit",
+			(argv.bytes + env.bytes) / 1024, HK_BOX_MAX_COMMAND_BYTES / 1024);
+	} else {
+		return 0;
+	}
+	return hk_err_hint(err, "pass them by standard input or a file");
+}
+
 static int check_command(const struct hk_box_config *config, struct hk_err *err)
 {
 	if (config->argv == NULL || config->argv[0] == NULL) {
@@ -239,10 +340,10 @@ static int check_command(const struct hk_box_config *config, struct hk_err *err)
 			return hk_err_hint(err, "give it as -e NAME=VALUE");
 		}
 	}
-	return 0;
+	return check_size(config, err);
 }
 
-int hk_box_check(const struct hk_box_config *config, uint64_t host_memory_bytes, struct hk_err *err)
+int hk_box_check_values(const struct hk_box_config *config, struct hk_err *err)
 {
 	int r = check_command(config, err);
 
@@ -250,13 +351,23 @@ int hk_box_check(const struct hk_box_config *config, uint64_t host_memory_bytes,
 		r = check_name(config->name, err);
 	}
 	if (r == 0) {
-		r = check_machine(config, host_memory_bytes, err);
+		r = check_machine(config, err);
+	}
+	if (r == 0) {
+		r = check_share_values(config, err);
+	}
+	return r == 0 ? check_disks(config, err) : r;
+}
+
+int hk_box_check(const struct hk_box_config *config, uint64_t host_memory_bytes, struct hk_err *err)
+{
+	int r = hk_box_check_values(config, err);
+
+	if (r == 0) {
+		r = check_host_memory(config, host_memory_bytes, err);
 	}
 	if (r == 0) {
 		r = check_shares(config, err);
 	}
-	if (r == 0) {
-		r = check_rootfs(config->rootfs, err);
-	}
-	return r == 0 ? check_disks(config, err) : r;
+	return r == 0 ? check_rootfs(config->rootfs, err) : r;
 }

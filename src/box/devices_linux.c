@@ -9,7 +9,6 @@
 
 #include <fcntl.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 
@@ -94,27 +93,12 @@ static int add_balloon(struct hk_devices *devices, struct hk_machine *machine, s
 	return r == 0 ? attach(devices, machine, dev, err) : r;
 }
 
-/* Two boxes that write one image would ruin it, and so would one that writes what another reads. */
-static int lock_image(int fd, const struct hk_box_disk *disk, struct hk_err *err)
-{
-	if (flock(fd, (disk->read_only ? LOCK_SH : LOCK_EX) | LOCK_NB) == 0) {
-		return 0;
-	}
-	if (errno != EWOULDBLOCK) {
-		return hk_fail(err, errno, "lock");
-	}
-	hk_fail_msg(err, EBUSY, "another box uses it");
-	return hk_err_hint(
-		err, "wait for its end, or let both use it read-only: --disk %s:ro", disk->path);
-}
-
 static int open_image(const struct hk_box_disk *disk, int *ret_fd, struct hk_err *err)
 {
 	/* Not blocking, lest a FIFO be waited for. */
 	autoclose int fd = hk_open(
 		AT_FDCWD, disk->path, (disk->read_only ? O_RDONLY : O_RDWR) | O_NONBLOCK, 0);
 	struct stat st;
-	int r;
 
 	if (fd < 0) {
 		hk_fail(err, -fd, "open");
@@ -131,10 +115,6 @@ static int open_image(const struct hk_box_disk *disk, int *ret_fd, struct hk_err
 	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)) {
 		hk_fail_msg(err, EINVAL, "it is no disk image");
 		return hk_err_hint(err, "name a regular file or a block device");
-	}
-	r = lock_image(fd, disk, err);
-	if (r < 0) {
-		return r;
 	}
 	*ret_fd = take_fd(&fd);
 	return 0;
@@ -153,6 +133,11 @@ static int add_disk(struct hk_devices *devices, struct hk_machine *machine,
 		return r;
 	}
 	r = hk_blk_open_file(hk_machine_loop(machine), fd, disk->read_only, &config.backend, err);
+	if (r == -EBUSY) {
+		hk_fail_msg(err, EBUSY, "another box or program uses it");
+		return hk_err_hint(err,
+			"wait for its end, or let both use it read-only: --disk %s:ro", disk->path);
+	}
 	if (r < 0) {
 		return r;
 	}

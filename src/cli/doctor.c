@@ -91,7 +91,7 @@ static void check_memory(struct finding *finding)
 		"%" PRIu64 " MiB, %" PRIu64 " MiB available; a box gets %" PRIu64 " MiB by default",
 		total_bytes / HK_MIB, available_bytes / HK_MIB,
 		hk_box_default_memory(available_bytes) / HK_MIB);
-	if (available_bytes < 2 * HK_BOX_MIN_MEMORY_BYTES) {
+	if (available_bytes < HK_BOX_MIN_MEMORY_BYTES) {
 		find(finding, NOTE, why, "end some programs before you run boxes");
 	} else {
 		find(finding, GOOD, why, "");

@@ -230,9 +230,6 @@ int hk_cmd_run(char **argv)
 	} else if (run.options.help) {
 		hk_run_options_print_help();
 		status = HK_STATUS_OK;
-	} else if (run.options.config.argv[0] == NULL) {
-		hk_report("run", "no command; say what to run: hako run -- COMMAND");
-		status = HK_STATUS_USAGE;
 	} else {
 		r = run_box(&run, &err);
 		hk_terminal_close(&run.terminal);

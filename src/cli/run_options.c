@@ -96,6 +96,10 @@ static int default_guest(
 	const struct hk_share_spec *spec, const char *dir, const char *host, char **ret_guest)
 {
 	if (spec->guest != NULL) {
+		/* One place has one name; the box's check refuses what is not from the root. */
+		if (spec->guest[0] == '/') {
+			return hk_path_absolute("/", spec->guest, ret_guest);
+		}
 		*ret_guest = hk_strdup(spec->guest);
 	} else if (hk_path_has_dotdot(spec->host)) {
 		*ret_guest = hk_strdup(host);
@@ -121,6 +125,34 @@ static int real_path(const char *dir, const char *path, char **ret_path)
 	return 0;
 }
 
+/* What @path of @option starts from: there may be nothing. */
+static int check_start(const struct hk_run_options *options, const char *option, const char *path,
+	struct hk_err *err)
+{
+	if (path[0] == '/' || options->caller_dir != NULL) {
+		return 0;
+	}
+	return bad_value(option, path,
+		"the current directory is gone: change to another one, or give a path from /", err);
+}
+
+static int set_rootfs(struct hk_run_options *options, const char *value, struct hk_err *err)
+{
+	int r;
+
+	if (value[0] == '\0') {
+		return bad_value("--rootfs", "''", "name a directory", err);
+	}
+	r = check_start(options, "--rootfs", value, err);
+	if (r < 0) {
+		return r;
+	}
+	free(options->rootfs);
+	options->rootfs = NULL;
+	r = real_path(options->caller_dir, value, &options->rootfs);
+	return r < 0 ? hk_fail(err, -r, "--rootfs") : 0;
+}
+
 static int add_share(struct hk_run_options *options, const char *value, struct hk_err *err)
 {
 	unsigned i = options->config.share_count;
@@ -136,6 +168,11 @@ static int add_share(struct hk_run_options *options, const char *value, struct h
 		hk_share_spec_finish(&spec);
 		return bad_value(
 			"-v", value, "there are too many; share a directory above them", err);
+	}
+	r = check_start(options, "-v", spec.host, err);
+	if (r < 0) {
+		hk_share_spec_finish(&spec);
+		return r;
 	}
 	r = real_path(options->caller_dir, spec.host, &host);
 	if (r == 0) {
@@ -225,7 +262,7 @@ static int set_memory(uint64_t *ret_bytes, const char *value, struct hk_err *err
 {
 	uint64_t bytes;
 
-	if (hk_parse_size(value, &bytes) < 0) {
+	if (hk_parse_size(value, &bytes) < 0 || bytes == 0) {
 		return bad_value("--memory", value, "give it a size such as 512M or 2G", err);
 	}
 	*ret_bytes = hk_align_up(HK_MIN(bytes, UINT64_C(1) << 52), HK_MIB);
@@ -268,11 +305,7 @@ static int take(struct hk_run_options *options, int option, const char *value, s
 	case OPT_DISK:
 		return add_disk(options, value, err);
 	case OPT_ROOTFS:
-		free(options->rootfs);
-		options->rootfs = NULL;
-		return real_path(options->caller_dir, value, &options->rootfs) < 0
-			? hk_fail(err, ENOMEM, "--rootfs")
-			: 0;
+		return set_rootfs(options, value, err);
 	case OPT_NAME:
 		config->name = value;
 		return 0;
@@ -317,14 +350,16 @@ static int look_at_caller(struct hk_run_options *options, struct hk_err *err)
 	const struct passwd *entry;
 
 	options->caller_dir = getcwd(NULL, 0);
-	if (options->caller_dir == NULL) {
-		options->caller_dir = hk_strdup("/"); /* it is gone: nothing is relative to it */
+	/* It may be gone, or be out of reach ("(unreachable)/..."): nothing is relative to it then. */
+	if (options->caller_dir != NULL && options->caller_dir[0] != '/') {
+		free(options->caller_dir);
+		options->caller_dir = NULL;
 	}
 	config->caller_uid = getuid();
 	config->caller_gid = getgid();
 	entry = getpwuid(config->caller_uid);
 	options->caller_name = hk_strdup(entry == NULL ? "user" : entry->pw_name);
-	if (options->caller_dir == NULL || options->caller_name == NULL) {
+	if (options->caller_name == NULL) {
 		return hk_fail(err, ENOMEM, "start");
 	}
 	config->caller_dir = options->caller_dir;
@@ -440,11 +475,16 @@ int hk_run_options_parse(struct hk_run_options *options, char **argv, struct hk_
 	if (r < 0 || options->help) {
 		return r;
 	}
+	if (options->want_tty && options->want_pipes) {
+		hk_fail_msg(err, EINVAL, "-t and -i: a terminal, or plain streams?");
+		hk_err_hint(err, "give one of them");
+		return -EINVAL;
+	}
 	config->argv = argv + opts.next;
 	r = set_defaults(options, err);
 	config->env = (const char *const *)options->env;
 	config->env_count = options->env_count;
-	return r;
+	return r == 0 ? hk_box_check_values(config, err) : r;
 }
 
 void hk_run_options_finish(struct hk_run_options *options)

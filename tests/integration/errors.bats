@@ -41,10 +41,12 @@ refuse() {
 }
 
 @test "memory too small or larger than the host's, and as many CPUs as there are not" {
-	refuse 125 "8 MiB" "too little" "--memory" -- --memory 8M true
+	refuse 2 "--memory 0" "512M" -- --memory 0 true
+	refuse 2 "64 MiB" "too little" "128 MiB" -- --memory 64M true
+	refuse 2 "8 MiB" "too little" "--memory" -- --memory 8M true
 	refuse 125 "more than this host has" "--memory" -- --memory 900T true
-	refuse 125 "0 CPUs" "1 to 16" -- --cpus 0 true
-	refuse 125 "17 CPUs" "1 to 16" -- --cpus 17 true
+	refuse 2 "0 CPUs" "1 to 16" -- --cpus 0 true
+	refuse 2 "17 CPUs" "1 to 16" -- --cpus 17 true
 }
 
 @test "shares that cannot be" {
@@ -52,18 +54,42 @@ refuse() {
 	refuse 125 "$PWD/missing" "No such file or directory" "make it first" -- -v missing true
 	refuse 125 "$PWD/fifo" "FIFO" "only directories and regular files" -- -v fifo true
 	refuse 125 "/dev/null" "device" "only directories and regular files" -- -v /dev/null true
-	refuse 125 "'b'" "from the root" -- -v /usr:b true
-	refuse 125 "'/a/../b'" "without '..'" -- -v /usr:/a/../b true
-	refuse 125 "box's root" "--rootfs" -- -v /usr:/ true
-	refuse 125 "/proc" "another place" -- -v /usr:/proc/x true
-	refuse 125 "two shares at /a" -- -v /usr:/a -v /etc:/a true
+	refuse 2 "'b'" "from the root" -- -v /usr:b true
+	refuse 2 "'/a/../b'" "without '..'" -- -v /usr:/a/../b true
+	refuse 2 "box's root" "--rootfs" -- -v /usr:/ true
+	refuse 2 "/proc" "another place" -- -v /usr:/proc/x true
+	refuse 2 "two shares at /a" -- -v /usr:/a -v /etc:/a true
+	refuse 2 "two shares at /a" -- -v /usr:/a -v /etc://a/ true
+	mkdir dir
+	refuse 125 "there is no $PWD/dir/in" "make the directory" -- -v dir:/a -v /etc:/a/in true
+	rmdir dir
+	refuse 125 "$PWD/dir" "No such file" -- -v dir true
 }
 
 @test "names, directories and root file systems that will not do" {
-	refuse 125 "'a b'" "letters" -- --name 'a b' true
-	refuse 125 "-w here" "from the box's root" -- -w here true
+	refuse 2 "'a b'" "letters" -- --name 'a b' true
+	refuse 2 "-w here" "from the box's root" -- -w here true
 	refuse 125 "--rootfs $PWD/nope" "No such file" -- --rootfs nope true
-	refuse 125 "empty word" -- ''
+	refuse 2 "empty word" -- ''
+	refuse 2 "--rootfs ''" "directory" -- --rootfs "" true
+	refuse 2 "-t and -i" "one of them" -- -ti true
+}
+
+@test "a current directory that is gone" {
+	mkdir gone
+	cd gone
+	rmdir "$PWD"
+	status=0
+	"$HAKO_BIN" run -v . true </dev/null >../out 2>../err || status=$?
+	cd ..
+	[ "$status" -eq 2 ]
+	expect_line "$(cat err)" "hako run: -v ." "current directory is gone"
+}
+
+@test "a command that is too long" {
+	many=$(seq -s ' ' 70000)
+	# shellcheck disable=SC2086 # many words are the point
+	refuse 2 "70001 arguments" "65520" -- true $many
 }
 
 @test "an engine that is not there" {

@@ -245,11 +245,14 @@ pty() {
 
 @test "two boxes do not write one disk" {
 	truncate -s 1M disk
-	exec 5<>disk
-	flock -s 5
-	box --disk disk -- true </dev/null 5<&-
+	mkfifo ready
+	python3 -c 'import fcntl, time; f = open("disk"); fcntl.lockf(f, fcntl.LOCK_SH); print(flush=True); time.sleep(100)' >ready 3>&- &
+	holder=$!
+	read -r _ <ready
+	box --disk disk -- true </dev/null
+	kill "$holder"
 	[ "$status" -eq 125 ]
-	expect_line "$err" "disk" "another box uses it" ":ro"
+	expect_line "$err" "disk" "another box or program uses it" ":ro"
 }
 
 @test "nothing is left of all these boxes" {

@@ -71,7 +71,8 @@ static void test_machine(void **state)
 		{16, 2048, NULL, NULL},
 		{0, 256, "0 CPUs", "1 to 16"},
 		{17, 256, "17 CPUs", "1 to 16"},
-		{1, 63, "too little", "--memory"},
+		{1, 128, NULL, NULL},
+		{1, 127, "too little", "--memory"},
 		{1, 0, "too little", "--memory"},
 		{1, 2049, "more than this host", "2048 MiB"},
 	};
@@ -180,6 +181,57 @@ static void test_command(void **state)
 	expect(&config, "--rootfs /etc/passwd: Not a directory", "root file system");
 }
 
+static void test_command_size(void **state)
+{
+	enum { COUNT = HK_BOX_MAX_WORDS + 1 };
+	struct hk_box_config config = basic();
+	char **argv = calloc(COUNT + 1, sizeof(*argv));
+	char *word = calloc(1, HK_CONTROL_MAX_STRING + 2);
+
+	assert_non_null(argv);
+	assert_non_null(word);
+	config.argv = argv;
+	memset(word, 'x', HK_CONTROL_MAX_STRING);
+	argv[0] = word;
+	expect(&config, NULL, NULL);
+	for (size_t i = 1; i < 7; i++) {
+		argv[i] = word;
+	}
+	expect(&config, NULL, NULL);
+	argv[7] = word;
+	expect(&config, "at most 1008 KiB", "standard input");
+	argv[1] = NULL;
+	word[HK_CONTROL_MAX_STRING] = 'x';
+	expect(&config, "at most 131071", "standard input");
+	for (size_t i = 0; i < COUNT; i++) {
+		argv[i] = word + HK_CONTROL_MAX_STRING;
+	}
+	expect(&config, "65521 arguments", "standard input");
+	argv[COUNT - 1] = NULL;
+	expect(&config, NULL, NULL);
+	free(argv);
+	free(word);
+}
+
+/* A place for a share in one that the guest cannot write has to be there. */
+static void test_share_in_share(void **state)
+{
+	struct hk_share shares[] = {{"/usr", "/a", false}, {"/etc", "/a/bin", false}};
+	struct hk_box_config config = basic();
+
+	config.shares = shares;
+	config.share_count = 2;
+	expect(&config, NULL, NULL);
+	shares[1].guest = "/a/hako-none";
+	expect(&config,
+		"-v /etc:/a/hako-none: there is no /usr/hako-none, and -v /usr is read-only",
+		"make the directory /usr/hako-none first");
+	shares[1].host = "/etc/passwd";
+	expect(&config, "/usr/hako-none", "make the file");
+	shares[0].writable = true;
+	expect(&config, NULL, NULL);
+}
+
 static void test_default_memory(void **state)
 {
 	assert_int_equal(hk_box_default_memory(64 * HK_GIB), HK_GIB);
@@ -222,6 +274,8 @@ int main(void)
 		cmocka_unit_test(test_shares),
 		cmocka_unit_test(test_twice_at_one_place),
 		cmocka_unit_test(test_command),
+		cmocka_unit_test(test_command_size),
+		cmocka_unit_test(test_share_in_share),
 		cmocka_unit_test(test_default_memory),
 		cmocka_unit_test(test_status),
 	};
