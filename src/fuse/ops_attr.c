@@ -216,7 +216,9 @@ static int set_size(struct hk_fuse_server *server, struct hk_req *req, const str
 	} else {
 		r = backend->ops->truncate(backend, ref->obj, in->size);
 	}
-	if (r == 0 && (in->valid & FATTR_KILL_SUIDGID) != 0) {
+	if (r == 0 &&
+		((in->valid & FATTR_KILL_SUIDGID) != 0 ||
+			!hk_policy_keeps_setid(ref->node->export))) {
 		hk_attr_kill_setid(server, ref->node, ref->obj);
 	}
 	return r;
@@ -261,19 +263,31 @@ static int set_owner(const struct hk_ref *ref, const struct fuse_setattr_in *in)
 	return export->backend->ops->chown(export->backend, ref->obj, uid, gid);
 }
 
+static int set_mode(struct hk_fuse_server *server, const struct hk_ref *ref, mode_t mode)
+{
+	struct hk_backend *backend = hk_ref_backend(ref);
+	bool is_dir;
+
+	/* What an inode is never changes. */
+	hk_node_lock(&server->nodes, ref->node);
+	is_dir = S_ISDIR(ref->node->mode);
+	hk_node_unlock(&server->nodes, ref->node);
+	return backend->ops->chmod(
+		backend, ref->obj, hk_policy_mode(ref->node->export, mode, is_dir));
+}
+
 /* Owner before mode, because a change of owner takes set-id bits away; times last, because all else
  * moves them. */
 static int set_attributes(struct hk_fuse_server *server, struct hk_req *req,
 	const struct hk_ref *ref, const struct fuse_setattr_in *in)
 {
-	struct hk_backend *backend = hk_ref_backend(ref);
 	int r = 0;
 
 	if ((in->valid & (FATTR_UID | FATTR_GID)) != 0) {
 		r = set_owner(ref, in);
 	}
 	if (r == 0 && (in->valid & FATTR_MODE) != 0) {
-		r = backend->ops->chmod(backend, ref->obj, in->mode & 07777);
+		r = set_mode(server, ref, in->mode & 07777);
 	}
 	if (r == 0 && (in->valid & FATTR_SIZE) != 0) {
 		r = set_size(server, req, ref, in);

@@ -78,7 +78,9 @@ static int open_object(struct hk_fuse_server *server, const struct hk_ref *ref,
 		hk_fds_release(&server->nodes, true);
 		return r;
 	}
-	if ((in->flags & O_TRUNC) != 0 && (in->open_flags & FUSE_OPEN_KILL_SUIDGID) != 0) {
+	if ((in->flags & O_TRUNC) != 0 &&
+		((in->open_flags & FUSE_OPEN_KILL_SUIDGID) != 0 ||
+			!hk_policy_keeps_setid(ref->node->export))) {
 		/* Not by the file: the guest may have closed the handle already. */
 		hk_attr_kill_setid(server, ref->node, ref->obj);
 	}
@@ -184,6 +186,7 @@ static int create(struct hk_fuse_server *server, struct hk_req *req, const char 
 {
 	struct hk_cred cred;
 	struct hk_ref dir;
+	mode_t mode;
 	int flags = (int)in->flags;
 	int file;
 	int r = hk_ref_get_real(server, req->head.nodeid, &dir);
@@ -199,12 +202,13 @@ static int create(struct hk_fuse_server *server, struct hk_req *req, const char 
 		return r;
 	}
 	cred = hk_req_cred(dir.node->export, req);
+	mode = hk_policy_mode(dir.node->export, in->mode & 07777, false);
 	if (name != NULL) {
-		file = hk_ref_backend(&dir)->ops->create(hk_ref_backend(&dir), dir.obj, name,
-			flags & CREATE_FLAGS, in->mode & 07777, &cred);
+		file = hk_ref_backend(&dir)->ops->create(
+			hk_ref_backend(&dir), dir.obj, name, flags & CREATE_FLAGS, mode, &cred);
 	} else {
 		file = hk_ref_backend(&dir)->ops->tmpfile(hk_ref_backend(&dir), dir.obj,
-			flags & (CREATE_FLAGS | O_EXCL), in->mode & 07777, &cred);
+			flags & (CREATE_FLAGS | O_EXCL), mode, &cred);
 	}
 	r = file < 0 ? file : enter_created(server, &dir, name, file, in->flags, out);
 	if (r < 0) {
@@ -345,7 +349,9 @@ int hk_op_write(struct hk_fuse_server *server, struct hk_req *req)
 		n = export->backend->ops->write(
 			export->backend, h->file, iov, count, in.offset, append);
 		mark_dirty(export);
-		if (n > 0 && (in.write_flags & FUSE_WRITE_KILL_SUIDGID) != 0) {
+		if (n > 0 &&
+			((in.write_flags & FUSE_WRITE_KILL_SUIDGID) != 0 ||
+				!hk_policy_keeps_setid(export))) {
 			hk_attr_kill_setid(server, h->node, h->file);
 		}
 	}
@@ -392,7 +398,7 @@ int hk_op_fallocate(struct hk_fuse_server *server, struct hk_req *req)
 			export->backend, h->file, (int)in.mode, in.offset, in.length);
 		mark_dirty(export);
 		/* This request has no flag for it: whoever is not root cannot keep the bits. */
-		if (r == 0 && req->head.uid != 0) {
+		if (r == 0 && (req->head.uid != 0 || !hk_policy_keeps_setid(export))) {
 			hk_attr_kill_setid(server, h->node, h->file);
 		}
 		hk_handle_put(&server->handles, h);
@@ -455,7 +461,7 @@ int hk_op_copy_file_range(struct hk_fuse_server *server, struct hk_req *req)
 		n = export->backend->ops->copy(export->backend, from->file, in.off_in, to->file,
 			in.off_out, (size_t)HK_MIN(in.len, (uint64_t)COPY_MAX));
 		mark_dirty(export);
-		if (n > 0 && req->head.uid != 0) {
+		if (n > 0 && (req->head.uid != 0 || !hk_policy_keeps_setid(export))) {
 			hk_attr_kill_setid(server, to->node, to->file);
 		}
 		r = n < 0 ? (int)n : 0;

@@ -132,16 +132,19 @@ struct make {
 	const char *operation;
 };
 
-static int make_entry(struct hk_backend *backend, int dir, const char *name,
-	const struct make *make, const struct hk_cred *cred)
+static int make_entry(const struct hk_ref *dir, const char *name, const struct make *make,
+	const struct hk_cred *cred)
 {
+	struct hk_backend *backend = hk_ref_backend(dir);
+
 	switch (make->kind) {
 	case MAKE_NODE:
-		return backend->ops->mknod(backend, dir, name, make->mode, make->rdev, cred);
+		return backend->ops->mknod(backend, dir->obj, name,
+			hk_policy_mode(dir->node->export, make->mode, false), make->rdev, cred);
 	case MAKE_DIR:
-		return backend->ops->mkdir(backend, dir, name, make->mode, cred);
+		return backend->ops->mkdir(backend, dir->obj, name, make->mode, cred);
 	case MAKE_SYMLINK:
-		return backend->ops->symlink(backend, dir, name, make->target, cred);
+		return backend->ops->symlink(backend, dir->obj, name, make->target, cred);
 	}
 	return -EINVAL;
 }
@@ -159,7 +162,7 @@ static int make(struct hk_fuse_server *server, struct hk_req *req, const char *n
 	if (r == 0) {
 		struct hk_cred cred = hk_req_cred(dir.node->export, req);
 
-		r = make_entry(hk_ref_backend(&dir), dir.obj, name, make, &cred);
+		r = make_entry(&dir, name, make, &cred);
 	}
 	if (r == 0) {
 		r = hk_lookup_enter(server, &dir, name, &entry);

@@ -196,6 +196,9 @@ int hk_op_setxattr(struct hk_fuse_server *server, struct hk_req *req)
 		r = hk_policy_change(server, ref.node, NULL, "set extended attribute");
 	}
 	if (r == 0) {
+		r = hk_policy_xattr(ref.node->export, name);
+	}
+	if (r == 0) {
 		r = hk_ref_backend(&ref)->ops->setxattr(
 			hk_ref_backend(&ref), ref.obj, name, value, in.size, (int)in.flags);
 	}

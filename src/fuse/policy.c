@@ -9,6 +9,10 @@
  * refused here is told to the owner, with the path put together from the names the nodes were last
  * seen under: good enough for a message, used for nothing else.
  *
+ * Where ids are mapped, no set-id program comes to be: chmod and creation succeed without the bits,
+ * as on a server of NFS that squashes ids, each write takes those away that are there, and
+ * capabilities of files cannot be set.
+ *
  * Limits: public-only looks at the mode bits of others; an ACL that gives others less is not seen.
  */
 #include <errno.h>
@@ -114,6 +118,16 @@ int hk_policy_read(struct hk_fuse_server *server, const struct hk_ref *ref, uint
 		return 0;
 	}
 	return deny(server, ref->node, NULL, operation, EACCES);
+}
+
+mode_t hk_policy_mode(const struct hk_export *export, mode_t mode, bool is_dir)
+{
+	return export->map_ids && !is_dir ? mode & ~(mode_t)(S_ISUID | S_ISGID) : mode;
+}
+
+int hk_policy_xattr(const struct hk_export *export, const char *name)
+{
+	return export->map_ids && strcmp(name, "security.capability") == 0 ? -EPERM : 0;
 }
 
 static uint32_t swap(bool wanted, uint32_t id, uint32_t a, uint32_t b)

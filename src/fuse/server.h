@@ -53,7 +53,8 @@ enum hk_fuse_cache {
  * @public_only: show only what every user of the host may read (mode bits for others); for system
  * directories, so that a monitor run by root reveals no more than one run by nobody
  * @map_ids: swap @host_uid/@host_gid with @guest_uid/@guest_gid in attributes, in chown and for
- * what is created
+ * what is created; files then get no set-id bits or capabilities: chmod and creation leave the bits
+ * out, writes take them away
  * @cache: what the guest's kernel may remember
  */
 struct hk_fuse_export {

@@ -2,10 +2,21 @@
 /*
  * The inside of the FUSE server, shared by its files:
  *
- *	server.c     exports, INIT, dispatch           state.c   save and restore
- *	proto.c      requests and replies              policy.c  what an export lets the guest do;
- * ids node.c       nodes; node_obj.c their objects   handle.c  open files ops_name.c   lookup,
- * create, rename, ...       ops_attr.c, ops_xattr.c, ops_file.c, ops_dir.c
+ *	server.c	exports, INIT, dispatch
+ *	proto.c		requests and replies
+ *	policy.c	what an export lets the guest do; whose ids are whose
+ *	node.c		nodes; node_obj.c: their objects
+ *	handle.c	open files; dir.c: listings
+ *	ops_name.c	lookup, create, rename, ...
+ *	ops_attr.c	attributes; ops_xattr.c: extended ones
+ *	ops_file.c	open, create, read, write, ...
+ *	ops_dir.c	listing of directories
+ *	state.c		save and restore
+ *	host_*.c	the backend for directories of the host
+ *
+ * Locks: node.h has their order. In short: key stripe, then node stripe, then the list of
+ * descriptors; eviction comes from the list, so it only tries a stripe; the rename lock is around
+ * all of them where an object is reached once more.
  */
 #ifndef HK_FUSE_SERVER_IMPL_H
 #define HK_FUSE_SERVER_IMPL_H
@@ -100,6 +111,22 @@ int hk_policy_search(struct hk_fuse_server *server, const struct hk_ref *dir, co
 /** hk_policy_read() - may the data of this file, or the list of this directory, be read? */
 int hk_policy_read(struct hk_fuse_server *server, const struct hk_ref *ref, uint32_t mode,
 	const char *operation);
+
+/**
+ * hk_policy_mode() - the mode a file may get: without set-id bits where ids are mapped
+ *
+ * There the guest's user owns files of somebody else's on the host, of root's most likely, and would
+ * make programs that run as him. What the bits mean for a directory does no harm: it keeps them.
+ */
+mode_t hk_policy_mode(const struct hk_export *export, mode_t mode, bool is_dir);
+/** hk_policy_keeps_setid() - may a write leave set-id bits alone, if the guest does not ask? */
+static inline bool hk_policy_keeps_setid(const struct hk_export *export)
+{
+	return !export->map_ids; /* the guest's kernel is not trusted to ask */
+}
+/** hk_policy_xattr() - may this attribute be set? Return: 0, or -EPERM for what acts as set-id bits
+ */
+int hk_policy_xattr(const struct hk_export *export, const char *name);
 
 uid_t hk_map_uid(const struct hk_export *export, uid_t uid); /* either way: a swap */
 gid_t hk_map_gid(const struct hk_export *export, gid_t gid);

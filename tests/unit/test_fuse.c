@@ -778,6 +778,79 @@ static void test_map_ids(void **state)
 	fc_stop(&fc);
 }
 
+static mode_t host_mode(const char *name)
+{
+	struct stat st;
+
+	assert_int_equal(fstatat(fc.inside_fd, name, &st, AT_SYMLINK_NOFOLLOW), 0);
+	return st.st_mode & 07777;
+}
+
+/* The guest's user is root's, or somebody's, on the host: he makes no program that runs as him. */
+static void test_map_ids_no_setid(void **state)
+{
+	struct hk_fuse_export export = {
+		.map_ids = true,
+		.host_uid = getuid(),
+		.guest_uid = 1000,
+		.host_gid = getgid(),
+		.guest_gid = 2000,
+	};
+	struct fuse_setattr_in in = {.valid = FATTR_MODE, .mode = 06755};
+	struct fuse_mknod_in mknod_in = {.mode = S_IFREG | 06755};
+	struct fuse_setxattr_in xattr_in = {.size = 4};
+	struct fuse_setattr_in size_in = {.valid = FATTR_SIZE, .size = 1};
+	struct fuse_entry_out entry;
+	uint64_t node;
+	uint64_t fh;
+
+	fc_start(&fc, &export, FC_FEATURES);
+	fc.uid = 1000;
+	fc.gid = 2000;
+	assert_int_equal(fc_create(&fc, fc.root, "f", O_RDWR, 06755, &node, &fh), 0);
+	assert_int_equal(host_mode("f"), 0755);
+	assert_int_equal(fc_setattr(&fc, node, &in), 0);
+	assert_int_equal(host_mode("f"), 0755);
+	assert_int_equal(fc_call(&fc, FUSE_MKNOD, fc.root,
+				 (struct fc_part[]){{&mknod_in, sizeof(mknod_in)}, {"n", 2}}, 2,
+				 &entry, sizeof(entry))
+				 .error,
+		0);
+	assert_int_equal(host_mode("n"), 0755);
+	assert_int_equal(fc_call(&fc, FUSE_SETXATTR, node,
+				 (struct fc_part[]){{&xattr_in, FUSE_COMPAT_SETXATTR_IN_SIZE},
+					 {"security.capability", sizeof("security.capability")},
+					 {"caps", 4}},
+				 3, NULL, 0)
+				 .error,
+		-EPERM);
+	/* What has the bits already loses them with its content, though the guest does not ask. */
+	assert_int_equal(fchmodat(fc.inside_fd, "f", 06755, 0), 0);
+	assert_int_equal(fc_getattr(&fc, node, NULL), 0);
+	assert_int_equal(fc_write(&fc, node, fh, 0, "text", 4), 4);
+	assert_int_equal(host_mode("f"), 0755);
+	assert_int_equal(fchmodat(fc.inside_fd, "f", 06755, 0), 0);
+	assert_int_equal(fc_getattr(&fc, node, NULL), 0);
+	assert_int_equal(fc_setattr(&fc, node, &size_in), 0);
+	assert_int_equal(host_mode("f"), 0755);
+	fc_release(&fc, node, fh);
+	/* A directory keeps its own. */
+	assert_int_equal(fc_mkdir(&fc, fc.root, "d", &entry), 0);
+	in.mode = 02755;
+	assert_int_equal(fc_setattr(&fc, entry.nodeid, &in), 0);
+	assert_int_equal(host_mode("d"), 02755);
+	fc_stop(&fc);
+
+	/* And so does all where nobody is mapped. */
+	fc_start(&fc, NULL, FC_FEATURES);
+	assert_int_equal(fc_create(&fc, fc.root, "f", O_RDWR, 0755, &node, &fh), 0);
+	in.mode = 04755;
+	assert_int_equal(fc_setattr(&fc, node, &in), 0);
+	assert_int_equal(host_mode("f"), 04755);
+	fc_release(&fc, node, fh);
+	fc_stop(&fc);
+}
+
 /* Names of a listing in @buf, added to @seen (of "fN"); the last offset in *@offset. */
 static void take_entries(const char *buf, int len, bool plus, unsigned char *seen, uint64_t *offset)
 {
@@ -1018,6 +1091,7 @@ int main(void)
 		cmocka_unit_test(test_read_only),
 		cmocka_unit_test(test_public_only),
 		cmocka_unit_test(test_map_ids),
+		cmocka_unit_test(test_map_ids_no_setid),
 		cmocka_unit_test(test_opendir),
 	};
 
