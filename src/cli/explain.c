@@ -20,10 +20,33 @@
 #include "base/cleanup.h"
 #include "base/str.h"
 #include "base/util.h"
+#include "box/layout.h"
 #include "cli/parse.h"
 #include "cli/report.h"
 
 enum { CONSOLE_LINES = 8, LINE_SIZE = 1024 };
+
+static bool is_shared(const struct hk_box_config *config, const char *path)
+{
+	for (unsigned i = 0; i < config->share_count; i++) {
+		if (hk_path_within(path, config->shares[i].host) != NULL) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Of the system the box has what everybody may read; is @path something that only we may? */
+static bool is_private(const struct hk_box_config *config, const char *path)
+{
+	struct stat st;
+
+	if (config->rootfs != NULL || is_shared(config, path) ||
+		(hk_path_within(path, "/etc") == NULL && hk_path_within(path, "/usr") == NULL)) {
+		return false;
+	}
+	return access(path, R_OK) == 0 && stat(path, &st) == 0 && (st.st_mode & S_IROTH) == 0;
+}
 
 /* Absolute and clean, if the host has it and the box does not; else NULL. Owned by the caller. */
 static char *find_unshared(const struct hk_box_config *config, const char *word)
@@ -33,10 +56,31 @@ static char *find_unshared(const struct hk_box_config *config, const char *word)
 
 	if (word[0] == '\0' || config->caller_dir == NULL ||
 		hk_path_absolute(config->caller_dir, word, &path) < 0 || lstat(path, &st) < 0 ||
-		hk_path_has_dotdot(path) || hk_box_shows(config, path)) {
+		hk_path_has_dotdot(path) ||
+		(hk_box_shows(config, path) && !is_private(config, path))) {
 		return NULL;
 	}
 	return take_ptr(path);
+}
+
+/* Also within a word: `sh -c "wc </data/x"`, --file=/data/x. Owned by the caller. */
+static char *find_in_word(const struct hk_box_config *config, const char *word)
+{
+	static const char ends[] = " \t\n\"'`=<>(){};:,|&";
+	char *found = find_unshared(config, word);
+
+	for (const char *at = strchr(word, '/'); found == NULL && at != NULL;) {
+		size_t len = strcspn(at, ends);
+		struct hk_str path = {0};
+
+		if (at == word || strchr(ends, at[-1]) != NULL) {
+			hk_str_add_bytes(&path, at, len);
+			found = path.failed ? NULL : find_unshared(config, path.data);
+			hk_str_finish(&path);
+		}
+		at = strchr(at + len, '/');
+	}
+	return found;
 }
 
 /* The command's program, found as a shell on the host would; else NULL. Owned by the caller. */
@@ -72,19 +116,32 @@ static void escape(char line[LINE_SIZE], const char *text)
 	hk_str_escape(line, LINE_SIZE, text, strlen(text));
 }
 
-static void explain_not_started(
-	const struct hk_box_config *config, const struct hk_box_result *result)
+void hk_hints_find(struct hk_hints *hints, const struct hk_box_config *config)
 {
-	autofree char *elsewhere = NULL;
+	hints->program = find_program(config);
+	for (char *const *word = config->argv + 1; hints->word == NULL && *word != NULL; word++) {
+		hints->word = find_in_word(config, *word);
+	}
+}
+
+void hk_hints_finish(struct hk_hints *hints)
+{
+	free(hints->program);
+	free(hints->word);
+	*hints = (struct hk_hints){0};
+}
+
+static void explain_not_started(const struct hk_box_config *config, const struct hk_hints *hints,
+	const struct hk_box_result *result)
+{
 	char name[LINE_SIZE];
 	char path[LINE_SIZE];
 
 	switch (result->stage) {
 	case HK_EXEC_STAGE_EXEC:
 		escape(name, config->argv[0]);
-		elsewhere = find_program(config);
-		if (elsewhere != NULL) {
-			escape(path, elsewhere);
+		if (hints->program != NULL) {
+			escape(path, hints->program);
 			hk_report("run",
 				"%s: not found in the box; it is %s on the host: share it with -v "
 				"%s",
@@ -137,32 +194,23 @@ static void explain_denials(struct hk_box *box)
 	}
 }
 
-/* A word of the command that is a file of the host, and not there in the box. */
-static bool explain_unshared(const struct hk_box_config *config)
+static void explain_unshared(const struct hk_hints *hints)
 {
-	for (char *const *word = config->argv + 1; *word != NULL; word++) {
-		autofree char *path = find_unshared(config, *word);
-		char line[LINE_SIZE];
+	char line[LINE_SIZE];
 
-		if (path != NULL) {
-			escape(line, path);
-			hk_report("run", "hint: %s is not in the box; share it with -v %s", line,
-				line);
-			return true;
-		}
-	}
-	return false;
+	escape(line, hints->word);
+	hk_report("run", "hint: %s is not in the box; share it with -v %s", line, line);
 }
 
-static void explain_failure(
-	struct hk_box *box, const struct hk_box_config *config, const struct hk_box_result *result)
+static void explain_failure(struct hk_box *box, const struct hk_box_config *config,
+	const struct hk_hints *hints, const struct hk_box_result *result)
 {
 	if (result->oom_kills > 0) {
 		explain_memory(config, result);
 	} else if (hk_box_denial_count(box) > 0) {
 		explain_denials(box);
-	} else if (result->end == HK_BOX_EXITED) {
-		explain_unshared(config);
+	} else if (result->end == HK_BOX_EXITED && hints->word != NULL) {
+		explain_unshared(hints);
 	}
 }
 
@@ -185,7 +233,7 @@ static void explain_timeout(const struct hk_box_config *config)
 		"run", "ended after %" PRIu64 ".%03" PRIu64 " s (--timeout)", ms / 1000, ms % 1000);
 }
 
-int hk_explain(struct hk_box *box, const struct hk_box_config *config)
+int hk_explain(struct hk_box *box, const struct hk_box_config *config, const struct hk_hints *hints)
 {
 	const struct hk_box_result *result = hk_box_result(box);
 	int status = hk_box_status(result);
@@ -194,11 +242,11 @@ int hk_explain(struct hk_box *box, const struct hk_box_config *config)
 	case HK_BOX_EXITED:
 	case HK_BOX_SIGNALED:
 		if (status != 0) {
-			explain_failure(box, config, result);
+			explain_failure(box, config, hints, result);
 		}
 		break;
 	case HK_BOX_NOT_STARTED:
-		explain_not_started(config, result);
+		explain_not_started(config, hints, result);
 		break;
 	case HK_BOX_TIMED_OUT:
 		explain_timeout(config);

@@ -34,6 +34,7 @@ struct run {
 	struct hk_loop *loop;
 	struct hk_box_owner owner;
 	struct hk_box *box;
+	struct hk_hints hints;
 	struct hk_terminal terminal;
 	struct hk_watchdog watchdog;
 	struct hk_signal signals[HK_ARRAY_SIZE(signals)];
@@ -213,6 +214,7 @@ static void finish(struct run *run)
 		hk_signal_remove(&run->signals[i]);
 	}
 	hk_loop_destroy(run->loop);
+	hk_hints_finish(&run->hints);
 	hk_run_options_finish(&run->options);
 }
 
@@ -231,11 +233,12 @@ int hk_cmd_run(char **argv)
 		hk_run_options_print_help();
 		status = HK_STATUS_OK;
 	} else {
+		hk_hints_find(&run.hints, &run.options.config);
 		r = run_box(&run, &err);
 		hk_terminal_close(&run.terminal);
 		hk_report_on_raw_terminal(false);
 		status = r < 0 ? hk_report_err("run", &err, HK_STATUS_FAILURE)
-			       : hk_explain(run.box, &run.options.config);
+			       : hk_explain(run.box, &run.options.config, &run.hints);
 	}
 	finish(&run);
 	return status;

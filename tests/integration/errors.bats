@@ -53,7 +53,7 @@ refuse() {
 	mkfifo fifo
 	refuse 125 "$PWD/missing" "No such file or directory" "make it first" -- -v missing true
 	refuse 125 "$PWD/fifo" "FIFO" "only directories and regular files" -- -v fifo true
-	refuse 125 "/dev/null" "device" "only directories and regular files" -- -v /dev/null true
+	refuse 125 "/dev/null" "device" "only directories and regular files" -- -v /dev/null:/x true
 	refuse 2 "'b'" "from the root" -- -v /usr:b true
 	refuse 2 "'/a/../b'" "without '..'" -- -v /usr:/a/../b true
 	refuse 2 "box's root" "--rootfs" -- -v /usr:/ true

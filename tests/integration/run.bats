@@ -20,7 +20,11 @@ pty() {
 	box -- sh -c 'uname -r; id -un; pwd; hostname; ls -A ~; ls -A /tmp; cat /etc/hostname; grep -c . /etc/passwd
 		cat /etc/shadow 2>/dev/null; touch /usr/x 2>/dev/null && echo writable; ls /; exit 37' </dev/null
 	[ "$status" -eq 37 ]
-	[ -z "$err" ]
+	if [ -r /etc/shadow ]; then
+		expect_line "$err" "hint: /etc/shadow is not in the box" "-v /etc/shadow"
+	else
+		[ -z "$err" ]
+	fi
 	user=$(id -un)
 	[ "$user" != root ] || user=user
 	mapfile -t lines <<<"$out"
@@ -110,6 +114,9 @@ pty() {
 	box -- cat "$PWD/file" </dev/null
 	[ "$status" -eq 1 ]
 	[ -z "$out" ]
+	expect_line "$(grep '^hako run: ' <<<"$err")" "hint: $PWD/file is not in the box" "-v $PWD/file"
+	box -- sh -c "exec wc <$PWD/file" </dev/null
+	[ "$status" -ne 0 ]
 	expect_line "$(grep '^hako run: ' <<<"$err")" "hint: $PWD/file is not in the box" "-v $PWD/file"
 	box -w "$PWD" -- true </dev/null
 	[ "$status" -eq 125 ]
