@@ -8,9 +8,12 @@
 #include <linux/random.h>
 #include <linux/vm_sockets.h>
 #include <net/if.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -43,11 +46,42 @@ int hk_platform_dial(uint32_t port)
 	return fd;
 }
 
+/*
+ * The kernel reads 128 KiB ahead, which suits a disk; here each request leaves the machine, so
+ * fewer and larger ones are faster. It works without.
+ */
+static void raise_read_ahead(int mount_fd)
+{
+	static const char kib[] = "1024";
+	char path[64];
+	struct stat st;
+	int sys = hk_platform_mount_sys();
+	int fd = -1;
+
+	if (sys >= 0 && fstat(mount_fd, &st) == 0) {
+		snprintf(path, sizeof(path), "class/bdi/%u:%u/read_ahead_kb", major(st.st_dev),
+			minor(st.st_dev));
+		fd = openat(sys, path, O_WRONLY | O_CLOEXEC);
+	}
+	if (fd >= 0) {
+		(void)!write(fd, kib, sizeof(kib) - 1);
+		close(fd);
+	}
+	if (sys >= 0) {
+		close(sys);
+	}
+}
+
 int hk_platform_mount_shares(void)
 {
-	return hk_mount_new("virtiofs",
+	int fd = hk_mount_new("virtiofs",
 		(const struct hk_mount_option[]){{"source", shares_tag}, {NULL, NULL}},
 		HK_MOUNT_NOSUID | HK_MOUNT_NODEV);
+
+	if (fd >= 0) {
+		raise_read_ahead(fd);
+	}
+	return fd;
 }
 
 int hk_platform_mount_dev(void)
