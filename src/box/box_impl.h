@@ -55,7 +55,8 @@ struct hk_box {
 	struct hk_timer pulse_timer;   /* is the agent alive? */
 	unsigned pulses_missed;
 	uint64_t signals_ns[HK_BOX_SIGNALS_TO_STOP - 1]; /* when the last ones came, newest first */
-	bool hurry; /* the user does not want to wait for the rest of the output */
+	bool hurry;        /* the user does not want to wait for the rest of the output */
+	uint64_t leave_ns; /* what each step of the way out may take */
 	uint16_t rows, cols;
 };
 

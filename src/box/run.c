@@ -93,8 +93,8 @@ static void end(struct hk_box *box)
 
 static void stop(struct hk_box *box)
 {
-	limit(box, box->hurry ? HK_BOX_HURRY_NS : HK_BOX_LEAVE_NS);
 	if (box->phase < HK_PHASE_STOPPING) {
+		limit(box, box->leave_ns);
 		box->phase = HK_PHASE_STOPPING;
 		hk_timer_disarm(&box->phase_timer);
 		hk_machine_stop(box->machine);
@@ -387,7 +387,7 @@ static void machine_stopped(struct hk_machine_owner *owner, enum hk_stop why)
 	hk_timer_disarm(&box->phase_timer);
 	hk_timer_disarm(&box->pulse_timer);
 	box->phase = HK_PHASE_STOPPED;
-	limit(box, box->hurry ? HK_BOX_HURRY_NS : HK_BOX_LEAVE_NS);
+	limit(box, box->leave_ns);
 	hk_devices_destroy(&box->devices); /* ends all streams */
 	if (box->hurry || hk_stdio_missing(box->stdio) || hk_stdio_drained(box->stdio)) {
 		end(box);
@@ -424,7 +424,9 @@ static void leave(struct hk_box *box)
 	box->hurry = true;
 	if (box->phase == HK_PHASE_STOPPED) {
 		end(box);
-	} else if (box->phase < HK_PHASE_STOPPED) {
+	} else if (box->phase == HK_PHASE_STOPPING) {
+		limit(box, box->leave_ns);
+	} else {
 		stop(box);
 	}
 }
@@ -522,6 +524,7 @@ void hk_box_signal(struct hk_box *box, int signo)
 			box->result.end = HK_BOX_STOPPED;
 			box->result.code = signo;
 		}
+		box->leave_ns = HK_BOX_HURRY_NS;
 		leave(box);
 		return;
 	}
@@ -561,6 +564,7 @@ void hk_box_run_started(struct hk_box *box)
 
 	box->start_ns = hk_now_ns();
 	box->phase = HK_PHASE_BOOTING;
+	box->leave_ns = HK_BOX_LEAVE_NS;
 	hk_fmt(text, sizeof(text), "confined: %s", box->confinement);
 	progress(box, text);
 	arm(box, &box->phase_timer, BOOT_NS);
