@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Writing instruction handlers.
+ *
+ *	HK_EXEC(cmc)
+ *	{
+ *		hk_cc_set_raw(cpu, hk_cc_get(cpu) ^ HK_FLAG_CF);
+ *		return HK_NEXT(cpu, insn);
+ *	}
+ *
+ * A handler ends in one of these ways:
+ *
+ *	HK_NEXT(cpu, insn)		the instruction after it (fast: no return to the loop)
+ *	hk_jump(cpu, insn, rip)		a taken branch to anywhere (fast where the target is decoded)
+ *	hk_leave(cpu, insn)		the next instruction, by way of the run loop: after whatever may have
+ *					changed how code is fetched, decoded or interrupted
+ *	hk_leave_to(cpu, rip)		the same, elsewhere; mode and segments are as they are now
+ *	hk_give_up(cpu, insn)		it failed: fault.h
+ *
+ * The run loop (run.c) delivers events, takes interrupts, and goes on at cpu->rip. Straight-line
+ * code never runs through a taken branch without a look at cpu->attention, so interrupts wait
+ * for a page of instructions at most.
+ *
+ * With HK_TAIL_CALLS each handler calls the next as its last act, which the compiler turns into a
+ * jump; without (sanitizers, -O0, WebAssembly) the run loop goes from one to the next.
+ */
+#ifndef HK_ENGINE_SOFT_INTERP_H
+#define HK_ENGINE_SOFT_INTERP_H
+
+#include "engine/soft/fault.h"
+#include "engine/soft/flags.h"
+
+#ifndef HK_TAIL_CALLS
+#if defined(__OPTIMIZE__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && \
+	!defined(__wasm__) && !defined(HK_SANITIZED)
+#define HK_TAIL_CALLS 1
+#else
+#define HK_TAIL_CALLS 0
+#endif
+#endif
+
+#define HK_EXEC(name) \
+	const struct hk_insn *hk_x_##name(struct hk_cpu *cpu, const struct hk_insn *insn)
+
+#if HK_TAIL_CALLS
+#define HK_GO(cpu, to) ((to)->exec((cpu), (to)))
+#else
+#define HK_GO(cpu, to) (to)
+#endif
+#define HK_NEXT(cpu, insn) HK_GO(cpu, (insn) + 1)
+
+/* Unlikely and likely, for the fast paths only. */
+#define hk_likely(x)   __builtin_expect(!!(x), 1)
+#define hk_unlikely(x) __builtin_expect(!!(x), 0)
+
+static inline const struct hk_insn *hk_leave_to(struct hk_cpu *cpu, uint64_t rip)
+{
+	cpu->rip = rip;
+	return NULL;
+}
+
+static inline const struct hk_insn *hk_leave(struct hk_cpu *cpu, const struct hk_insn *insn)
+{
+	return hk_leave_to(cpu, hk_insn_next_rip(cpu, insn));
+}
+
+/**
+ * hk_jump() - go on at @rip, which is already cut to the operand size and checked
+ * (canonical, within CS's limit)
+ *
+ * Everything about the branching instruction itself must be done. code.c
+ */
+const struct hk_insn *hk_jump(struct hk_cpu *cpu, const struct hk_insn *insn, uint64_t rip);
+
+/**
+ * hk_branch_ok() - may RIP become @rip? Canonical in 64-bit mode, else within CS's limit.
+ *
+ * Return: false with #GP(0) noted.
+ */
+bool hk_branch_ok(struct hk_cpu *cpu, uint64_t rip);
+
+/**
+ * hk_cpu_mode_changed() - after any change of CS, SS, CPL, EFER, CR0, CR4, RFLAGS.AC or VM
+ *
+ * Works out mode, flat, stack_size, tlb_kind and the pointers that follow from them. The handler
+ * has to end with hk_leave() or hk_leave_to(). Does not flush. cpu.c
+ */
+void hk_cpu_mode_changed(struct hk_cpu *cpu);
+
+#endif
