@@ -25,7 +25,7 @@ const struct hk_insn *hk_code_lookup(struct hk_cpu *cpu, uint64_t rip, bool *ret
 void hk_code_drop(struct hk_cpu *cpu, hk_gpa gpa, unsigned len);
 
 /** hk_code_flush_fetches() - linear addresses may lead elsewhere now: after a TLB flush */
-void hk_code_flush_fetches(struct hk_cpu *cpu);
+void hk_code_flush_fetches(struct hk_cpu *cpu, bool global);
 void hk_code_flush_fetch_page(struct hk_cpu *cpu, uint64_t va);
 
 /** hk_code_reclaim() - free dropped pages; all if there are too many. Only while nothing runs. */

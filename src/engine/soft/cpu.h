@@ -122,7 +122,7 @@ struct hk_tlb_entry {
 	hk_gpa page;      /* guest physical page address */
 };
 
-enum { HK_TLB_BITS = 10, HK_TLB_ENTRIES = 1 << HK_TLB_BITS };
+enum { HK_TLB_BITS = 10, HK_TLB_ENTRIES = 1 << HK_TLB_BITS, HK_TLB_LOG_SLOTS = 256 };
 #define HK_TLB_NONE UINT64_MAX
 
 /* Which accesses a TLB serves: they differ in what page tables allow. */
@@ -267,8 +267,11 @@ struct hk_cpu {
 	uint64_t tsc_aux;
 
 	struct hk_event event;
-	bool failed;         /* triple fault: shut down */
-	bool waits_for_work; /* scratch of the run loop */
+	bool failed;    /* triple fault: shut down */
+	bool irq_waits; /* bus->interrupt may have one, but it was not the time for it */
+	bool nmi_waits;
+	uint8_t watch_hit; /* data breakpoints that the instruction hit */
+	uint64_t dr7_seen; /* what the TLB was filled under */
 
 	/* What surrounds it */
 	const struct hk_cpu_bus_ops *bus; /* borrowed */
@@ -281,9 +284,13 @@ struct hk_cpu {
 
 	/* Non-global entries of each TLB since its last flush, to undo just those. */
 	struct {
-		uint16_t slot[256];
+		uint16_t slot[HK_TLB_LOG_SLOTS];
 		unsigned count; /* beyond the array: all of it is to be flushed */
 	} tlb_log[HK_TLB_KIND_COUNT];
+	/* code_gen is code_gens[tlb_kind]; the values are never used twice */
+	uint32_t code_gens[HK_TLB_KIND_COUNT];
+	uint32_t last_gen;
+	bool local_fetches[HK_TLB_KIND_COUNT]; /* some entry is of a page that is not global */
 	struct hk_fetch_entry fetches[HK_TLB_KIND_COUNT][HK_FETCH_ENTRIES];
 	struct hk_tlb_entry tlbs[HK_TLB_KIND_COUNT][HK_TLB_ENTRIES];
 };

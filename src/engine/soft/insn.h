@@ -22,6 +22,10 @@ struct hk_insn;
 /* A handler runs @insn and what follows. Return: NULL to leave to the run loop (see interp.h). */
 typedef const struct hk_insn *hk_exec_fn(struct hk_cpu *cpu, const struct hk_insn *insn);
 
+/* For the fast paths only. */
+#define hk_likely(x)   __builtin_expect(!!(x), 1)
+#define hk_unlikely(x) __builtin_expect(!!(x), 0)
+
 enum { HK_MAX_INSN_LEN = 15 };
 
 /* Register numbers beyond the 16 of the architecture, for addresses without base or index. */

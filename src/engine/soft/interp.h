@@ -49,10 +49,6 @@
 #endif
 #define HK_NEXT(cpu, insn) HK_GO(cpu, (insn) + 1)
 
-/* Unlikely and likely, for the fast paths only. */
-#define hk_likely(x)   __builtin_expect(!!(x), 1)
-#define hk_unlikely(x) __builtin_expect(!!(x), 0)
-
 static inline const struct hk_insn *hk_leave_to(struct hk_cpu *cpu, uint64_t rip)
 {
 	cpu->rip = rip;

@@ -163,10 +163,19 @@ bool hk_sys_store(struct hk_cpu *cpu, uint64_t va, const void *buf, unsigned len
  * fetched from. Return: how many there are; 0 with the fault noted. */
 unsigned hk_fetch_bytes(struct hk_cpu *cpu, uint64_t va, uint8_t *buf, unsigned len);
 
-/** hk_translate() - the page tables' answer for @va. Return: false with the fault noted. Sets accessed and
- * dirty bits as @access does. */
-bool hk_translate(
-	struct hk_cpu *cpu, uint64_t va, enum hk_access access, bool user, hk_gpa *ret_gpa);
+/** struct hk_translation - where a linear address leads */
+struct hk_translation {
+	hk_gpa gpa;
+	bool global; /* stays over a change of CR3 */
+};
+
+/**
+ * hk_translate() - the page tables' answer for @va
+ *
+ * Sets accessed and dirty bits as @access does. Return: false with the fault noted.
+ */
+bool hk_translate(struct hk_cpu *cpu, uint64_t va, enum hk_access access, bool user,
+	struct hk_translation *ret);
 
 /** hk_tlb_flush() - drop all translations; without @global keep those of global pages */
 void hk_tlb_flush(struct hk_cpu *cpu, bool global);
@@ -176,8 +185,18 @@ void hk_tlb_flush_page(struct hk_cpu *cpu, uint64_t va);
  * thread, or any while the CPU rests. */
 void hk_tlb_protect(struct hk_cpu *cpu, hk_gpa page);
 
-/** hk_soft_mem_written() - @len bytes at @gpa have been written by a device: drop code decoded from them.
- * Any thread; through @drop, once for each CPU mask. */
+/** hk_soft_mem_page() - host address of a RAM page, or NULL */
+void *hk_soft_mem_page(const struct hk_soft_mem *mem, hk_gpa page);
+
+/** hk_soft_mem_mark() - its mark, or NULL where it is no RAM */
+_Atomic uint32_t *hk_soft_mem_mark(struct hk_soft_mem *mem, hk_gpa page);
+
+/**
+ * hk_soft_mem_code_cpus() - which CPUs decoded code from the pages of these bytes
+ *
+ * Whoever writes guest memory other than through a CPU (a device) asks this after the write and
+ * has those CPUs drop the code. Any thread.
+ */
 uint32_t hk_soft_mem_code_cpus(const struct hk_soft_mem *mem, hk_gpa gpa, uint64_t len);
 
 #endif

@@ -1,0 +1,814 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The slow side of memory: page tables, filling the TLB, accesses that cross pages or hit no
+ * RAM, stores to pages whose code is decoded.
+ *
+ * A TLB entry's write tag is set only where a store needs no further look: the page is writable,
+ * dirty already, and no CPU has decoded code from it. Two CPUs keep each other honest through
+ * the page's mark (struct hk_soft_mem): whoever is to write sets its writer bit, then looks for code
+ * bits; whoever decodes sets its code bit, then looks for writer bits and takes their write
+ * tags away (bus->protect_page). Both are sequentially consistent, so one of the two sees the other.
+ *
+ * Limits: windows (shared-memory regions) are not reachable yet; 32-bit PAE reads its four top
+ * entries at each walk instead of at the load of CR3.
+ *
+ * Source: Intel SDM vol. 3, chapter 4.
+ */
+#include "engine/soft/mmu.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "engine/soft/code.h"
+#include "engine/soft/fault.h"
+#include "engine/soft/sys.h"
+
+enum {
+	MARK_WRITER_SHIFT = 16,
+	MARK_CODE = 0xffff,
+	PHYSICAL_BITS = 39, /* as leaf 0x80000008 says */
+};
+
+/* Page-table entry bits. */
+#define PTE_P        (UINT64_C(1) << 0)
+#define PTE_W        (UINT64_C(1) << 1)
+#define PTE_U        (UINT64_C(1) << 2)
+#define PTE_A        (UINT64_C(1) << 5)
+#define PTE_D        (UINT64_C(1) << 6)
+#define PTE_PS       (UINT64_C(1) << 7)
+#define PTE_G        (UINT64_C(1) << 8)
+#define PTE_NX       (UINT64_C(1) << 63)
+#define PTE_ADDR     UINT64_C(0x000ffffffffff000)
+#define PTE_RESERVED (PTE_ADDR & ~((UINT64_C(1) << PHYSICAL_BITS) - 1))
+
+/* Page-fault error code. */
+enum {
+	PF_PRESENT = 1 << 0,
+	PF_WRITE = 1 << 1,
+	PF_USER = 1 << 2,
+	PF_RESERVED = 1 << 3,
+	PF_FETCH = 1 << 4,
+};
+
+int hk_soft_mem_init(struct hk_soft_mem *mem, const struct hk_mem *of, struct hk_err *err)
+{
+	mem->mem = of;
+	mem->marks = calloc(of->ram_bytes / HK_PAGE_SIZE, sizeof(*mem->marks));
+	return mem->marks != NULL ? 0 : hk_fail(err, ENOMEM, "guest memory: marks of pages");
+}
+
+void hk_soft_mem_finish(struct hk_soft_mem *mem)
+{
+	free(mem->marks);
+	mem->marks = NULL;
+}
+
+/* RAM is one host mapping with the MMIO hole left out. Return: its offset, or UINT64_MAX. */
+static uint64_t ram_offset(const struct hk_mem *mem, hk_gpa gpa)
+{
+	uint64_t offset = gpa;
+
+	if (gpa >= HK_MMIO_HOLE_START) {
+		if (gpa < HK_MMIO_HOLE_END) {
+			return UINT64_MAX;
+		}
+		offset = gpa - (HK_MMIO_HOLE_END - HK_MMIO_HOLE_START);
+	}
+	return offset < mem->ram_bytes ? offset : UINT64_MAX;
+}
+
+static _Atomic uint32_t *mark_of(struct hk_soft_mem *mem, hk_gpa page)
+{
+	uint64_t offset = ram_offset(mem->mem, page);
+
+	return offset != UINT64_MAX ? &mem->marks[offset / HK_PAGE_SIZE] : NULL;
+}
+
+_Atomic uint32_t *hk_soft_mem_mark(struct hk_soft_mem *mem, hk_gpa page)
+{
+	return mark_of(mem, page);
+}
+
+void *hk_soft_mem_page(const struct hk_soft_mem *mem, hk_gpa page)
+{
+	uint64_t offset = ram_offset(mem->mem, page);
+
+	return offset != UINT64_MAX ? mem->mem->ram + offset : NULL;
+}
+
+uint32_t hk_soft_mem_code_cpus(const struct hk_soft_mem *mem, hk_gpa gpa, uint64_t len)
+{
+	uint32_t cpus = 0;
+
+	if (len == 0) {
+		return 0;
+	}
+	for (hk_gpa page = gpa & HK_PAGE_MASK; page <= gpa + len - 1; page += HK_PAGE_SIZE) {
+		uint64_t offset = ram_offset(mem->mem, page);
+
+		if (offset != UINT64_MAX) {
+			cpus |= atomic_load_explicit(
+					&mem->marks[offset / HK_PAGE_SIZE], memory_order_seq_cst) &
+				MARK_CODE;
+		}
+	}
+	return cpus;
+}
+
+/* Page walk */
+
+/* What a walk found. */
+struct walk {
+	hk_gpa page; /* of the 4 KiB page, whatever the size of the mapping */
+	bool writable;
+	bool dirty;
+	bool global;
+};
+
+struct walk_request {
+	uint64_t va;
+	enum hk_access access;
+	bool user;     /* an access of CPL 3 */
+	bool smap_off; /* EFLAGS.AC excuses a supervisor's access to user pages */
+};
+
+static bool walk_fault(struct hk_cpu *cpu, const struct walk_request *request, uint32_t code)
+{
+	bool fetch_bit = (cpu->cr4 & HK_CR4_SMEP) != 0 ||
+		((cpu->cr4 & HK_CR4_PAE) != 0 && (cpu->efer & HK_EFER_NXE) != 0);
+
+	code |= request->access == HK_ACCESS_WRITE ? PF_WRITE : 0;
+	code |= request->user ? PF_USER : 0;
+	code |= request->access == HK_ACCESS_FETCH && fetch_bit ? PF_FETCH : 0;
+	return hk_fault_page(cpu, request->va, code);
+}
+
+/* Sets bits of an entry that is still @old. Return: false where it changed meanwhile. */
+static bool update_entry(void *entry, bool wide, uint64_t old, uint64_t bits)
+{
+	if ((old & bits) == bits) {
+		return true;
+	}
+	if (wide) {
+		return __atomic_compare_exchange_n((uint64_t *)entry, &old, old | bits, false,
+			__ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+	}
+
+	uint32_t old32 = (uint32_t)old;
+
+	return __atomic_compare_exchange_n((uint32_t *)entry, &old32, old32 | (uint32_t)bits, false,
+		__ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+
+/* How page tables are laid out in the three paging modes. */
+struct layout {
+	unsigned levels;
+	unsigned index_bits; /* per level */
+	bool wide;           /* 8-byte entries */
+};
+
+static struct layout layout_of(const struct hk_cpu *cpu)
+{
+	if ((cpu->efer & HK_EFER_LMA) != 0) {
+		return (struct layout){.levels = 4, .index_bits = 9, .wide = true};
+	}
+	if ((cpu->cr4 & HK_CR4_PAE) != 0) {
+		return (struct layout){.levels = 3, .index_bits = 9, .wide = true};
+	}
+	return (struct layout){.levels = 2, .index_bits = 10, .wide = false};
+}
+
+/* Bits that must be zero in an entry of @level (0: page table). */
+static uint64_t reserved_bits(
+	const struct hk_cpu *cpu, const struct layout *layout, unsigned level, bool large)
+{
+	uint64_t reserved = 0;
+
+	if (!layout->wide) {
+		return large ? UINT64_C(1) << 21 : 0; /* PSE-36: bits 13-20 are address */
+	}
+	reserved = PTE_RESERVED | ((cpu->efer & HK_EFER_NXE) == 0 ? PTE_NX : 0);
+	if (large) {
+		reserved |= ((UINT64_C(1) << (12 + 9 * level)) - 1) & ~UINT64_C(0x1fff);
+	}
+	if (level == 3 || (level == 2 && layout->levels == 3)) {
+		reserved |= PTE_PS;
+	}
+	if (level == 2 && layout->levels == 3) {
+		reserved |= PTE_W | PTE_U | PTE_NX;
+	}
+	return reserved;
+}
+
+enum walk_result { WALK_OK, WALK_FAULT, WALK_AGAIN };
+
+static enum walk_result walk_once(
+	struct hk_cpu *cpu, const struct walk_request *request, struct walk *ret)
+{
+	struct layout layout = layout_of(cpu);
+	uint64_t va = request->va;
+	hk_gpa table = cpu->cr3 & (layout.levels == 3 ? ~UINT64_C(0x1f) : HK_PAGE_MASK) &
+		(layout.levels == 4 ? PTE_ADDR : UINT32_MAX);
+	uint64_t rights = PTE_W | PTE_U; /* what all levels allow */
+	bool nx = false;
+
+	for (unsigned level = layout.levels; level-- > 0;) {
+		unsigned shift = 12 + layout.index_bits * level;
+		unsigned index = (unsigned)(va >> shift) & ((1u << layout.index_bits) - 1);
+		bool pdpt_pae = layout.levels == 3 && level == 2;
+
+		if (pdpt_pae) {
+			index &= 3;
+		}
+
+		hk_gpa at = table + (uint64_t)index * (layout.wide ? 8 : 4);
+		uint8_t *page = hk_soft_mem_page(cpu->mem, at & HK_PAGE_MASK);
+		/* Tables outside RAM read as nothing present, as an empty bus would not. */
+		uint64_t entry = 0;
+		void *host = NULL;
+
+		if (page != NULL) {
+			host = page + (at & ~HK_PAGE_MASK);
+			entry = layout.wide ? __atomic_load_n((uint64_t *)host, __ATOMIC_ACQUIRE)
+					    : __atomic_load_n((uint32_t *)host, __ATOMIC_ACQUIRE);
+		}
+		if ((entry & PTE_P) == 0) {
+			walk_fault(cpu, request, 0);
+			return WALK_FAULT;
+		}
+
+		bool may_be_large = level > 0 && !pdpt_pae && level < 3 &&
+			(layout.wide || (cpu->cr4 & HK_CR4_PSE) != 0);
+		bool large = may_be_large && (entry & PTE_PS) != 0;
+
+		if ((entry & reserved_bits(cpu, &layout, level, large)) != 0) {
+			walk_fault(cpu, request, PF_PRESENT | PF_RESERVED);
+			return WALK_FAULT;
+		}
+		if (!pdpt_pae) {
+			rights &= entry;
+			nx |= layout.wide && (entry & PTE_NX) != 0;
+		}
+		if (level > 0 && !large) {
+			if (!pdpt_pae && !update_entry(host, layout.wide, entry, PTE_A)) {
+				return WALK_AGAIN;
+			}
+			table = entry & (layout.wide ? PTE_ADDR : UINT64_C(0xfffff000));
+			continue;
+		}
+
+		bool write = request->access == HK_ACCESS_WRITE;
+		bool is_user = (rights & PTE_U) != 0;
+		bool writable =
+			(rights & PTE_W) != 0 || (!request->user && (cpu->cr0 & HK_CR0_WP) == 0);
+		bool allowed = (!write || writable) && (!request->user || is_user);
+
+		if (request->access == HK_ACCESS_FETCH) {
+			allowed &= !nx;
+			allowed &= request->user || !is_user || (cpu->cr4 & HK_CR4_SMEP) == 0;
+		} else if (!request->user && is_user && (cpu->cr4 & HK_CR4_SMAP) != 0) {
+			allowed &= request->smap_off;
+		}
+		if (!allowed) {
+			walk_fault(cpu, request, PF_PRESENT);
+			return WALK_FAULT;
+		}
+		if (!update_entry(host, layout.wide, entry, PTE_A | (write ? PTE_D : 0))) {
+			return WALK_AGAIN;
+		}
+
+		uint64_t base = entry & (layout.wide ? PTE_ADDR : UINT64_C(0xfffff000));
+		uint64_t within = (UINT64_C(1) << shift) - 1;
+
+		if (!layout.wide && large) {
+			base = (entry & 0xffc00000) | (entry >> 13 & 0xff) << 32;
+		}
+		*ret = (struct walk){
+			.page = ((base & ~within) | (va & within)) & HK_PAGE_MASK,
+			.writable = writable,
+			.dirty = write || (entry & PTE_D) != 0,
+			.global = (entry & PTE_G) != 0 && (cpu->cr4 & HK_CR4_PGE) != 0,
+		};
+		return WALK_OK;
+	}
+	assert(false);
+	return WALK_FAULT;
+}
+
+static bool canonical(uint64_t va)
+{
+	return (uint64_t)((int64_t)(va << 16) >> 16) == va;
+}
+
+static bool walk(struct hk_cpu *cpu, const struct walk_request *request, struct walk *ret)
+{
+	if ((cpu->cr0 & HK_CR0_PG) == 0) {
+		*ret = (struct walk){
+			.page = request->va & 0xfffff000,
+			.writable = true,
+			.dirty = true,
+			.global = false,
+		};
+		return true;
+	}
+	if ((cpu->efer & HK_EFER_LMA) != 0 && !canonical(request->va)) {
+		hk_fault_code(cpu, HK_VECTOR_GP, 0);
+		cpu->event.non_canonical = true;
+		return false;
+	}
+
+	enum walk_result result;
+
+	do {
+		result = walk_once(cpu, request, ret);
+	} while (result == WALK_AGAIN);
+	return result == WALK_OK;
+}
+
+/* The TLB */
+
+/* Is any enabled data breakpoint in this page? Such pages never get into the TLB. */
+static bool page_is_watched(const struct hk_cpu *cpu, uint64_t va)
+{
+	if (hk_likely((cpu->dr7 & 0xff) == 0)) {
+		return false;
+	}
+	for (unsigned i = 0; i < 4; i++) {
+		if ((cpu->dr7 >> (2 * i) & 3) != 0 && ((cpu->dr[i] ^ va) & HK_PAGE_MASK) == 0) {
+			return true;
+		}
+	}
+	return false;
+}
+
+static void fill(struct hk_cpu *cpu, uint64_t va, const struct walk *found, void *host, bool code)
+{
+	unsigned slot = va >> 12 & (HK_TLB_ENTRIES - 1);
+	struct hk_tlb_entry *e = &cpu->tlb[slot];
+	uint64_t page = va & HK_PAGE_MASK;
+
+	if (page_is_watched(cpu, va)) {
+		return;
+	}
+	e->read = page;
+	e->write = found->writable && found->dirty && !code ? page : HK_TLB_NONE;
+	e->addend = (uintptr_t)host - (uintptr_t)page;
+	e->page = found->page;
+	if (!found->global) {
+		unsigned *count = &cpu->tlb_log[cpu->tlb_kind].count;
+
+		if (*count < HK_TLB_LOG_SLOTS) {
+			cpu->tlb_log[cpu->tlb_kind].slot[*count] = (uint16_t)slot;
+		}
+		(*count)++;
+	}
+}
+
+/* One page's part of an access. */
+struct span {
+	uint8_t *host; /* of the first byte, or NULL: not RAM */
+	hk_gpa gpa;
+	unsigned len;
+	bool code; /* somebody decoded code from the page */
+};
+
+static bool span_at(
+	struct hk_cpu *cpu, uint64_t va, unsigned len, enum hk_access access, struct span *ret)
+{
+	struct walk_request request = {
+		.va = va,
+		.access = access,
+		.user = cpu->tlb_kind == HK_TLB_USER,
+		.smap_off = cpu->tlb_kind == HK_TLB_KERNEL_AC,
+	};
+	struct walk found;
+
+	if (!walk(cpu, &request, &found)) {
+		return false;
+	}
+
+	uint8_t *host = hk_soft_mem_page(cpu->mem, found.page);
+
+	*ret = (struct span){.gpa = found.page | (va & ~HK_PAGE_MASK), .len = len};
+	if (host == NULL) {
+		return true;
+	}
+	ret->host = host + (va & ~HK_PAGE_MASK);
+
+	_Atomic uint32_t *mark = mark_of(cpu->mem, found.page);
+	uint32_t seen = atomic_load_explicit(mark, memory_order_relaxed);
+
+	if (found.writable && found.dirty) {
+		uint32_t writer = 1u << (MARK_WRITER_SHIFT + cpu->index);
+
+		if ((seen & writer) == 0) {
+			/* Pairs with the decoder's fetch_or in code.c. */
+			seen = atomic_fetch_or_explicit(mark, writer, memory_order_seq_cst);
+		}
+	}
+	ret->code = (seen & MARK_CODE) != 0;
+	fill(cpu, va, &found, host, ret->code);
+	return true;
+}
+
+/* The one or two pages of an access of up to a page. Both are checked before either is touched. */
+static bool spans_at(
+	struct hk_cpu *cpu, uint64_t va, unsigned len, enum hk_access access, struct span spans[2])
+{
+	unsigned first = HK_PAGE_SIZE - (unsigned)(va & ~HK_PAGE_MASK);
+
+	spans[1] = (struct span){.len = 0};
+	if (len <= first) {
+		return span_at(cpu, va, len, access, &spans[0]);
+	}
+
+	uint64_t next = va + first;
+
+	if ((cpu->efer & HK_EFER_LMA) == 0) {
+		next = (uint32_t)next;
+	}
+	return span_at(cpu, va, first, access, &spans[0]) &&
+		span_at(cpu, next, len - first, access, &spans[1]);
+}
+
+static bool aligned(const void *p, unsigned len)
+{
+	return ((uintptr_t)p & (len - 1)) == 0;
+}
+
+static HK_GUEST_RACES void ram_load(const void *host, void *buf, unsigned len)
+{
+	if (len == 8 && aligned(host, 8)) {
+		uint64_t v = __atomic_load_n((const uint64_t *)host, __ATOMIC_ACQUIRE);
+
+		memcpy(buf, &v, 8);
+	} else if (len == 4 && aligned(host, 4)) {
+		uint32_t v = __atomic_load_n((const uint32_t *)host, __ATOMIC_ACQUIRE);
+
+		memcpy(buf, &v, 4);
+	} else if (len == 2 && aligned(host, 2)) {
+		uint16_t v = __atomic_load_n((const uint16_t *)host, __ATOMIC_ACQUIRE);
+
+		memcpy(buf, &v, 2);
+	} else {
+		memcpy(buf, host, len);
+		HK_GUEST_ACQUIRE();
+	}
+}
+
+static HK_GUEST_RACES void ram_store(void *host, const void *buf, unsigned len)
+{
+	if (len == 8 && aligned(host, 8)) {
+		uint64_t v;
+
+		memcpy(&v, buf, 8);
+		__atomic_store_n((uint64_t *)host, v, __ATOMIC_RELEASE);
+	} else if (len == 4 && aligned(host, 4)) {
+		uint32_t v;
+
+		memcpy(&v, buf, 4);
+		__atomic_store_n((uint32_t *)host, v, __ATOMIC_RELEASE);
+	} else if (len == 2 && aligned(host, 2)) {
+		uint16_t v;
+
+		memcpy(&v, buf, 2);
+		__atomic_store_n((uint16_t *)host, v, __ATOMIC_RELEASE);
+	} else {
+		HK_GUEST_RELEASE();
+		memcpy(host, buf, len);
+	}
+}
+
+/* Devices see accesses of 1, 2, 4 or 8 bytes. */
+static void mmio(struct hk_cpu *cpu, hk_gpa gpa, uint8_t *data, unsigned len, bool write)
+{
+	while (len > 0) {
+		unsigned step = 8;
+
+		while (step > len || (gpa & (step - 1)) != 0) {
+			step /= 2;
+		}
+		cpu->bus->mmio(cpu, gpa, data, step, write);
+		gpa += step;
+		data += step;
+		len -= step;
+	}
+}
+
+static void span_load(struct hk_cpu *cpu, const struct span *span, void *buf)
+{
+	if (span->host != NULL) {
+		ram_load(span->host, buf, span->len);
+	} else {
+		mmio(cpu, span->gpa, buf, span->len, false);
+	}
+}
+
+static void span_store(struct hk_cpu *cpu, const struct span *span, const void *buf)
+{
+	uint8_t copy[16];
+
+	if (span->host == NULL) {
+		for (unsigned at = 0; at < span->len; at += sizeof(copy)) {
+			unsigned len = span->len - at < sizeof(copy) ? span->len - at
+								     : (unsigned)sizeof(copy);
+
+			memcpy(copy, (const uint8_t *)buf + at, len);
+			mmio(cpu, span->gpa + at, copy, len, true);
+		}
+		return;
+	}
+	ram_store(span->host, buf, span->len);
+	if (!span->code) {
+		return;
+	}
+	/* First the store, then the look who has to forget. Pairs with the decoder's fetch_or. */
+	atomic_thread_fence(memory_order_seq_cst);
+
+	uint32_t cpus = hk_soft_mem_code_cpus(cpu->mem, span->gpa, span->len);
+	uint32_t self = 1u << cpu->index;
+
+	if ((cpus & self) != 0) {
+		hk_code_drop(cpu, span->gpa, span->len);
+	}
+	if ((cpus & ~self) != 0) {
+		cpu->bus->drop_code(cpu, span->gpa, span->len, cpus & ~self);
+	}
+}
+
+/* Data breakpoints: note what was hit; the run loop raises #DB after the instruction. */
+static void watch(struct hk_cpu *cpu, uint64_t va, unsigned len, bool write)
+{
+	enum { ON_WRITE = 1, ON_ACCESS = 3 };
+	static const uint8_t lengths[4] = {1, 2, 8, 4};
+
+	if (hk_likely((cpu->dr7 & 0xff) == 0)) {
+		return;
+	}
+	for (unsigned i = 0; i < 4; i++) {
+		unsigned kind = cpu->dr7 >> (16 + 4 * i) & 3;
+		unsigned size = lengths[cpu->dr7 >> (18 + 4 * i) & 3];
+		uint64_t start = cpu->dr[i] & ~(uint64_t)(size - 1);
+
+		if ((cpu->dr7 >> (2 * i) & 3) != 0 && va < start + size && start < va + len &&
+			(kind == ON_ACCESS || (kind == ON_WRITE && write))) {
+			cpu->watch_hit |= 1u << i;
+		}
+	}
+}
+
+bool hk_load(struct hk_cpu *cpu, uint64_t va, void *buf, unsigned len)
+{
+	struct span spans[2];
+
+	assert(len <= HK_PAGE_SIZE);
+	if (len == 0) {
+		return true;
+	}
+	if (!spans_at(cpu, va, len, HK_ACCESS_READ, spans)) {
+		return false;
+	}
+	span_load(cpu, &spans[0], buf);
+	if (spans[1].len > 0) {
+		span_load(cpu, &spans[1], (uint8_t *)buf + spans[0].len);
+	}
+	watch(cpu, va, len, false);
+	return true;
+}
+
+bool hk_store(struct hk_cpu *cpu, uint64_t va, const void *buf, unsigned len)
+{
+	struct span spans[2];
+
+	assert(len <= HK_PAGE_SIZE);
+	if (len == 0) {
+		return true;
+	}
+	if (!spans_at(cpu, va, len, HK_ACCESS_WRITE, spans)) {
+		return false;
+	}
+	span_store(cpu, &spans[0], buf);
+	if (spans[1].len > 0) {
+		span_store(cpu, &spans[1], (const uint8_t *)buf + spans[0].len);
+	}
+	watch(cpu, va, len, true);
+	return true;
+}
+
+bool hk_load_slow(struct hk_cpu *cpu, uint64_t va, void *buf, unsigned len)
+{
+	return hk_load(cpu, va, buf, len);
+}
+
+bool hk_store_slow(struct hk_cpu *cpu, uint64_t va, const void *buf, unsigned len)
+{
+	return hk_store(cpu, va, buf, len);
+}
+
+bool hk_probe(struct hk_cpu *cpu, uint64_t va, unsigned len, enum hk_access access)
+{
+	struct span spans[2];
+
+	return len == 0 || spans_at(cpu, va, len, access, spans);
+}
+
+bool hk_lock_begin(struct hk_cpu *cpu, uint64_t va, unsigned len, struct hk_lock *lock)
+{
+	void *host = hk_tlb_write(cpu, va, len);
+
+	*lock = (struct hk_lock){.host = host, .va = va, .len = len};
+	if (hk_likely(host != NULL && aligned(host, len))) {
+		return true;
+	}
+	if (!hk_probe(cpu, va, len, HK_ACCESS_WRITE)) {
+		return false;
+	}
+	host = hk_tlb_write(cpu, va, len); /* the probe may have filled it in */
+	if (host != NULL && aligned(host, len)) {
+		lock->host = host;
+		return true;
+	}
+	lock->exclusive = true;
+	lock->host = lock->bounce;
+	cpu->bus->exclusive_begin(cpu);
+	if (!hk_load(cpu, va, lock->bounce, len) || !hk_probe(cpu, va, len, HK_ACCESS_WRITE)) {
+		cpu->bus->exclusive_end(cpu);
+		return false;
+	}
+	return true;
+}
+
+void hk_lock_end(struct hk_cpu *cpu, struct hk_lock *lock)
+{
+	if (lock->exclusive) {
+		bool ok = hk_store(cpu, lock->va, lock->bounce, lock->len);
+
+		assert(ok);
+		(void)ok;
+		cpu->bus->exclusive_end(cpu);
+	}
+}
+
+/* With the supervisor's view, whatever CPL is. */
+static void enter_supervisor(struct hk_cpu *cpu, uint8_t *ret_kind)
+{
+	*ret_kind = cpu->tlb_kind;
+	cpu->tlb_kind = HK_TLB_KERNEL;
+	cpu->tlb = cpu->tlbs[HK_TLB_KERNEL];
+}
+
+static void leave_supervisor(struct hk_cpu *cpu, uint8_t kind)
+{
+	cpu->tlb_kind = kind;
+	cpu->tlb = cpu->tlbs[kind];
+}
+
+bool hk_sys_load(struct hk_cpu *cpu, uint64_t va, void *buf, unsigned len)
+{
+	uint8_t kind;
+
+	enter_supervisor(cpu, &kind);
+
+	const void *host = len <= 16 && (len & (len - 1)) == 0 ? hk_tlb_read(cpu, va, len) : NULL;
+	bool ok = true;
+
+	if (host != NULL) {
+		ram_load(host, buf, len);
+	} else {
+		ok = hk_load(cpu, va, buf, len);
+	}
+	leave_supervisor(cpu, kind);
+	return ok;
+}
+
+bool hk_sys_store(struct hk_cpu *cpu, uint64_t va, const void *buf, unsigned len)
+{
+	uint8_t kind;
+
+	enter_supervisor(cpu, &kind);
+
+	void *host = len <= 16 && (len & (len - 1)) == 0 ? hk_tlb_write(cpu, va, len) : NULL;
+	bool ok = true;
+
+	if (host != NULL) {
+		ram_store(host, buf, len);
+	} else {
+		ok = hk_store(cpu, va, buf, len);
+	}
+	leave_supervisor(cpu, kind);
+	return ok;
+}
+
+bool hk_translate(struct hk_cpu *cpu, uint64_t va, enum hk_access access, bool user,
+	struct hk_translation *ret)
+{
+	struct walk_request request = {
+		.va = va,
+		.access = access,
+		.user = user,
+		.smap_off = cpu->tlb_kind == HK_TLB_KERNEL_AC,
+	};
+	struct walk found;
+
+	if (!walk(cpu, &request, &found)) {
+		return false;
+	}
+	*ret = (struct hk_translation){
+		.gpa = found.page | (va & ~HK_PAGE_MASK),
+		.global = found.global,
+	};
+	return true;
+}
+
+unsigned hk_fetch_bytes(struct hk_cpu *cpu, uint64_t va, uint8_t *buf, unsigned len)
+{
+	unsigned got = 0;
+
+	while (got < len) {
+		uint64_t at = va + got;
+		unsigned step = HK_PAGE_SIZE - (unsigned)(at & ~HK_PAGE_MASK);
+		struct hk_translation found;
+
+		if ((cpu->efer & HK_EFER_LMA) == 0) {
+			at = (uint32_t)at;
+		}
+		if (!hk_translate(cpu, at, HK_ACCESS_FETCH, cpu->cpl == 3, &found)) {
+			if (got > 0) {
+				cpu->event.pending = false;
+			}
+			return got;
+		}
+		step = step < len - got ? step : len - got;
+
+		const uint8_t *host = hk_soft_mem_page(cpu->mem, found.gpa & HK_PAGE_MASK);
+
+		if (host != NULL) {
+			ram_load(host + (found.gpa & ~HK_PAGE_MASK), buf + got, step);
+		} else {
+			memset(buf + got, 0xff, step); /* no code but in RAM: this is #UD */
+		}
+		got += step;
+	}
+	return got;
+}
+
+/* Forgetting */
+
+static void forget_kind(struct hk_cpu *cpu, unsigned kind, bool global)
+{
+	struct hk_tlb_entry *tlb = cpu->tlbs[kind];
+	unsigned count = cpu->tlb_log[kind].count;
+
+	cpu->tlb_log[kind].count = 0;
+	if (global || count > HK_TLB_LOG_SLOTS) {
+		for (unsigned i = 0; i < HK_TLB_ENTRIES; i++) {
+			tlb[i].read = tlb[i].write = HK_TLB_NONE;
+		}
+		return;
+	}
+	for (unsigned i = 0; i < count; i++) {
+		struct hk_tlb_entry *e = &tlb[cpu->tlb_log[kind].slot[i]];
+
+		e->read = e->write = HK_TLB_NONE;
+	}
+}
+
+void hk_tlb_flush(struct hk_cpu *cpu, bool global)
+{
+	for (unsigned kind = 0; kind < HK_TLB_KIND_COUNT; kind++) {
+		forget_kind(cpu, kind, global);
+	}
+	hk_code_flush_fetches(cpu, global);
+}
+
+void hk_tlb_flush_page(struct hk_cpu *cpu, uint64_t va)
+{
+	unsigned slot = va >> 12 & (HK_TLB_ENTRIES - 1);
+
+	for (unsigned kind = 0; kind < HK_TLB_KIND_COUNT; kind++) {
+		struct hk_tlb_entry *e = &cpu->tlbs[kind][slot];
+
+		/* Its slot is in the log already, if it has to be; a second time does no harm. */
+		e->read = e->write = HK_TLB_NONE;
+	}
+	hk_code_flush_fetch_page(cpu, va);
+}
+
+void hk_tlb_protect(struct hk_cpu *cpu, hk_gpa page)
+{
+	_Atomic uint32_t *mark = mark_of(cpu->mem, page);
+	uint32_t writer = 1u << (MARK_WRITER_SHIFT + cpu->index);
+
+	if (mark == NULL || (atomic_load_explicit(mark, memory_order_relaxed) & writer) == 0) {
+		return;
+	}
+	for (unsigned kind = 0; kind < HK_TLB_KIND_COUNT; kind++) {
+		for (unsigned i = 0; i < HK_TLB_ENTRIES; i++) {
+			if (cpu->tlbs[kind][i].page == page) {
+				cpu->tlbs[kind][i].write = HK_TLB_NONE;
+			}
+		}
+	}
+	atomic_fetch_and_explicit(mark, ~writer, memory_order_seq_cst);
+}
