@@ -3,32 +3,81 @@
  * The cache of decoded code: for each guest physical page and code mode that was executed, its
  * instructions in runs of straight-line code, and a table from offset to instruction.
  *
- * Each CPU has its own, so running takes no lock. A page is dropped when its bytes are written: by this CPU
- * (mmu.c's slow path), by another (bus->drop_code), by a device. A dropped page may still be running:
- * its instructions all turn into "resync", which leaves to the run loop with the right RIP; the
- * memory is freed when nothing runs.
+ * Each CPU has its own, so running takes no lock. A page is dropped when bytes that were decoded are
+ * written: by this CPU (mmu.c's slow path), by another (bus->drop_code), by a device. A dropped page may be
+ * running: its instructions all turn into "resync", which leaves to the run loop with the
+ * right RIP; the memory is freed when nothing runs.
  */
 #ifndef HK_ENGINE_SOFT_CODE_H
 #define HK_ENGINE_SOFT_CODE_H
 
 #include "engine/soft/cpu.h"
 
+enum {
+	HK_CODE_CHUNK = 128,      /* instructions */
+	HK_CODE_MAX_CHUNKS = 160, /* a page that needs more runs from bytes */
+};
+
+/**
+ * struct hk_code_page - the decoded instructions of one guest page in one mode
+ * @index: by offset: 1 + number of the instruction that starts there; 0: not decoded
+ * @chunks: instruction n is chunks[n / HK_CODE_CHUNK][n % HK_CODE_CHUNK]
+ * @lines: bit n: some of the bytes 64 n to 64 n + 63 were decoded
+ */
+struct hk_code_page {
+	hk_gpa page;
+	uint8_t mode;
+	bool dropped;
+	uint64_t lines;
+	struct hk_code_page *next; /* of its hash bucket, or of the dropped */
+	unsigned used;             /* instructions, of all chunks */
+	uint16_t index[HK_PAGE_SIZE];
+	struct hk_insn *chunks[HK_CODE_MAX_CHUNKS];
+};
+
 struct hk_code_cache *hk_code_create(void);
 void hk_code_destroy(struct hk_code_cache *cache);
 
-/** hk_code_lookup() - the decoded instruction at linear @va, decoding it where that is new; also sets
- * gpr[HK_REG_PAGE]. Return: NULL with the fault noted, or where the instruction must run alone
- * (*ret_alone). */
-const struct hk_insn *hk_code_lookup(struct hk_cpu *cpu, uint64_t rip, bool *ret_alone);
+static inline struct hk_insn *hk_code_insn(const struct hk_code_page *code, unsigned index)
+{
+	unsigned number = index - 1;
+
+	return &code->chunks[number / HK_CODE_CHUNK][number % HK_CODE_CHUNK];
+}
+
+/**
+ * hk_code_lookup() - the decoded instruction at @rip, decoded now where it is new
+ *
+ * Sets gpr[HK_REG_PAGE] when it succeeds.
+ *
+ * Return: NULL with the fault noted; or without one: the instruction crosses into another page, it must run
+ * alone (run.c).
+ */
+const struct hk_insn *hk_code_lookup(struct hk_cpu *cpu, uint64_t rip);
+
+/** hk_code_more() - the instruction at @offset of the page that @insn stands in; NULL as with lookup */
+const struct hk_insn *hk_code_in_page(
+	struct hk_cpu *cpu, const struct hk_insn *insn, unsigned offset);
 
 /** hk_code_drop() - forget what was decoded from these bytes. The CPU's thread, or any while it rests. */
-void hk_code_drop(struct hk_cpu *cpu, hk_gpa gpa, unsigned len);
+void hk_code_drop(struct hk_cpu *cpu, hk_gpa gpa, uint64_t len);
+void hk_code_drop_all(struct hk_cpu *cpu);
 
 /** hk_code_flush_fetches() - linear addresses may lead elsewhere now: after a TLB flush */
 void hk_code_flush_fetches(struct hk_cpu *cpu, bool global);
 void hk_code_flush_fetch_page(struct hk_cpu *cpu, uint64_t va);
 
-/** hk_code_reclaim() - free dropped pages; all if there are too many. Only while nothing runs. */
+/** hk_code_reclaim() - free dropped pages; drop all if there are too many. Only while nothing runs. */
 void hk_code_reclaim(struct hk_cpu *cpu);
+
+/**
+ * hk_link() - the handler that runs a relative branch fast, in place of its generic one (link.c)
+ *
+ * Return: @insn->exec where there is none.
+ */
+hk_exec_fn *hk_link(struct hk_insn *insn, enum hk_code_mode mode);
+
+/* Leaves to the run loop with RIP at the instruction; what dropped instructions become. */
+const struct hk_insn *hk_resync(struct hk_cpu *cpu, const struct hk_insn *insn);
 
 #endif

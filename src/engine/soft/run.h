@@ -3,6 +3,8 @@
 #ifndef HK_ENGINE_SOFT_RUN_H
 #define HK_ENGINE_SOFT_RUN_H
 
+#include <errno.h>
+
 #include "engine/soft/cpu.h"
 
 enum hk_cpu_stop {
@@ -24,6 +26,9 @@ enum hk_cpu_stop hk_cpu_run(struct hk_cpu *cpu);
 
 /** hk_cpu_step() - one instruction, with what it raises delivered. For tests and single-stepping. */
 void hk_cpu_step(struct hk_cpu *cpu);
+
+/** hk_cpu_step_raw() - the same, but what it raises stays in cpu->event, with RIP where it is due */
+void hk_cpu_step_raw(struct hk_cpu *cpu);
 
 /** hk_cpu_attend() - set bits of cpu->attention. Any thread. */
 static inline void hk_cpu_attend(struct hk_cpu *cpu, uint32_t bits)

@@ -1,0 +1,495 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The cache of decoded code; code.h says what it is.
+ *
+ * A run of straight-line code ends after a branch, where an instruction crosses into the
+ * next page (that one is run alone, from bytes fetched each time: what it is depends on two
+ * pages), where it meets code decoded before, or after RUN_LENGTH instructions. Each end that is no branch has
+ * a pseudo-instruction: goto (to code decoded before), more (decode on, then become
+ * goto), resync (leave to the run loop).
+ *
+ * Before bytes are read for decoding, this CPU's bit is set in the page's mark, and CPUs that may write
+ * to the page without a look are made to look: from then on no write is missed (mmu.c).
+ */
+#include "engine/soft/code.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#include "engine/soft/decode.h"
+#include "engine/soft/interp.h"
+#include "engine/soft/mmu.h"
+#include "engine/soft/select.h"
+
+enum {
+	BUCKETS = 4096,
+	RUN_LENGTH = 48,
+	MAX_PAGES = 3000, /* some 30 KiB each, so 100 MiB */
+	LINE_BITS = 6,
+};
+
+struct hk_code_cache {
+	struct hk_code_page *buckets[BUCKETS];
+	struct hk_code_page *dropped;
+	unsigned page_count;
+};
+
+struct hk_code_cache *hk_code_create(void)
+{
+	return calloc(1, sizeof(struct hk_code_cache));
+}
+
+static void free_page(struct hk_code_page *code)
+{
+	for (unsigned i = 0; i < HK_CODE_MAX_CHUNKS && code->chunks[i] != NULL; i++) {
+		free(code->chunks[i]);
+	}
+	free(code);
+}
+
+void hk_code_destroy(struct hk_code_cache *cache)
+{
+	if (cache == NULL) {
+		return;
+	}
+	for (unsigned i = 0; i <= BUCKETS; i++) {
+		struct hk_code_page *code = i < BUCKETS ? cache->buckets[i] : cache->dropped;
+
+		while (code != NULL) {
+			struct hk_code_page *next = code->next;
+
+			free_page(code);
+			code = next;
+		}
+	}
+	free(cache);
+}
+
+static unsigned bucket_of(hk_gpa page, unsigned mode)
+{
+	return (unsigned)((page >> 12) * 3 + mode) % BUCKETS;
+}
+
+static struct hk_code_page *find_page(struct hk_code_cache *cache, hk_gpa page, unsigned mode)
+{
+	struct hk_code_page *code = cache->buckets[bucket_of(page, mode)];
+
+	while (code != NULL && (code->page != page || code->mode != mode)) {
+		code = code->next;
+	}
+	return code;
+}
+
+/* From here on every write to the page is seen; see the top of mmu.c. */
+static void announce(struct hk_cpu *cpu, hk_gpa page)
+{
+	_Atomic uint32_t *mark = hk_soft_mem_mark(cpu->mem, page);
+	uint32_t self = 1u << cpu->index;
+
+	do {
+		uint32_t seen = atomic_fetch_or_explicit(mark, self, memory_order_seq_cst);
+		uint32_t writers = seen >> 16;
+
+		if ((writers & self) != 0) {
+			hk_tlb_protect(cpu, page);
+		}
+		if ((writers & ~self) != 0) {
+			/* While it waits, this CPU may be asked to drop the page: then once more. */
+			cpu->bus->protect_page(cpu, page, writers & ~self);
+		}
+	} while ((atomic_load_explicit(mark, memory_order_relaxed) & self) == 0);
+}
+
+static struct hk_code_page *add_page(struct hk_cpu *cpu, hk_gpa page, unsigned mode)
+{
+	struct hk_code_cache *cache = cpu->code;
+	struct hk_code_page *code = calloc(1, sizeof(*code));
+
+	if (code == NULL) {
+		return NULL;
+	}
+	announce(cpu, page);
+	code->page = page;
+	code->mode = (uint8_t)mode;
+
+	unsigned bucket = bucket_of(page, mode);
+
+	code->next = cache->buckets[bucket];
+	cache->buckets[bucket] = code;
+	cache->page_count++;
+	return code;
+}
+
+/* Pseudo-instructions */
+
+const struct hk_insn *hk_resync(struct hk_cpu *cpu, const struct hk_insn *insn)
+{
+	return hk_give_up(cpu, insn);
+}
+
+static const struct hk_insn *go_on(struct hk_cpu *cpu, const struct hk_insn *insn)
+{
+	return HK_GO(cpu, insn->target);
+}
+
+/* The first time it is reached: decode what follows, then lead there. */
+static const struct hk_insn *more(struct hk_cpu *cpu, const struct hk_insn *insn)
+{
+	const struct hk_insn *next = hk_code_in_page(cpu, insn, (unsigned)insn->off);
+
+	if (next == NULL || insn->exec != more) {
+		return hk_give_up(cpu, insn);
+	}
+
+	struct hk_insn *self = (struct hk_insn *)insn;
+
+	self->target = next;
+	self->exec = go_on;
+	return HK_GO(cpu, next);
+}
+
+static const struct hk_insn *undefined(struct hk_cpu *cpu, const struct hk_insn *insn)
+{
+	return hk_raise(cpu, insn, HK_VECTOR_UD);
+}
+
+/* Decoding */
+
+static bool is_last(const struct hk_insn *insn)
+{
+	return (hk_isa[insn->row].flags & (HK_ROW_BRANCH | HK_ROW_LAST)) != 0;
+}
+
+/* Room for @count instructions in a row. Return: false without memory. */
+static bool make_room(struct hk_code_page *code, unsigned count)
+{
+	unsigned left = (HK_CODE_CHUNK - code->used % HK_CODE_CHUNK) % HK_CODE_CHUNK;
+
+	if (left < count) {
+		code->used += left;
+	}
+
+	unsigned chunk = code->used / HK_CODE_CHUNK;
+
+	if (chunk >= HK_CODE_MAX_CHUNKS) {
+		return false;
+	}
+	if (code->chunks[chunk] == NULL) {
+		code->chunks[chunk] = malloc(HK_CODE_CHUNK * sizeof(struct hk_insn));
+	}
+	return code->chunks[chunk] != NULL;
+}
+
+static struct hk_insn *append(struct hk_code_page *code)
+{
+	return hk_code_insn(code, ++code->used);
+}
+
+/*
+ * Decodes the run that starts at @start. Return: false where not even its first instruction could be: it has to
+ * run alone.
+ */
+static bool decode_run(
+	struct hk_cpu *cpu, struct hk_code_page *code, const uint8_t *bytes, unsigned start)
+{
+	unsigned off = start;
+
+	if (!make_room(code, RUN_LENGTH + 1)) {
+		return false;
+	}
+	for (unsigned n = 0;; n++) {
+		struct hk_insn insn;
+		bool here = off < HK_PAGE_SIZE && code->index[off] == 0;
+		enum hk_decode result = HK_DECODE_SHORT;
+
+		if (here && n < RUN_LENGTH) {
+			result = hk_decode(bytes + off, HK_PAGE_SIZE - off, code->mode,
+				cpu->features, (int)off, &insn);
+		}
+		if (result == HK_DECODE_OK) {
+			insn.exec = hk_isa_exec(insn.row);
+			insn.exec = hk_select(&insn, code->mode);
+		} else if (result == HK_DECODE_UD) {
+			insn = (struct hk_insn){.exec = undefined, .off = (int16_t)off, .len = 1};
+		} else {
+			if (n == 0) {
+				return false;
+			}
+			/* The end of the run is no instruction of the guest's, so it is not indexed. */
+			insn = (struct hk_insn){.exec = hk_resync, .off = (int16_t)off};
+			if (off < HK_PAGE_SIZE && !here) {
+				insn.exec = go_on;
+				insn.target = hk_code_insn(code, code->index[off]);
+			} else if (n == RUN_LENGTH) {
+				insn.exec = more;
+			}
+			*append(code) = insn;
+			return true;
+		}
+		*append(code) = insn;
+		code->index[off] = (uint16_t)code->used;
+		code->lines |= UINT64_C(1) << (off >> LINE_BITS);
+		code->lines |= UINT64_C(1) << ((off + insn.len - 1) >> LINE_BITS);
+		if (result == HK_DECODE_UD) {
+			/* How far the decoder looked is not told: all that it may have. */
+			unsigned end = off + HK_MAX_INSN_LEN - 1;
+
+			end = end < HK_PAGE_SIZE ? end : HK_PAGE_SIZE - 1;
+			code->lines |= UINT64_C(1) << (end >> LINE_BITS);
+			return true;
+		}
+		if (is_last(&insn)) {
+			return true;
+		}
+		off += insn.len;
+	}
+}
+
+static const struct hk_insn *insn_at(
+	struct hk_cpu *cpu, struct hk_code_page *code, const uint8_t *bytes, unsigned offset)
+{
+	if (code->index[offset] == 0 && !decode_run(cpu, code, bytes, offset)) {
+		return NULL;
+	}
+	return hk_code_insn(code, code->index[offset]);
+}
+
+static struct hk_code_page *page_at(struct hk_cpu *cpu, uint64_t va)
+{
+	struct hk_fetch_entry *e = &cpu->fetch[va >> 12 & (HK_FETCH_ENTRIES - 1)];
+
+	if (e->page == (va & HK_PAGE_MASK)) {
+		return e->code;
+	}
+
+	struct hk_translation found;
+
+	if (!hk_translate(cpu, va, HK_ACCESS_FETCH, cpu->cpl == 3, &found)) {
+		return NULL;
+	}
+
+	hk_gpa page = found.gpa & HK_PAGE_MASK;
+
+	if (hk_soft_mem_page(cpu->mem, page) == NULL) {
+		return NULL; /* not RAM: alone, where it is #UD */
+	}
+
+	struct hk_code_page *code = find_page(cpu->code, page, cpu->mode);
+
+	if (code == NULL) {
+		code = add_page(cpu, page, cpu->mode);
+	}
+	if (code != NULL) {
+		*e = (struct hk_fetch_entry){.page = va & HK_PAGE_MASK, .code = code};
+		cpu->local_fetches[cpu->tlb_kind] |= !found.global;
+	}
+	return code;
+}
+
+const struct hk_insn *hk_code_lookup(struct hk_cpu *cpu, uint64_t rip)
+{
+	uint64_t va = rip + cpu->seg_base[HK_CS];
+
+	if (cpu->mode != HK_CODE_64) {
+		va = (uint32_t)va;
+	}
+
+	struct hk_code_page *code = page_at(cpu, va);
+
+	if (code == NULL) {
+		return NULL;
+	}
+
+	unsigned offset = va & ~HK_PAGE_MASK;
+	const struct hk_insn *insn =
+		insn_at(cpu, code, hk_soft_mem_page(cpu->mem, code->page), offset);
+
+	if (insn != NULL) {
+		cpu->gpr[HK_REG_PAGE] = rip - offset;
+	}
+	return insn;
+}
+
+const struct hk_insn *hk_code_in_page(
+	struct hk_cpu *cpu, const struct hk_insn *insn, unsigned offset)
+{
+	uint64_t page_rip = cpu->gpr[HK_REG_PAGE];
+	uint64_t va = page_rip + cpu->seg_base[HK_CS];
+
+	(void)insn;
+	if (cpu->mode != HK_CODE_64) {
+		va = (uint32_t)va;
+	}
+
+	struct hk_code_page *code = page_at(cpu, va);
+
+	return code != NULL ? insn_at(cpu, code, hk_soft_mem_page(cpu->mem, code->page), offset)
+			    : NULL;
+}
+
+const struct hk_insn *hk_jump(struct hk_cpu *cpu, const struct hk_insn *insn, uint64_t rip)
+{
+	(void)insn;
+	if (hk_unlikely(atomic_load_explicit(&cpu->attention, memory_order_relaxed) != 0)) {
+		return hk_leave_to(cpu, rip);
+	}
+
+	uint64_t va = rip + cpu->seg_base[HK_CS];
+
+	if (hk_unlikely(cpu->mode != HK_CODE_64)) {
+		va = (uint32_t)va;
+	}
+
+	const struct hk_fetch_entry *e = &cpu->fetch[va >> 12 & (HK_FETCH_ENTRIES - 1)];
+	unsigned offset = va & ~HK_PAGE_MASK;
+	const struct hk_insn *next;
+
+	if (hk_likely(e->page == (va & HK_PAGE_MASK) && e->code->index[offset] != 0)) {
+		cpu->gpr[HK_REG_PAGE] = rip - offset;
+		next = hk_code_insn(e->code, e->code->index[offset]);
+		return HK_GO(cpu, next);
+	}
+	next = hk_code_lookup(cpu, rip);
+	if (next == NULL) {
+		return hk_leave_to(cpu, rip);
+	}
+	return HK_GO(cpu, next);
+}
+
+/* Forgetting */
+
+static void new_gen(struct hk_cpu *cpu, unsigned kind)
+{
+	cpu->code_gens[kind] = ++cpu->last_gen;
+	if (kind == cpu->tlb_kind) {
+		cpu->code_gen = cpu->code_gens[kind];
+	}
+}
+
+static void flush_kind(struct hk_cpu *cpu, unsigned kind)
+{
+	for (unsigned i = 0; i < HK_FETCH_ENTRIES; i++) {
+		cpu->fetches[kind][i].page = HK_TLB_NONE;
+	}
+	cpu->local_fetches[kind] = false;
+	new_gen(cpu, kind);
+}
+
+void hk_code_flush_fetches(struct hk_cpu *cpu, bool global)
+{
+	for (unsigned kind = 0; kind < HK_TLB_KIND_COUNT; kind++) {
+		if (global || cpu->local_fetches[kind]) {
+			flush_kind(cpu, kind);
+		}
+	}
+}
+
+void hk_code_flush_fetch_page(struct hk_cpu *cpu, uint64_t va)
+{
+	for (unsigned kind = 0; kind < HK_TLB_KIND_COUNT; kind++) {
+		cpu->fetches[kind][va >> 12 & (HK_FETCH_ENTRIES - 1)].page = HK_TLB_NONE;
+		new_gen(cpu, kind);
+	}
+}
+
+static void drop_page(struct hk_cpu *cpu, struct hk_code_page **link)
+{
+	struct hk_code_page *code = *link;
+
+	*link = code->next;
+	code->next = cpu->code->dropped;
+	cpu->code->dropped = code;
+	cpu->code->page_count--;
+	code->dropped = true;
+	/* Whoever runs in it leaves at the next instruction; links into it end with the generation. */
+	for (unsigned i = 0; i < HK_CODE_MAX_CHUNKS && code->chunks[i] != NULL; i++) {
+		for (unsigned k = 0; k < HK_CODE_CHUNK; k++) {
+			code->chunks[i][k].exec = hk_resync;
+		}
+	}
+	for (unsigned kind = 0; kind < HK_TLB_KIND_COUNT; kind++) {
+		for (unsigned i = 0; i < HK_FETCH_ENTRIES; i++) {
+			if (cpu->fetches[kind][i].code == code) {
+				cpu->fetches[kind][i] =
+					(struct hk_fetch_entry){.page = HK_TLB_NONE};
+			}
+		}
+		new_gen(cpu, kind);
+	}
+}
+
+static uint64_t lines_of(hk_gpa page, hk_gpa gpa, uint64_t len)
+{
+	uint64_t first = gpa > page ? (gpa - page) >> LINE_BITS : 0;
+	uint64_t last = gpa + len < page + HK_PAGE_SIZE ? (gpa + len - 1 - page) >> LINE_BITS : 63;
+
+	return (UINT64_MAX << first) & (UINT64_MAX >> (63 - last));
+}
+
+static void drop_in_page(struct hk_cpu *cpu, hk_gpa page, uint64_t lines)
+{
+	bool left = false;
+
+	for (unsigned mode = 0; mode < HK_CODE_MODE_COUNT; mode++) {
+		struct hk_code_page **link = &cpu->code->buckets[bucket_of(page, mode)];
+
+		while (*link != NULL && ((*link)->page != page || (*link)->mode != mode)) {
+			link = &(*link)->next;
+		}
+		if (*link == NULL) {
+			continue;
+		}
+		if (((*link)->lines & lines) != 0) {
+			drop_page(cpu, link);
+		} else {
+			left = true;
+		}
+	}
+	if (!left) {
+		atomic_fetch_and_explicit(hk_soft_mem_mark(cpu->mem, page), ~(1u << cpu->index),
+			memory_order_seq_cst);
+	}
+}
+
+void hk_code_drop(struct hk_cpu *cpu, hk_gpa gpa, uint64_t len)
+{
+	if (len == 0) {
+		return;
+	}
+	for (hk_gpa page = gpa & HK_PAGE_MASK; page <= gpa + len - 1; page += HK_PAGE_SIZE) {
+		_Atomic uint32_t *mark = hk_soft_mem_mark(cpu->mem, page);
+
+		if (mark != NULL &&
+			(atomic_load_explicit(mark, memory_order_relaxed) >> cpu->index & 1) != 0) {
+			drop_in_page(cpu, page, lines_of(page, gpa, len));
+		}
+	}
+}
+
+void hk_code_drop_all(struct hk_cpu *cpu)
+{
+	for (unsigned i = 0; i < BUCKETS; i++) {
+		while (cpu->code->buckets[i] != NULL) {
+			hk_gpa page = cpu->code->buckets[i]->page;
+
+			drop_page(cpu, &cpu->code->buckets[i]);
+			atomic_fetch_and_explicit(hk_soft_mem_mark(cpu->mem, page),
+				~(1u << cpu->index), memory_order_seq_cst);
+		}
+	}
+}
+
+void hk_code_reclaim(struct hk_cpu *cpu)
+{
+	struct hk_code_cache *cache = cpu->code;
+
+	if (cache->page_count > MAX_PAGES) {
+		hk_code_drop_all(cpu);
+	}
+	while (cache->dropped != NULL) {
+		struct hk_code_page *code = cache->dropped;
+
+		cache->dropped = code->next;
+		free_page(code);
+	}
+}

@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Relative branches, linked: the first time one is taken, its target is looked up and noted in the
+ * instruction; from then on it goes there directly.
+ *
+ * A target in the same page is good as long as the page is: both are dropped together. A target in another
+ * page hangs on address translation, so it is good while cpu->code_gen is what it was.
+ *
+ * Every taken branch looks at cpu->attention, so no loop runs past an interrupt.
+ *
+ * These stand in for the generic branches (exec/flow.c) in 64-bit and 32-bit code with the mode's own
+ * operand size.
+ */
+#include "engine/soft/code.h"
+#include "engine/soft/exec/handlers.h"
+#include "engine/soft/exec/stack.h"
+#include "engine/soft/interp.h"
+#include "engine/soft/isa.h"
+
+static inline bool wanted(struct hk_cpu *cpu)
+{
+	return hk_unlikely(atomic_load_explicit(&cpu->attention, memory_order_relaxed) != 0);
+}
+
+static inline uint64_t target_rip(const struct hk_cpu *cpu, const struct hk_insn *insn)
+{
+	uint64_t rip = cpu->gpr[HK_REG_PAGE] + (uint64_t)(int64_t)insn->disp;
+
+	return cpu->mode == HK_CODE_64 ? rip : (uint32_t)rip;
+}
+
+/* Not linked yet, or not any more. */
+static const struct hk_insn *link_near(struct hk_cpu *cpu, const struct hk_insn *insn)
+{
+	const struct hk_insn *next = hk_code_in_page(cpu, insn, (unsigned)insn->disp);
+
+	if (next == NULL) {
+		return hk_leave_to(cpu, target_rip(cpu, insn));
+	}
+	((struct hk_insn *)insn)->target = next;
+	return HK_GO(cpu, next);
+}
+
+static const struct hk_insn *link_far(struct hk_cpu *cpu, const struct hk_insn *insn)
+{
+	uint64_t rip = target_rip(cpu, insn);
+	const struct hk_insn *next = NULL;
+
+	/* What cannot be fetched faults at the target. */
+	if (hk_branch_ok(cpu, rip)) {
+		next = hk_code_lookup(cpu, rip);
+	}
+	if (next == NULL) {
+		return hk_leave_to(cpu, rip);
+	}
+
+	struct hk_insn *self = (struct hk_insn *)insn;
+
+	self->target = next;
+	self->link_gen = cpu->code_gen;
+	return HK_GO(cpu, next);
+}
+
+static inline const struct hk_insn *go_near(struct hk_cpu *cpu, const struct hk_insn *insn)
+{
+	if (wanted(cpu)) {
+		return hk_leave_to(cpu, target_rip(cpu, insn));
+	}
+	if (hk_unlikely(insn->target == NULL)) {
+		return link_near(cpu, insn);
+	}
+	return HK_GO(cpu, insn->target);
+}
+
+static inline const struct hk_insn *go_far(struct hk_cpu *cpu, const struct hk_insn *insn)
+{
+	if (wanted(cpu)) {
+		return hk_leave_to(cpu, target_rip(cpu, insn));
+	}
+	if (hk_unlikely(insn->link_gen != cpu->code_gen)) {
+		return link_far(cpu, insn);
+	}
+	cpu->gpr[HK_REG_PAGE] += (uint64_t)(int64_t)(insn->disp & ~0xfff);
+	if (cpu->mode != HK_CODE_64) {
+		cpu->gpr[HK_REG_PAGE] = (uint32_t)cpu->gpr[HK_REG_PAGE];
+	}
+	return HK_GO(cpu, insn->target);
+}
+
+static const struct hk_insn *jmp_near(struct hk_cpu *cpu, const struct hk_insn *insn)
+{
+	return go_near(cpu, insn);
+}
+
+static const struct hk_insn *jmp_far(struct hk_cpu *cpu, const struct hk_insn *insn)
+{
+	return go_far(cpu, insn);
+}
+
+static const struct hk_insn *call_near(struct hk_cpu *cpu, const struct hk_insn *insn)
+{
+	if (!hk_push(cpu, hk_insn_size(insn), hk_insn_next_rip(cpu, insn))) {
+		return hk_give_up(cpu, insn);
+	}
+	return go_near(cpu, insn);
+}
+
+static const struct hk_insn *call_far(struct hk_cpu *cpu, const struct hk_insn *insn)
+{
+	/* Checked before anything is pushed, as the generic call does; in a linked one it was. */
+	if (hk_unlikely(insn->link_gen != cpu->code_gen) &&
+		!hk_branch_ok(cpu, target_rip(cpu, insn))) {
+		return hk_give_up(cpu, insn);
+	}
+	if (!hk_push(cpu, hk_insn_size(insn), hk_insn_next_rip(cpu, insn))) {
+		return hk_give_up(cpu, insn);
+	}
+	return go_far(cpu, insn);
+}
+
+#define DEFINE_JCC(name, number) \
+	static const struct hk_insn *jcc_near_##name( \
+		struct hk_cpu *cpu, const struct hk_insn *insn) \
+	{ \
+		return hk_cond(cpu, number) ? go_near(cpu, insn) : HK_NEXT(cpu, insn); \
+	} \
+	static const struct hk_insn *jcc_far_##name( \
+		struct hk_cpu *cpu, const struct hk_insn *insn) \
+	{ \
+		return hk_cond(cpu, number) ? go_far(cpu, insn) : HK_NEXT(cpu, insn); \
+	}
+
+#define FOR_EACH_CONDITION(X) \
+	X(o, HK_COND_O) \
+	X(no, HK_COND_NO) \
+	X(b, HK_COND_B) \
+	X(ae, HK_COND_AE) \
+	X(e, HK_COND_E) \
+	X(ne, HK_COND_NE) \
+	X(be, HK_COND_BE) \
+	X(a, HK_COND_A) \
+	X(s, HK_COND_S) \
+	X(ns, HK_COND_NS) \
+	X(p, HK_COND_P) \
+	X(np, HK_COND_NP) \
+	X(l, HK_COND_L) \
+	X(ge, HK_COND_GE) \
+	X(le, HK_COND_LE) \
+	X(g, HK_COND_G)
+
+FOR_EACH_CONDITION(DEFINE_JCC)
+
+hk_exec_fn *hk_link(struct hk_insn *insn, enum hk_code_mode mode)
+{
+#define NEAR(name, number) [number] = jcc_near_##name,
+#define FAR(name, number)  [number] = jcc_far_##name,
+	static hk_exec_fn *const jcc_nears[16] = {FOR_EACH_CONDITION(NEAR)};
+	static hk_exec_fn *const jcc_fars[16] = {FOR_EACH_CONDITION(FAR)};
+
+	bool near = insn->disp >= 0 && insn->disp < HK_PAGE_SIZE;
+	unsigned native = mode == HK_CODE_64 ? 3 : 2;
+
+	if (mode == HK_CODE_16 || hk_insn_size(insn) != native) {
+		return insn->exec;
+	}
+
+	hk_exec_fn *linked = insn->exec;
+
+	if (insn->exec == hk_x_jmp) {
+		linked = near ? jmp_near : jmp_far;
+	} else if (insn->exec == hk_x_call) {
+		linked = near ? call_near : call_far;
+	} else if (insn->exec == hk_x_jcc) {
+		linked = near ? jcc_nears[insn->cond] : jcc_fars[insn->cond];
+	}
+	if (linked != insn->exec) {
+		insn->target = NULL;
+		insn->link_gen = 0;
+	}
+	return linked;
+}
