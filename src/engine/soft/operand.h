@@ -189,8 +189,8 @@ static inline bool hk_xmm_rm(
  * hk_sse_ok() / hk_mmx_ok() / hk_x87_ok() - may the unit be used now? First call of their handlers.
  *
  * SSE: #UD with CR0.EM or without CR4.OSFXSR; #NM with CR0.TS. MMX: #UD with EM; #NM with TS;
- * #MF with an unmasked x87 exception pending; then the tags become valid, TOP 0. x87: #NM with EM or TS;
- * #MF where @wait. fpu.c
+ * #MF with an unmasked x87 exception pending; changes nothing: when nothing can fail any more, the handler calls
+ * hk_mmx_enter(). x87: #NM with EM or TS; #MF where @wait. fpu.c
  */
 static inline bool hk_sse_ok(struct hk_cpu *cpu)
 {
@@ -204,6 +204,14 @@ static inline bool hk_sse_ok(struct hk_cpu *cpu)
 }
 
 bool hk_mmx_ok(struct hk_cpu *cpu);
+
+/** hk_mmx_enter() - an MMX instruction goes through: all x87 tags become valid, TOP 0 */
+static inline void hk_mmx_enter(struct hk_cpu *cpu)
+{
+	cpu->x87.tag_empty = 0;
+	cpu->x87.fsw &= (uint16_t) ~(7u << 11);
+}
+
 bool hk_x87_ok(struct hk_cpu *cpu, bool wait);
 
 #endif
