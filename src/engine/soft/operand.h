@@ -212,6 +212,12 @@ static inline void hk_mmx_enter(struct hk_cpu *cpu)
 	cpu->x87.fsw &= (uint16_t) ~(7u << 11);
 }
 
+/** hk_mmx_set() - write MMX register @n: the exponent of the x87 register becomes all ones */
+static inline void hk_mmx_set(struct hk_cpu *cpu, unsigned n, uint64_t value)
+{
+	cpu->x87.r[n & 7] = (struct hk_f80){.frac = value, .sign_exp = 0xffff};
+}
+
 bool hk_x87_ok(struct hk_cpu *cpu, bool wait);
 
 #endif
