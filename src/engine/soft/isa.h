@@ -12,7 +12,8 @@
  * op		opcode byte; with operand Z (register in the opcode) or flag CC (condition) the first of 8 or 16
  * ext		EXT_ANY; EXT(n): ModRM.reg is n; EXT_MEM, EXT_REG: mod is not or is 3; EXT_MEM_N(n),
  *		EXT_REG_N(n): both; EXT_BYTE(b): the whole ModRM byte
- * name		mnemonic in lower case, as disassembled (a condition is appended)
+ * name		mnemonic in lower case, as disassembled (a condition is appended). "a|b|c": by operand size
+ *		16, 32, 64 (JCXZ: by address size)
  * operands	destination first, comma-separated, letters as in Intel SDM vol. 2, appendix A:
  *		E ModRM.rm general register or memory, G ModRM.reg, R rm register only, M memory only,
  *		I immediate, J relative branch, A far pointer, O moffs, S segment register (reg), C/D control/debug
@@ -21,7 +22,10 @@
  *		memory, N mmx (rm) register only, T ST(rm); sizes
  *		b 1, w 2, d 4, q 8, x 16 bytes, v operand size, z operand size but at most 4, y 4 or 8 bytes (by REX.W),
  *		p far pointer, s descriptor-table register, t 10 bytes, other structures none;
- *		Is a sign-extended byte: Ibs; fixed registers by name (al, cl, ax, eAX, rAX, dx, 1)
+ *		Ibs is a sign-extended byte; fixed registers by name (al, cl, ax, dx, es, st, xmm0; eAX at most 4
+ *		bytes, rAX operand size), or the number 1. M implies EXT_MEM; R, U, N and T imply EXT_REG
+ *		(but with C or D ModRM.mod does not matter). A register operand of size b is a byte
+ *		register (AH!): where it is the low byte of a wider one, say d in a row for registers
  * handler	hk_x_<handler>
  * feature	HK_FEAT_<feature>: the row exists where the CPU has it
  * flags	HK_ROW_* or'ed, or 0
@@ -30,7 +34,13 @@
  * REG_RM; E,I is RM_IMM; so al,Ib is RM_IMM with rm = AL, and Zv,Iv is RM_IMM with rm = that register.
  * Shifts by CL are RM_REG with reg = CL, shifts by one RM_IMM with imm = 1. G,E,I is REG_RM with imm.
  * XCHG rAX,Zv is RM_REG. Z alone (PUSH, POP, INC, BSWAP) is RM. I alone is in imm. Three-operand VEX forms keep
- * vvvv in aux. IN/OUT: size from the operand, port in imm, or DX where flag DX stands.
+ * vvvv in aux. IN/OUT: size from the operand, port in imm, or DX where flag DX stands. Fixed segment
+ * registers are numbers in reg (PUSH ES); of LES and its like in cond.
+ *
+ * HK_INSN_SIZE is the operand size where an operand is v; else the size of the general register or memory
+ * operand in rm (E, M, R), of the next best of that kind (G, Z, B, O, X, Y, al, ...); else the
+ * operand size again. Where that is more than 8 bytes: the operand size. HK_INSN_REP is set only in
+ * rows with flag REP. 66 with pp 66 still makes v two bytes.
  */
 #ifndef HK_ENGINE_SOFT_ISA_H
 #define HK_ENGINE_SOFT_ISA_H
@@ -81,6 +91,7 @@ enum {
 	HK_ROW_PRIV = 1 << 12,   /* #GP(0) unless CPL is 0: checked by the handler; for tests */
 	HK_ROW_IMM8_2 = 1 << 13, /* a second immediate byte (ENTER) */
 	HK_ROW_L0 = 1 << 14,     /* VEX.L must be 0 */
+	HK_ROW_B0 = 1 << 15,     /* REX.B clear: 90 is NOP, 41 90 is XCHG */
 };
 
 /* What a CPU can be asked to have or not to have. */
