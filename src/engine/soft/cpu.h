@@ -181,6 +181,7 @@ struct hk_event {
 	bool has_code;
 	bool non_canonical; /* #GP that is #SS where the operand is in the stack segment */
 	bool soft;          /* INT n, INT3, INTO: RIP is after the instruction, DPL is checked */
+	uint8_t soft_len;   /* bytes of that instruction: faults of its delivery point at it */
 	uint32_t code;
 	uint64_t cr2; /* of a page fault */
 	uint64_t dr6; /* bits to set, of a debug exception */
@@ -229,9 +230,9 @@ struct hk_cpu {
 	uint64_t gpr[HK_REG_SLOTS]; /* enum hk_gpr, then HK_REG_ZERO and HK_REG_PAGE */
 	/* Arithmetic flags, not yet worked out: flags.h */
 	uint64_t cc_res;
-	uint64_t cc_src;
 	uint32_t cc_kind;
 	uint32_t rflags; /* all other flags; the arithmetic ones read 0 here */
+	uint64_t cc_src; /* apart from cc_res: compilers would join their stores, which is slower */
 	_Atomic uint32_t attention;
 	uint32_t code_gen; /* changes whenever links between pages of code may have become wrong */
 	struct hk_tlb_entry *tlb; /* of the present kind, into tlbs */

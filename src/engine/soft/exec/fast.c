@@ -1,0 +1,655 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The forms that programs mostly consist of, each with a handler that does just that: register and size
+ * known, memory operands of the plain kind (64-bit addressing, no segment base) or relative to FS or
+ * GS. The generic handlers of the same instructions are the reference: tests run both.
+ *
+ * A name says what it is: alu operation, operand size in bits, destination and source: r register,
+ * m plain memory, s memory by FS or GS, i immediate.
+ */
+#include "engine/soft/exec/fast.h"
+
+#include <assert.h>
+#include <stdatomic.h>
+
+#include "base/util.h"
+#include "engine/soft/exec/alu.h"
+#include "engine/soft/exec/handlers.h"
+#include "engine/soft/operand.h"
+
+/* Registers by size. 8-bit ones are named by their byte's offset. */
+#define GET8(r)     (*hk_gpr8(cpu, r))
+#define GET16(r)    ((uint16_t)cpu->gpr[r])
+#define GET32(r)    ((uint32_t)cpu->gpr[r])
+#define GET64(r)    (cpu->gpr[r])
+#define SET8(r, v)  (*hk_gpr8(cpu, r) = (uint8_t)(v))
+#define SET16(r, v) (cpu->gpr[r] = (cpu->gpr[r] & ~UINT64_C(0xffff)) | (uint16_t)(v))
+#define SET32(r, v) (cpu->gpr[r] = (uint32_t)(v))
+#define SET64(r, v) (cpu->gpr[r] = (v))
+
+enum { LOG8 = 0, LOG16 = 1, LOG32 = 2, LOG64 = 3 };
+
+static inline uint64_t plain_va(const struct hk_cpu *cpu, const struct hk_insn *insn)
+{
+	return cpu->gpr[insn->base] + (cpu->gpr[insn->index] << hk_insn_scale(insn)) +
+		(uint64_t)(int64_t)insn->disp;
+}
+
+static inline uint64_t seg_va(const struct hk_cpu *cpu, const struct hk_insn *insn)
+{
+	return plain_va(cpu, insn) + cpu->seg_base[hk_insn_seg(insn)];
+}
+
+#define FAST(name) static const struct hk_insn *name(struct hk_cpu *cpu, const struct hk_insn *insn)
+
+/* The flags of each operation: kind, and whether the source has to be kept for them. */
+#define CC_add(bits, res, b) \
+	(cpu->cc_kind = HK_CC_ADD | LOG##bits, cpu->cc_src = (b), \
+		cpu->cc_res = (uint64_t)(int64_t)(int##bits##_t)(res))
+#define CC_sub(bits, res, b) \
+	(cpu->cc_kind = HK_CC_SUB | LOG##bits, cpu->cc_src = (b), \
+		cpu->cc_res = (uint64_t)(int64_t)(int##bits##_t)(res))
+#define CC_logic(bits, res, b) \
+	(cpu->cc_kind = HK_CC_LOGIC | LOG##bits, \
+		cpu->cc_res = (uint64_t)(int64_t)(int##bits##_t)(res))
+
+#define OP_add(a, b)  ((a) + (b))
+#define OP_sub(a, b)  ((a) - (b))
+#define OP_and(a, b)  ((a) & (b))
+#define OP_or(a, b)   ((a) | (b))
+#define OP_xor(a, b)  ((a) ^ (b))
+#define OP_cmp(a, b)  ((a) - (b))
+#define OP_test(a, b) ((a) & (b))
+#define CC_and        CC_logic
+#define CC_or         CC_logic
+#define CC_xor        CC_logic
+#define CC_cmp        CC_sub
+#define CC_test       CC_logic
+
+/* op a, b where a is a register and the result goes back to it. */
+#define DEFINE_ALU_REG(op, bits) \
+	FAST(op##bits##_rr) /* rm, reg */ \
+	{ \
+		uint##bits##_t b = GET##bits(insn->reg); \
+		uint##bits##_t res = (uint##bits##_t)OP_##op(GET##bits(insn->base), b); \
+\
+		SET##bits(insn->base, res); \
+		CC_##op(bits, res, b); \
+		return HK_NEXT(cpu, insn); \
+	} \
+	FAST(op##bits##_rr_reversed) /* reg, rm */ \
+	{ \
+		uint##bits##_t b = GET##bits(insn->base); \
+		uint##bits##_t res = (uint##bits##_t)OP_##op(GET##bits(insn->reg), b); \
+\
+		SET##bits(insn->reg, res); \
+		CC_##op(bits, res, b); \
+		return HK_NEXT(cpu, insn); \
+	} \
+	FAST(op##bits##_ri) \
+	{ \
+		uint##bits##_t b = (uint##bits##_t)insn->imm; \
+		uint##bits##_t res = (uint##bits##_t)OP_##op(GET##bits(insn->base), b); \
+\
+		SET##bits(insn->base, res); \
+		CC_##op(bits, res, b); \
+		return HK_NEXT(cpu, insn); \
+	} \
+	FAST(op##bits##_rm) \
+	{ \
+		uint##bits##_t b; \
+\
+		if (!hk_load##bits(cpu, plain_va(cpu, insn), &b)) { \
+			return hk_give_up(cpu, insn); \
+		} \
+\
+		uint##bits##_t res = (uint##bits##_t)OP_##op(GET##bits(insn->reg), b); \
+\
+		SET##bits(insn->reg, res); \
+		CC_##op(bits, res, b); \
+		return HK_NEXT(cpu, insn); \
+	}
+
+/* The same to memory: where the page may be written without a look, in place. */
+#define DEFINE_ALU_MEM(op, bits, form, source) \
+	FAST(op##bits##_##form) \
+	{ \
+		uint64_t va = plain_va(cpu, insn); \
+		uint##bits##_t b = (uint##bits##_t)(source); \
+		uint##bits##_t a; \
+\
+		if (!hk_load_rmw(cpu, va, &a, bits / 8)) { \
+			return hk_give_up(cpu, insn); \
+		} \
+\
+		uint##bits##_t res = (uint##bits##_t)OP_##op(a, b); \
+\
+		if (!hk_store##bits(cpu, va, res)) { \
+			return hk_give_up(cpu, insn); \
+		} \
+		CC_##op(bits, res, b); \
+		return HK_NEXT(cpu, insn); \
+	}
+
+#define DEFINE_ALU(op, bits) \
+	DEFINE_ALU_REG(op, bits) \
+	DEFINE_ALU_MEM(op, bits, mr, GET##bits(insn->reg)) \
+	DEFINE_ALU_MEM(op, bits, mi, insn->imm)
+
+/* cmp and test: nothing is written. */
+#define DEFINE_COMPARE(op, bits) \
+	FAST(op##bits##_rr) \
+	{ \
+		uint##bits##_t b = GET##bits(insn->reg); \
+\
+		CC_##op(bits, OP_##op(GET##bits(insn->base), b), b); \
+		return HK_NEXT(cpu, insn); \
+	} \
+	FAST(op##bits##_rr_reversed) \
+	{ \
+		uint##bits##_t b = GET##bits(insn->base); \
+\
+		CC_##op(bits, OP_##op(GET##bits(insn->reg), b), b); \
+		return HK_NEXT(cpu, insn); \
+	} \
+	FAST(op##bits##_ri) \
+	{ \
+		uint##bits##_t b = (uint##bits##_t)insn->imm; \
+\
+		CC_##op(bits, OP_##op(GET##bits(insn->base), b), b); \
+		return HK_NEXT(cpu, insn); \
+	} \
+	FAST(op##bits##_rm) \
+	{ \
+		uint##bits##_t b; \
+\
+		if (!hk_load##bits(cpu, plain_va(cpu, insn), &b)) { \
+			return hk_give_up(cpu, insn); \
+		} \
+		CC_##op(bits, OP_##op(GET##bits(insn->reg), b), b); \
+		return HK_NEXT(cpu, insn); \
+	} \
+	FAST(op##bits##_mr) \
+	{ \
+		uint##bits##_t a; \
+		uint##bits##_t b = GET##bits(insn->reg); \
+\
+		if (!hk_load##bits(cpu, plain_va(cpu, insn), &a)) { \
+			return hk_give_up(cpu, insn); \
+		} \
+		CC_##op(bits, OP_##op(a, b), b); \
+		return HK_NEXT(cpu, insn); \
+	} \
+	FAST(op##bits##_mi) \
+	{ \
+		uint##bits##_t a; \
+		uint##bits##_t b = (uint##bits##_t)insn->imm; \
+\
+		if (!hk_load##bits(cpu, plain_va(cpu, insn), &a)) { \
+			return hk_give_up(cpu, insn); \
+		} \
+		CC_##op(bits, OP_##op(a, b), b); \
+		return HK_NEXT(cpu, insn); \
+	}
+
+#define FOR_ALU(X, bits) \
+	X(add, bits) \
+	X(sub, bits) \
+	X(and, bits) \
+	X(or, bits) \
+	X(xor, bits)
+#define FOR_COMPARE(X, bits) \
+	X(cmp, bits) \
+	X(test, bits)
+
+FOR_ALU(DEFINE_ALU, 8)
+FOR_ALU(DEFINE_ALU, 32)
+FOR_ALU(DEFINE_ALU, 64)
+FOR_COMPARE(DEFINE_COMPARE, 8)
+FOR_COMPARE(DEFINE_COMPARE, 16)
+FOR_COMPARE(DEFINE_COMPARE, 32)
+FOR_COMPARE(DEFINE_COMPARE, 64)
+
+/* xor r, r and sub r, r of one register: how zero is loaded. */
+#define DEFINE_ZERO(bits) \
+	FAST(zero##bits) \
+	{ \
+		SET##bits(insn->base, 0); \
+		CC_logic(bits, 0, 0); \
+		return HK_NEXT(cpu, insn); \
+	}
+DEFINE_ZERO(32)
+DEFINE_ZERO(64)
+
+/* Moves */
+
+#define DEFINE_MOV(bits) \
+	FAST(mov##bits##_rr) \
+	{ \
+		SET##bits(insn->base, GET##bits(insn->reg)); \
+		return HK_NEXT(cpu, insn); \
+	} \
+	FAST(mov##bits##_rr_reversed) \
+	{ \
+		SET##bits(insn->reg, GET##bits(insn->base)); \
+		return HK_NEXT(cpu, insn); \
+	} \
+	FAST(mov##bits##_ri) \
+	{ \
+		SET##bits(insn->base, (uint##bits##_t)insn->imm); \
+		return HK_NEXT(cpu, insn); \
+	} \
+	FAST(mov##bits##_rm) \
+	{ \
+		uint##bits##_t v; \
+\
+		if (!hk_load##bits(cpu, plain_va(cpu, insn), &v)) { \
+			return hk_give_up(cpu, insn); \
+		} \
+		SET##bits(insn->reg, v); \
+		return HK_NEXT(cpu, insn); \
+	} \
+	FAST(mov##bits##_rs) \
+	{ \
+		uint##bits##_t v; \
+\
+		if (!hk_load##bits(cpu, seg_va(cpu, insn), &v)) { \
+			return hk_give_up(cpu, insn); \
+		} \
+		SET##bits(insn->reg, v); \
+		return HK_NEXT(cpu, insn); \
+	} \
+	FAST(mov##bits##_mr) \
+	{ \
+		if (!hk_store##bits(cpu, plain_va(cpu, insn), GET##bits(insn->reg))) { \
+			return hk_give_up(cpu, insn); \
+		} \
+		return HK_NEXT(cpu, insn); \
+	} \
+	FAST(mov##bits##_sr) \
+	{ \
+		if (!hk_store##bits(cpu, seg_va(cpu, insn), GET##bits(insn->reg))) { \
+			return hk_give_up(cpu, insn); \
+		} \
+		return HK_NEXT(cpu, insn); \
+	} \
+	FAST(mov##bits##_mi) \
+	{ \
+		if (!hk_store##bits(cpu, plain_va(cpu, insn), (uint##bits##_t)insn->imm)) { \
+			return hk_give_up(cpu, insn); \
+		} \
+		return HK_NEXT(cpu, insn); \
+	}
+DEFINE_MOV(8)
+DEFINE_MOV(16)
+DEFINE_MOV(32)
+DEFINE_MOV(64)
+
+/* MOVZX, MOVSX, MOVSXD: a small source into a register of 32 or 64 bits. */
+#define DEFINE_EXTEND(name, from, to, type) \
+	FAST(name##_##from##_##to##_r) \
+	{ \
+		SET##to(insn->reg, \
+			(uint##to##_t)(type##to##_t)(type##from##_t)GET##from(insn->base)); \
+		return HK_NEXT(cpu, insn); \
+	} \
+	FAST(name##_##from##_##to##_m) \
+	{ \
+		uint##from##_t v; \
+\
+		if (!hk_load##from(cpu, plain_va(cpu, insn), &v)) { \
+			return hk_give_up(cpu, insn); \
+		} \
+		SET##to(insn->reg, (uint##to##_t)(type##to##_t)(type##from##_t)v); \
+		return HK_NEXT(cpu, insn); \
+	}
+DEFINE_EXTEND(movzx, 8, 32, uint)
+DEFINE_EXTEND(movzx, 8, 64, uint)
+DEFINE_EXTEND(movzx, 16, 32, uint)
+DEFINE_EXTEND(movzx, 16, 64, uint)
+DEFINE_EXTEND(movsx, 8, 32, int)
+DEFINE_EXTEND(movsx, 8, 64, int)
+DEFINE_EXTEND(movsx, 16, 32, int)
+DEFINE_EXTEND(movsx, 16, 64, int)
+DEFINE_EXTEND(movsx, 32, 64, int)
+
+FAST(lea64)
+{
+	cpu->gpr[insn->reg] = plain_va(cpu, insn);
+	return HK_NEXT(cpu, insn);
+}
+
+FAST(lea32)
+{
+	cpu->gpr[insn->reg] = (uint32_t)plain_va(cpu, insn);
+	return HK_NEXT(cpu, insn);
+}
+
+FAST(lea64_base) /* no index */
+{
+	cpu->gpr[insn->reg] = cpu->gpr[insn->base] + (uint64_t)(int64_t)insn->disp;
+	return HK_NEXT(cpu, insn);
+}
+
+/* The stack, in 64-bit mode */
+
+static const struct hk_insn *stack_fault(struct hk_cpu *cpu, const struct hk_insn *insn)
+{
+	if (cpu->event.non_canonical) {
+		cpu->event.vector = HK_VECTOR_SS;
+	}
+	return hk_give_up(cpu, insn);
+}
+
+FAST(push64_r)
+{
+	uint64_t rsp = cpu->gpr[HK_RSP] - 8;
+
+	if (!hk_store64(cpu, rsp, cpu->gpr[insn->base])) {
+		return stack_fault(cpu, insn);
+	}
+	cpu->gpr[HK_RSP] = rsp;
+	return HK_NEXT(cpu, insn);
+}
+
+FAST(pop64_r)
+{
+	uint64_t v;
+
+	if (!hk_load64(cpu, cpu->gpr[HK_RSP], &v)) {
+		return stack_fault(cpu, insn);
+	}
+	cpu->gpr[HK_RSP] += 8;
+	cpu->gpr[insn->base] = v;
+	return HK_NEXT(cpu, insn);
+}
+
+FAST(ret64)
+{
+	uint64_t rip;
+
+	if (!hk_load64(cpu, cpu->gpr[HK_RSP], &rip)) {
+		return stack_fault(cpu, insn);
+	}
+	if (hk_unlikely((uint64_t)((int64_t)(rip << 16) >> 16) != rip)) {
+		return hk_raise_code(cpu, insn, HK_VECTOR_GP, 0);
+	}
+	cpu->gpr[HK_RSP] += 8;
+	return hk_jump(cpu, insn, rip);
+}
+
+FAST(leave64)
+{
+	uint64_t v;
+	uint64_t rsp = cpu->gpr[HK_RBP];
+
+	if (!hk_load64(cpu, rsp, &v)) {
+		return stack_fault(cpu, insn);
+	}
+	cpu->gpr[HK_RSP] = rsp + 8;
+	cpu->gpr[HK_RBP] = v;
+	return HK_NEXT(cpu, insn);
+}
+
+/* One operand */
+
+#define DEFINE_UNARY(op, bits) \
+	FAST(op##bits##_r) \
+	{ \
+		SET##bits(insn->base, hk_alu_##op(cpu, LOG##bits, GET##bits(insn->base), 0)); \
+		return HK_NEXT(cpu, insn); \
+	}
+#define DEFINE_UNARIES(op) DEFINE_UNARY(op, 32) DEFINE_UNARY(op, 64)
+DEFINE_UNARIES(inc)
+DEFINE_UNARIES(dec)
+DEFINE_UNARIES(neg)
+DEFINE_UNARIES(not )
+
+/* Shifts, rotates and bit operations, by a constant or by a register (CL of the shifts) */
+
+#define DEFINE_BITS(op, bits) \
+	FAST(op##bits##_ri) \
+	{ \
+		SET##bits(insn->base, \
+			hk_alu_##op(cpu, LOG##bits, GET##bits(insn->base), insn->imm)); \
+		return HK_NEXT(cpu, insn); \
+	}
+#define DEFINE_SHIFTS(op, bits) \
+	DEFINE_BITS(op, bits) \
+	FAST(op##bits##_rc) \
+	{ \
+		SET##bits(insn->base, \
+			hk_alu_##op( \
+				cpu, LOG##bits, GET##bits(insn->base), *hk_gpr8(cpu, insn->reg))); \
+		return HK_NEXT(cpu, insn); \
+	}
+#define DEFINE_BIT_TEST(bits) \
+	FAST(bt##bits##_ri) \
+	{ \
+		hk_alu_bt(cpu, LOG##bits, GET##bits(insn->base), insn->imm); \
+		return HK_NEXT(cpu, insn); \
+	} \
+	FAST(bt##bits##_rr) \
+	{ \
+		hk_alu_bt(cpu, LOG##bits, GET##bits(insn->base), GET##bits(insn->reg)); \
+		return HK_NEXT(cpu, insn); \
+	}
+DEFINE_SHIFTS(shl, 32)
+DEFINE_SHIFTS(shl, 64)
+DEFINE_SHIFTS(shr, 32)
+DEFINE_SHIFTS(shr, 64)
+DEFINE_SHIFTS(sar, 32)
+DEFINE_SHIFTS(sar, 64)
+DEFINE_SHIFTS(rol, 32)
+DEFINE_SHIFTS(rol, 64)
+DEFINE_SHIFTS(ror, 32)
+DEFINE_SHIFTS(ror, 64)
+DEFINE_BIT_TEST(32)
+DEFINE_BIT_TEST(64)
+
+#define DEFINE_IMUL(bits) \
+	FAST(imul##bits##_rr) \
+	{ \
+		SET##bits(insn->reg, \
+			hk_alu_imul(cpu, LOG##bits, GET##bits(insn->reg), GET##bits(insn->base))); \
+		return HK_NEXT(cpu, insn); \
+	} \
+	FAST(imul##bits##_rri) \
+	{ \
+		SET##bits(insn->reg, \
+			hk_alu_imul(cpu, LOG##bits, GET##bits(insn->base), \
+				(uint##bits##_t)insn->imm)); \
+		return HK_NEXT(cpu, insn); \
+	}
+DEFINE_IMUL(32)
+DEFINE_IMUL(64)
+
+/* CMOVcc and SETcc */
+
+#define DEFINE_CMOV(bits) \
+	FAST(cmov##bits##_rr) \
+	{ \
+		SET##bits(insn->reg, \
+			hk_cond(cpu, insn->cond) ? GET##bits(insn->base) : GET##bits(insn->reg)); \
+		return HK_NEXT(cpu, insn); \
+	}
+DEFINE_CMOV(32)
+DEFINE_CMOV(64)
+
+FAST(setcc_r)
+{
+	*hk_gpr8(cpu, insn->base) = hk_cond(cpu, insn->cond);
+	return HK_NEXT(cpu, insn);
+}
+
+/* What may stand in for a generic handler. */
+
+enum { REG, MEM, FS_GS, WHERE_COUNT };
+
+struct fast {
+	hk_exec_fn *generic;
+	uint8_t form;  /* enum hk_form */
+	uint8_t size;  /* log2 of bytes */
+	uint8_t where; /* the rm operand */
+	bool only_64;
+	hk_exec_fn *exec;
+};
+
+#define ROWS_ALU(op, bits) \
+	{hk_x_##op, HK_FORM_RM_REG, LOG##bits, REG, false, op##bits##_rr}, \
+		{hk_x_##op, HK_FORM_REG_RM, LOG##bits, REG, false, op##bits##_rr_reversed}, \
+		{hk_x_##op, HK_FORM_RM_IMM, LOG##bits, REG, false, op##bits##_ri}, \
+		{hk_x_##op, HK_FORM_REG_RM, LOG##bits, MEM, true, op##bits##_rm}, \
+		{hk_x_##op, HK_FORM_RM_REG, LOG##bits, MEM, true, op##bits##_mr}, \
+		{hk_x_##op, HK_FORM_RM_IMM, LOG##bits, MEM, true, op##bits##_mi},
+#define ROWS_MOV(bits) \
+	ROWS_ALU(mov, bits){hk_x_mov, HK_FORM_REG_RM, LOG##bits, FS_GS, true, mov##bits##_rs}, \
+		{hk_x_mov, HK_FORM_RM_REG, LOG##bits, FS_GS, true, mov##bits##_sr},
+#define ROWS_EXTEND(generic, name, from, to) \
+	{generic, HK_FORM_REG_RM, LOG##to, REG, false, name##_##from##_##to##_r}, \
+		{generic, HK_FORM_REG_RM, LOG##to, MEM, true, name##_##from##_##to##_m},
+#define ROWS_UNARY(op) \
+	{hk_x_##op, HK_FORM_RM, LOG32, REG, false, op##32_r}, \
+		{hk_x_##op, HK_FORM_RM, LOG64, REG, false, op##64_r},
+#define ROWS_SHIFT(op) \
+	{hk_x_##op, HK_FORM_RM_IMM, LOG32, REG, false, op##32_ri}, \
+		{hk_x_##op, HK_FORM_RM_IMM, LOG64, REG, false, op##64_ri}, \
+		{hk_x_##op, HK_FORM_RM_REG, LOG32, REG, false, op##32_rc}, \
+		{hk_x_##op, HK_FORM_RM_REG, LOG64, REG, false, op##64_rc},
+#define ROWS_BIT_TEST(bits) \
+	{hk_x_bt, HK_FORM_RM_IMM, LOG##bits, REG, false, bt##bits##_ri}, \
+		{hk_x_bt, HK_FORM_RM_REG, LOG##bits, REG, false, bt##bits##_rr},
+#define ROWS_ALU_3(op)     ROWS_ALU(op, 8) ROWS_ALU(op, 32) ROWS_ALU(op, 64)
+#define ROWS_COMPARE_4(op) ROWS_ALU(op, 8) ROWS_ALU(op, 16) ROWS_ALU(op, 32) ROWS_ALU(op, 64)
+
+/* One handler's forms stand together: find() relies on it. */
+/* clang-format off */
+static const struct fast fasts[] = {
+	ROWS_ALU_3(add)
+	ROWS_ALU_3(sub)
+	ROWS_ALU_3(and)
+	ROWS_ALU_3(or)
+	ROWS_ALU_3(xor)
+	ROWS_COMPARE_4(cmp)
+	ROWS_COMPARE_4(test)
+	ROWS_MOV(8) ROWS_MOV(16) ROWS_MOV(32) ROWS_MOV(64)
+	ROWS_EXTEND(hk_x_movzx8, movzx, 8, 32)
+	ROWS_EXTEND(hk_x_movzx8, movzx, 8, 64)
+	ROWS_EXTEND(hk_x_movzx16, movzx, 16, 32)
+	ROWS_EXTEND(hk_x_movzx16, movzx, 16, 64)
+	ROWS_EXTEND(hk_x_movsx8, movsx, 8, 32)
+	ROWS_EXTEND(hk_x_movsx8, movsx, 8, 64)
+	ROWS_EXTEND(hk_x_movsx16, movsx, 16, 32)
+	ROWS_EXTEND(hk_x_movsx16, movsx, 16, 64)
+	ROWS_EXTEND(hk_x_movsxd, movsx, 32, 64)
+	{hk_x_lea, HK_FORM_REG_RM, LOG32, MEM, true, lea32},
+	{hk_x_lea, HK_FORM_REG_RM, LOG64, MEM, true, lea64},
+	ROWS_UNARY(inc)
+	ROWS_UNARY(dec)
+	ROWS_UNARY(neg)
+	ROWS_UNARY(not)
+	ROWS_SHIFT(shl)
+	ROWS_SHIFT(shr)
+	ROWS_SHIFT(sar)
+	ROWS_SHIFT(rol)
+	ROWS_SHIFT(ror)
+	ROWS_BIT_TEST(32)
+	ROWS_BIT_TEST(64)
+	{hk_x_imul2, HK_FORM_REG_RM, LOG32, REG, false, imul32_rr},
+	{hk_x_imul2, HK_FORM_REG_RM, LOG64, REG, false, imul64_rr},
+	{hk_x_imul3, HK_FORM_REG_RM, LOG32, REG, false, imul32_rri},
+	{hk_x_imul3, HK_FORM_REG_RM, LOG64, REG, false, imul64_rri},
+	{hk_x_push_rm, HK_FORM_RM, LOG64, REG, true, push64_r},
+	{hk_x_pop_rm, HK_FORM_RM, LOG64, REG, true, pop64_r},
+	{hk_x_leave, HK_FORM_RM, LOG64, REG, true, leave64},
+	{hk_x_cmov, HK_FORM_REG_RM, LOG32, REG, false, cmov32_rr},
+	{hk_x_cmov, HK_FORM_REG_RM, LOG64, REG, false, cmov64_rr},
+	{hk_x_setcc, HK_FORM_RM, LOG8, REG, false, setcc_r},
+};
+/* clang-format on */
+
+/*
+ * Where a handler's forms begin in fasts, plus one, by row; 0: not looked for yet. Every CPU's thread
+ * may work one out: they find the same.
+ */
+enum { MAX_ROWS = 4096, NO_FORMS = UINT16_MAX };
+static _Atomic uint16_t first_of[MAX_ROWS];
+
+static unsigned first_form(const struct hk_insn *insn)
+{
+	unsigned first = atomic_load_explicit(&first_of[insn->row], memory_order_relaxed);
+
+	if (first == 0) {
+		first = NO_FORMS;
+		for (unsigned i = HK_ARRAY_SIZE(fasts); i-- > 0;) {
+			if (fasts[i].generic == insn->exec) {
+				first = i + 1;
+			}
+		}
+		atomic_store_explicit(&first_of[insn->row], (uint16_t)first, memory_order_relaxed);
+	}
+	return first;
+}
+
+static const struct fast *find(const struct hk_insn *insn, unsigned where)
+{
+	unsigned first = first_form(insn);
+
+	for (unsigned i = first - 1; i < HK_ARRAY_SIZE(fasts) && fasts[i].generic == insn->exec;
+		i++) {
+		const struct fast *f = &fasts[i];
+
+		if (f->form == hk_insn_form(insn) && f->size == hk_insn_size(insn) &&
+			f->where == where) {
+			return f;
+		}
+	}
+	return NULL;
+}
+
+hk_exec_fn *hk_fast(const struct hk_insn *insn, enum hk_code_mode mode)
+{
+	unsigned where = REG;
+
+	assert(insn->row < MAX_ROWS);
+	if ((insn->flags & HK_INSN_LOCK) != 0) {
+		return insn->exec;
+	}
+	if (hk_insn_mem(insn)) {
+		bool is_64 = mode == HK_CODE_64 && hk_insn_addr_size(insn) == LOG64;
+
+		if ((insn->flags & HK_INSN_PLAIN) != 0) {
+			where = MEM;
+		} else if (is_64 && (hk_insn_seg(insn) == HK_FS || hk_insn_seg(insn) == HK_GS)) {
+			where = FS_GS;
+		} else {
+			return insn->exec;
+		}
+	}
+	if (insn->exec == hk_x_ret && mode == HK_CODE_64 && insn->imm == 0 &&
+		hk_insn_size(insn) == LOG64) {
+		return ret64;
+	}
+
+	const struct fast *f = find(insn, where);
+
+	if (f == NULL || (f->only_64 && mode != HK_CODE_64)) {
+		return insn->exec;
+	}
+
+	/* The few that hang on more. */
+	bool same_regs = hk_insn_form(insn) != HK_FORM_RM_IMM && insn->base == insn->reg;
+
+	if ((insn->exec == hk_x_xor || insn->exec == hk_x_sub) && where == REG && same_regs) {
+		if (f->size == LOG32) {
+			return zero32;
+		}
+		if (f->size == LOG64) {
+			return zero64;
+		}
+	}
+	if (f->exec == lea64 && insn->index == HK_REG_ZERO) {
+		return lea64_base;
+	}
+	return f->exec;
+}
