@@ -28,10 +28,8 @@ static bool overflow(const struct hk_cpu *cpu)
 		return (res & hk_mask(size)) == (hk_mask(size) >> 1) + 1;
 	case HK_CC_DEC:
 		return (res & hk_mask(size)) == hk_mask(size) >> 1;
-	case HK_CC_SHL:
-		return (cpu->cc_src & 1) != (res >> 63);
-	case HK_CC_SHR:
-		return (cpu->cc_src >> 1 & 1) != 0;
+	case HK_CC_SHIFT:
+		return (cpu->cc_src & HK_CC_BIT_OF) != 0;
 	case HK_CC_MUL:
 		return cpu->cc_src != 0;
 	default:
@@ -66,8 +64,36 @@ static bool adjust(const struct hk_cpu *cpu)
 		return (res & 15) == 0;
 	case HK_CC_DEC:
 		return (res & 15) == 15;
+	case HK_CC_SHIFT:
+		return (src & HK_CC_BIT_AF) != 0;
 	default:
 		return false;
+	}
+}
+
+static void set_bits(struct hk_cpu *cpu, bool cf, bool of)
+{
+	cpu->cc_src = (cf ? HK_CC_BIT_CF : 0) | (of ? HK_CC_BIT_OF : 0) |
+		(adjust(cpu) ? HK_CC_BIT_AF : 0);
+	cpu->cc_kind = HK_CC_SHIFT;
+}
+
+void hk_cc_set_cf(struct hk_cpu *cpu, bool cf)
+{
+	if (cpu->cc_kind < HK_CC_ADD) {
+		cpu->cc_src = (cpu->cc_src & ~(uint64_t)HK_FLAG_CF) | cf;
+	} else {
+		set_bits(cpu, cf, overflow(cpu));
+	}
+}
+
+void hk_cc_set_cf_of(struct hk_cpu *cpu, bool cf, bool of)
+{
+	if (cpu->cc_kind < HK_CC_ADD) {
+		cpu->cc_src = (cpu->cc_src & ~(uint64_t)(HK_FLAG_CF | HK_FLAG_OF)) | cf |
+			(of ? HK_FLAG_OF : 0);
+	} else {
+		set_bits(cpu, cf, of);
 	}
 }
 

@@ -15,13 +15,15 @@
  *	LOGIC	result		-			0			0
  *	INC	a + 1		old CF			cc_src			res == MIN
  *	DEC	a - 1		old CF			cc_src			res == MAX
- *	SHL	result		CF in bit 0		cc_src & 1		CF ^ sign
- *	SHR	result		CF bit 0, OF bit 1	cc_src & 1		cc_src >> 1
+ *	SHIFT	result		enum hk_cc_bits		cc_src & 1		cc_src >> 1 & 1
  *	MUL	low half	overflowed: 1		cc_src			cc_src
  *
- * ADC and SBB are for a carry that was set; with a clear one they are ADD and SUB. Flags that an
- * instruction leaves undefined come out as hardware gives them where that is known (AF after
- * logic: 0).
+ * ADC and SBB are for a carry that was set; with a clear one they are ADD and SUB. SHIFT also
+ * serves instructions that change CF and OF only (rotates, bit tests): ZF, SF and PF stay those
+ * of cc_res, AF has its own bit.
+ *
+ * Flags that an instruction leaves undefined come out as AMD's Zen 4 gives them: after logic,
+ * shifts and multiplication AF is 0, after multiplication ZF is 0, too (hk_cc_set_mul()).
  */
 #ifndef HK_ENGINE_SOFT_FLAGS_H
 #define HK_ENGINE_SOFT_FLAGS_H
@@ -38,9 +40,15 @@ enum hk_cc {
 	HK_CC_LOGIC = 20,
 	HK_CC_INC = 24,
 	HK_CC_DEC = 28,
-	HK_CC_SHL = 32,
-	HK_CC_SHR = 36, /* SHR, SAR, SHRD */
-	HK_CC_MUL = 40,
+	HK_CC_SHIFT = 32,
+	HK_CC_MUL = 36,
+};
+
+/* cc_src of HK_CC_SHIFT. CF is bit 0 as in RFLAGS, so that hk_cc_cf() need not tell. */
+enum hk_cc_bits {
+	HK_CC_BIT_CF = 1 << 0,
+	HK_CC_BIT_OF = 1 << 1,
+	HK_CC_BIT_AF = 1 << 2,
 };
 
 /* Condition codes of Jcc in encoding order; the odd ones are negations. */
@@ -92,6 +100,20 @@ static inline void hk_cc_set(
 	cpu->cc_src = src;
 	cpu->cc_kind = kind | size;
 }
+
+/** hk_cc_set_mul() - after a multiplication with the low half @res. Zen 4 leaves ZF clear even where
+ * that is 0; a bit above the lowest byte, which is all that PF sees, makes it so. */
+static inline void hk_cc_set_mul(struct hk_cpu *cpu, unsigned size, uint64_t res, bool overflowed)
+{
+	cpu->cc_res = hk_sign_extend(res, size);
+	cpu->cc_res |= (uint64_t)(cpu->cc_res == 0) << 8;
+	cpu->cc_src = overflowed;
+	cpu->cc_kind = HK_CC_MUL | size;
+}
+
+/** hk_cc_set_cf() / hk_cc_set_cf_of() - change these, keep the others. flags.c */
+void hk_cc_set_cf(struct hk_cpu *cpu, bool cf);
+void hk_cc_set_cf_of(struct hk_cpu *cpu, bool cf, bool of);
 
 /** hk_cc_get() - the six flags, in place as in RFLAGS. flags.c */
 uint32_t hk_cc_get(const struct hk_cpu *cpu);
