@@ -330,30 +330,17 @@ const struct hk_insn *hk_code_in_page(
 const struct hk_insn *hk_jump(struct hk_cpu *cpu, const struct hk_insn *insn, uint64_t rip)
 {
 	(void)insn;
-	if (hk_unlikely(atomic_load_explicit(&cpu->attention, memory_order_relaxed) != 0)) {
-		return hk_leave_to(cpu, rip);
-	}
+	return hk_code_find(cpu, rip);
+}
 
-	uint64_t va = rip + cpu->seg_base[HK_CS];
+const struct hk_insn *hk_code_find_slow(struct hk_cpu *cpu, uint64_t rip)
+{
+	const struct hk_insn *next = NULL;
 
-	if (hk_unlikely(cpu->mode != HK_CODE_64)) {
-		va = (uint32_t)va;
+	if (atomic_load_explicit(&cpu->attention, memory_order_relaxed) == 0) {
+		next = hk_code_lookup(cpu, rip);
 	}
-
-	const struct hk_fetch_entry *e = &cpu->fetch[va >> 12 & (HK_FETCH_ENTRIES - 1)];
-	unsigned offset = va & ~HK_PAGE_MASK;
-	const struct hk_insn *next;
-
-	if (hk_likely(e->page == (va & HK_PAGE_MASK) && e->code->index[offset] != 0)) {
-		cpu->gpr[HK_REG_PAGE] = rip - offset;
-		next = hk_code_insn(e->code, e->code->index[offset]);
-		return HK_GO(cpu, next);
-	}
-	next = hk_code_lookup(cpu, rip);
-	if (next == NULL) {
-		return hk_leave_to(cpu, rip);
-	}
-	return HK_GO(cpu, next);
+	return next != NULL ? next : hk_leave_to(cpu, rip);
 }
 
 /* Forgetting */

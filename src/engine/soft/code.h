@@ -55,7 +55,34 @@ static inline struct hk_insn *hk_code_insn(const struct hk_code_page *code, unsi
  */
 const struct hk_insn *hk_code_lookup(struct hk_cpu *cpu, uint64_t rip);
 
-/** hk_code_more() - the instruction at @offset of the page that @insn stands in; NULL as with lookup */
+/**
+ * hk_code_find() - where a taken branch to @rip goes on, found fast if it has been before
+ *
+ * Return: NULL to leave to the run loop (cpu->rip is @rip), which looks further: attention is
+ * wanted, or it cannot be fetched, or has to run alone.
+ */
+const struct hk_insn *hk_code_find_slow(struct hk_cpu *cpu, uint64_t rip);
+
+static inline const struct hk_insn *hk_code_find(struct hk_cpu *cpu, uint64_t rip)
+{
+	uint64_t va = rip + cpu->seg_base[HK_CS];
+
+	if (hk_unlikely(cpu->mode != HK_CODE_64)) {
+		va = (uint32_t)va;
+	}
+
+	const struct hk_fetch_entry *e = &cpu->fetch[va >> 12 & (HK_FETCH_ENTRIES - 1)];
+	unsigned offset = va & (HK_PAGE_SIZE - 1);
+
+	if (hk_likely(e->page == va - offset && e->code->index[offset] != 0 &&
+		    atomic_load_explicit(&cpu->attention, memory_order_relaxed) == 0)) {
+		cpu->gpr[HK_REG_PAGE] = rip - offset;
+		return hk_code_insn(e->code, e->code->index[offset]);
+	}
+	return hk_code_find_slow(cpu, rip);
+}
+
+/** hk_code_in_page() - the instruction at @offset of the page that @insn stands in; NULL as with lookup */
 const struct hk_insn *hk_code_in_page(
 	struct hk_cpu *cpu, const struct hk_insn *insn, unsigned offset);
 

@@ -21,8 +21,11 @@
  * code never runs through a taken branch without a look at cpu->attention, so interrupts wait
  * for a page of instructions at most.
  *
- * With HK_TAIL_CALLS each handler calls the next as its last act, which the compiler turns into a
- * jump; without (sanitizers, -O0, WebAssembly) the run loop goes from one to the next.
+ * A handler gives the next instruction back, and the run loop goes there. The files that hold the hottest ones
+ * (exec/fast.c, link.c) define HK_TAIL_CALLER: their handlers call the next as their last act, which the
+ * compiler turns into a jump. It can only do that where no pointer to a local variable has been
+ * given away, so those handlers pass the rare cases on to the generic ones; tools/check-tail-calls looks at
+ * the machine code. Sanitizers, -O0 and WebAssembly have no such jumps.
  */
 #ifndef HK_ENGINE_SOFT_INTERP_H
 #define HK_ENGINE_SOFT_INTERP_H
@@ -30,24 +33,16 @@
 #include "engine/soft/fault.h"
 #include "engine/soft/flags.h"
 
-#ifndef HK_TAIL_CALLS
-#if defined(__OPTIMIZE__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && \
-	!defined(__wasm__) && !defined(HK_SANITIZED)
-#define HK_TAIL_CALLS 1
-#else
-#define HK_TAIL_CALLS 0
-#endif
-#endif
-
-#define HK_EXEC(name) \
-	const struct hk_insn *hk_x_##name(struct hk_cpu *cpu, const struct hk_insn *insn)
-
-#if HK_TAIL_CALLS
+#if defined(HK_TAIL_CALLER) && defined(__OPTIMIZE__) && !defined(__wasm__) && \
+	!defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && !defined(HK_SANITIZED)
 #define HK_GO(cpu, to) ((to)->exec((cpu), (to)))
 #else
 #define HK_GO(cpu, to) (to)
 #endif
 #define HK_NEXT(cpu, insn) HK_GO(cpu, (insn) + 1)
+
+#define HK_EXEC(name) \
+	const struct hk_insn *hk_x_##name(struct hk_cpu *cpu, const struct hk_insn *insn)
 
 static inline const struct hk_insn *hk_leave_to(struct hk_cpu *cpu, uint64_t rip)
 {

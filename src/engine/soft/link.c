@@ -11,11 +11,11 @@
  * These stand in for the generic branches (exec/flow.c) in 64-bit and 32-bit code with the mode's own
  * operand size.
  */
+#define HK_TAIL_CALLER
 #include "engine/soft/code.h"
 #include "engine/soft/exec/handlers.h"
-#include "engine/soft/exec/stack.h"
 #include "engine/soft/interp.h"
-#include "engine/soft/isa.h"
+#include "engine/soft/mmu.h"
 
 static inline bool wanted(struct hk_cpu *cpu)
 {
@@ -97,25 +97,35 @@ static const struct hk_insn *jmp_far(struct hk_cpu *cpu, const struct hk_insn *i
 	return go_far(cpu, insn);
 }
 
+/* The rare cases of a call are the generic handler's: a stack that is not in the TLB, other modes. */
+static inline bool push_return(struct hk_cpu *cpu, const struct hk_insn *insn)
+{
+	uint64_t rsp = cpu->gpr[HK_RSP] - 8;
+	uint64_t rip = cpu->gpr[HK_REG_PAGE] + (uint64_t)(int64_t)(insn->off + insn->len);
+	void *at = hk_tlb_write(cpu, rsp, sizeof(rip));
+
+	if (hk_unlikely(at == NULL)) {
+		return false;
+	}
+	HK_GUEST_RELEASE();
+	__builtin_memcpy(at, &rip, sizeof(rip));
+	cpu->gpr[HK_RSP] = rsp;
+	return true;
+}
+
 static const struct hk_insn *call_near(struct hk_cpu *cpu, const struct hk_insn *insn)
 {
-	if (!hk_push(cpu, hk_insn_size(insn), hk_insn_next_rip(cpu, insn))) {
-		return hk_give_up(cpu, insn);
-	}
-	return go_near(cpu, insn);
+	return hk_likely(push_return(cpu, insn)) ? go_near(cpu, insn) : hk_x_call(cpu, insn);
 }
 
 static const struct hk_insn *call_far(struct hk_cpu *cpu, const struct hk_insn *insn)
 {
-	/* Checked before anything is pushed, as the generic call does; in a linked one it was. */
+	/* The target is checked before anything is pushed; in a linked call it has been. */
 	if (hk_unlikely(insn->link_gen != cpu->code_gen) &&
 		!hk_branch_ok(cpu, target_rip(cpu, insn))) {
 		return hk_give_up(cpu, insn);
 	}
-	if (!hk_push(cpu, hk_insn_size(insn), hk_insn_next_rip(cpu, insn))) {
-		return hk_give_up(cpu, insn);
-	}
-	return go_far(cpu, insn);
+	return hk_likely(push_return(cpu, insn)) ? go_far(cpu, insn) : hk_x_call(cpu, insn);
 }
 
 #define DEFINE_JCC(name, number) \
@@ -168,7 +178,7 @@ hk_exec_fn *hk_link(struct hk_insn *insn, enum hk_code_mode mode)
 
 	if (insn->exec == hk_x_jmp) {
 		linked = near ? jmp_near : jmp_far;
-	} else if (insn->exec == hk_x_call) {
+	} else if (insn->exec == hk_x_call && mode == HK_CODE_64) {
 		linked = near ? call_near : call_far;
 	} else if (insn->exec == hk_x_jcc) {
 		linked = near ? jcc_nears[insn->cond] : jcc_fars[insn->cond];

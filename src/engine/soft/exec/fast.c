@@ -4,15 +4,20 @@
  * known, memory operands of the plain kind (64-bit addressing, no segment base) or relative to FS or
  * GS. The generic handlers of the same instructions are the reference: tests run both.
  *
+ * Where a memory operand is not in the TLB, a handler passes on to the generic one, which does the same by
+ * the slow path. That also keeps these small, and their calls of the next handler jumps.
+ *
  * A name says what it is: alu operation, operand size in bits, destination and source: r register,
  * m plain memory, s memory by FS or GS, i immediate.
  */
+#define HK_TAIL_CALLER
 #include "engine/soft/exec/fast.h"
 
 #include <assert.h>
 #include <stdatomic.h>
 
 #include "base/util.h"
+#include "engine/soft/code.h"
 #include "engine/soft/exec/alu.h"
 #include "engine/soft/exec/handlers.h"
 #include "engine/soft/operand.h"
@@ -39,6 +44,26 @@ static inline uint64_t seg_va(const struct hk_cpu *cpu, const struct hk_insn *in
 {
 	return plain_va(cpu, insn) + cpu->seg_base[hk_insn_seg(insn)];
 }
+
+/* Memory at @va into a new variable, or from a value; the rare cases are the generic handler's. */
+#define LOAD(bits, name, va, generic) \
+	const void *name##_at = hk_tlb_read(cpu, va, (bits) / 8); \
+	uint##bits##_t name; \
+\
+	if (hk_unlikely(name##_at == NULL)) { \
+		return generic(cpu, insn); \
+	} \
+	__builtin_memcpy(&name, name##_at, sizeof(name)); \
+	HK_GUEST_ACQUIRE()
+#define STORE(bits, va, value, generic) \
+	uint##bits##_t stored = (value); \
+	void *stored_at = hk_tlb_write(cpu, va, (bits) / 8); \
+\
+	if (hk_unlikely(stored_at == NULL)) { \
+		return generic(cpu, insn); \
+	} \
+	HK_GUEST_RELEASE(); \
+	__builtin_memcpy(stored_at, &stored, sizeof(stored))
 
 #define FAST(name) static const struct hk_insn *name(struct hk_cpu *cpu, const struct hk_insn *insn)
 
@@ -97,11 +122,7 @@ static inline uint64_t seg_va(const struct hk_cpu *cpu, const struct hk_insn *in
 	} \
 	FAST(op##bits##_rm) \
 	{ \
-		uint##bits##_t b; \
-\
-		if (!hk_load##bits(cpu, plain_va(cpu, insn), &b)) { \
-			return hk_give_up(cpu, insn); \
-		} \
+		LOAD(bits, b, plain_va(cpu, insn), hk_x_##op); \
 \
 		uint##bits##_t res = (uint##bits##_t)OP_##op(GET##bits(insn->reg), b); \
 \
@@ -110,23 +131,23 @@ static inline uint64_t seg_va(const struct hk_cpu *cpu, const struct hk_insn *in
 		return HK_NEXT(cpu, insn); \
 	}
 
-/* The same to memory: where the page may be written without a look, in place. */
+/* The same to memory, in place. */
 #define DEFINE_ALU_MEM(op, bits, form, source) \
 	FAST(op##bits##_##form) \
 	{ \
-		uint64_t va = plain_va(cpu, insn); \
+		uint8_t *p = hk_tlb_write(cpu, plain_va(cpu, insn), bits / 8); \
 		uint##bits##_t b = (uint##bits##_t)(source); \
 		uint##bits##_t a; \
 \
-		if (!hk_load_rmw(cpu, va, &a, bits / 8)) { \
-			return hk_give_up(cpu, insn); \
+		if (hk_unlikely(p == NULL)) { \
+			return hk_x_##op(cpu, insn); \
 		} \
+		__builtin_memcpy(&a, p, sizeof(a)); \
 \
 		uint##bits##_t res = (uint##bits##_t)OP_##op(a, b); \
 \
-		if (!hk_store##bits(cpu, va, res)) { \
-			return hk_give_up(cpu, insn); \
-		} \
+		HK_GUEST_RELEASE(); \
+		__builtin_memcpy(p, &res, sizeof(res)); \
 		CC_##op(bits, res, b); \
 		return HK_NEXT(cpu, insn); \
 	}
@@ -161,33 +182,21 @@ static inline uint64_t seg_va(const struct hk_cpu *cpu, const struct hk_insn *in
 	} \
 	FAST(op##bits##_rm) \
 	{ \
-		uint##bits##_t b; \
-\
-		if (!hk_load##bits(cpu, plain_va(cpu, insn), &b)) { \
-			return hk_give_up(cpu, insn); \
-		} \
+		LOAD(bits, b, plain_va(cpu, insn), hk_x_##op); \
 		CC_##op(bits, OP_##op(GET##bits(insn->reg), b), b); \
 		return HK_NEXT(cpu, insn); \
 	} \
 	FAST(op##bits##_mr) \
 	{ \
-		uint##bits##_t a; \
 		uint##bits##_t b = GET##bits(insn->reg); \
-\
-		if (!hk_load##bits(cpu, plain_va(cpu, insn), &a)) { \
-			return hk_give_up(cpu, insn); \
-		} \
+		LOAD(bits, a, plain_va(cpu, insn), hk_x_##op); \
 		CC_##op(bits, OP_##op(a, b), b); \
 		return HK_NEXT(cpu, insn); \
 	} \
 	FAST(op##bits##_mi) \
 	{ \
-		uint##bits##_t a; \
 		uint##bits##_t b = (uint##bits##_t)insn->imm; \
-\
-		if (!hk_load##bits(cpu, plain_va(cpu, insn), &a)) { \
-			return hk_give_up(cpu, insn); \
-		} \
+		LOAD(bits, a, plain_va(cpu, insn), hk_x_##op); \
 		CC_##op(bits, OP_##op(a, b), b); \
 		return HK_NEXT(cpu, insn); \
 	}
@@ -241,43 +250,29 @@ DEFINE_ZERO(64)
 	} \
 	FAST(mov##bits##_rm) \
 	{ \
-		uint##bits##_t v; \
-\
-		if (!hk_load##bits(cpu, plain_va(cpu, insn), &v)) { \
-			return hk_give_up(cpu, insn); \
-		} \
+		LOAD(bits, v, plain_va(cpu, insn), hk_x_mov); \
 		SET##bits(insn->reg, v); \
 		return HK_NEXT(cpu, insn); \
 	} \
 	FAST(mov##bits##_rs) \
 	{ \
-		uint##bits##_t v; \
-\
-		if (!hk_load##bits(cpu, seg_va(cpu, insn), &v)) { \
-			return hk_give_up(cpu, insn); \
-		} \
+		LOAD(bits, v, seg_va(cpu, insn), hk_x_mov); \
 		SET##bits(insn->reg, v); \
 		return HK_NEXT(cpu, insn); \
 	} \
 	FAST(mov##bits##_mr) \
 	{ \
-		if (!hk_store##bits(cpu, plain_va(cpu, insn), GET##bits(insn->reg))) { \
-			return hk_give_up(cpu, insn); \
-		} \
+		STORE(bits, plain_va(cpu, insn), GET##bits(insn->reg), hk_x_mov); \
 		return HK_NEXT(cpu, insn); \
 	} \
 	FAST(mov##bits##_sr) \
 	{ \
-		if (!hk_store##bits(cpu, seg_va(cpu, insn), GET##bits(insn->reg))) { \
-			return hk_give_up(cpu, insn); \
-		} \
+		STORE(bits, seg_va(cpu, insn), GET##bits(insn->reg), hk_x_mov); \
 		return HK_NEXT(cpu, insn); \
 	} \
 	FAST(mov##bits##_mi) \
 	{ \
-		if (!hk_store##bits(cpu, plain_va(cpu, insn), (uint##bits##_t)insn->imm)) { \
-			return hk_give_up(cpu, insn); \
-		} \
+		STORE(bits, plain_va(cpu, insn), (uint##bits##_t)insn->imm, hk_x_mov); \
 		return HK_NEXT(cpu, insn); \
 	}
 DEFINE_MOV(8)
@@ -286,7 +281,7 @@ DEFINE_MOV(32)
 DEFINE_MOV(64)
 
 /* MOVZX, MOVSX, MOVSXD: a small source into a register of 32 or 64 bits. */
-#define DEFINE_EXTEND(name, from, to, type) \
+#define DEFINE_EXTEND(generic, name, from, to, type) \
 	FAST(name##_##from##_##to##_r) \
 	{ \
 		SET##to(insn->reg, \
@@ -295,23 +290,19 @@ DEFINE_MOV(64)
 	} \
 	FAST(name##_##from##_##to##_m) \
 	{ \
-		uint##from##_t v; \
-\
-		if (!hk_load##from(cpu, plain_va(cpu, insn), &v)) { \
-			return hk_give_up(cpu, insn); \
-		} \
+		LOAD(from, v, plain_va(cpu, insn), hk_x_##generic); \
 		SET##to(insn->reg, (uint##to##_t)(type##to##_t)(type##from##_t)v); \
 		return HK_NEXT(cpu, insn); \
 	}
-DEFINE_EXTEND(movzx, 8, 32, uint)
-DEFINE_EXTEND(movzx, 8, 64, uint)
-DEFINE_EXTEND(movzx, 16, 32, uint)
-DEFINE_EXTEND(movzx, 16, 64, uint)
-DEFINE_EXTEND(movsx, 8, 32, int)
-DEFINE_EXTEND(movsx, 8, 64, int)
-DEFINE_EXTEND(movsx, 16, 32, int)
-DEFINE_EXTEND(movsx, 16, 64, int)
-DEFINE_EXTEND(movsx, 32, 64, int)
+DEFINE_EXTEND(movzx8, movzx, 8, 32, uint)
+DEFINE_EXTEND(movzx8, movzx, 8, 64, uint)
+DEFINE_EXTEND(movzx16, movzx, 16, 32, uint)
+DEFINE_EXTEND(movzx16, movzx, 16, 64, uint)
+DEFINE_EXTEND(movsx8, movsx, 8, 32, int)
+DEFINE_EXTEND(movsx8, movsx, 8, 64, int)
+DEFINE_EXTEND(movsx16, movsx, 16, 32, int)
+DEFINE_EXTEND(movsx16, movsx, 16, 64, int)
+DEFINE_EXTEND(movsxd, movsx, 32, 64, int)
 
 FAST(lea64)
 {
@@ -333,32 +324,16 @@ FAST(lea64_base) /* no index */
 
 /* The stack, in 64-bit mode */
 
-static const struct hk_insn *stack_fault(struct hk_cpu *cpu, const struct hk_insn *insn)
-{
-	if (cpu->event.non_canonical) {
-		cpu->event.vector = HK_VECTOR_SS;
-	}
-	return hk_give_up(cpu, insn);
-}
-
 FAST(push64_r)
 {
-	uint64_t rsp = cpu->gpr[HK_RSP] - 8;
-
-	if (!hk_store64(cpu, rsp, cpu->gpr[insn->base])) {
-		return stack_fault(cpu, insn);
-	}
-	cpu->gpr[HK_RSP] = rsp;
+	STORE(64, cpu->gpr[HK_RSP] - 8, cpu->gpr[insn->base], hk_x_push_rm);
+	cpu->gpr[HK_RSP] -= 8;
 	return HK_NEXT(cpu, insn);
 }
 
 FAST(pop64_r)
 {
-	uint64_t v;
-
-	if (!hk_load64(cpu, cpu->gpr[HK_RSP], &v)) {
-		return stack_fault(cpu, insn);
-	}
+	LOAD(64, v, cpu->gpr[HK_RSP], hk_x_pop_rm);
 	cpu->gpr[HK_RSP] += 8;
 	cpu->gpr[insn->base] = v;
 	return HK_NEXT(cpu, insn);
@@ -366,27 +341,49 @@ FAST(pop64_r)
 
 FAST(ret64)
 {
-	uint64_t rip;
-
-	if (!hk_load64(cpu, cpu->gpr[HK_RSP], &rip)) {
-		return stack_fault(cpu, insn);
-	}
+	LOAD(64, rip, cpu->gpr[HK_RSP], hk_x_ret);
 	if (hk_unlikely((uint64_t)((int64_t)(rip << 16) >> 16) != rip)) {
-		return hk_raise_code(cpu, insn, HK_VECTOR_GP, 0);
+		return hk_x_ret(cpu, insn);
 	}
 	cpu->gpr[HK_RSP] += 8;
-	return hk_jump(cpu, insn, rip);
+
+	const struct hk_insn *next = hk_code_find(cpu, rip);
+
+	return hk_likely(next != NULL) ? HK_GO(cpu, next) : NULL;
+}
+
+FAST(jmp64_r)
+{
+	uint64_t rip = cpu->gpr[insn->base];
+
+	if (hk_unlikely((uint64_t)((int64_t)(rip << 16) >> 16) != rip)) {
+		return hk_x_jmp_rm(cpu, insn);
+	}
+
+	const struct hk_insn *next = hk_code_find(cpu, rip);
+
+	return hk_likely(next != NULL) ? HK_GO(cpu, next) : NULL;
+}
+
+FAST(call64_r)
+{
+	uint64_t rip = cpu->gpr[insn->base];
+
+	if (hk_unlikely((uint64_t)((int64_t)(rip << 16) >> 16) != rip)) {
+		return hk_x_call_rm(cpu, insn);
+	}
+	STORE(64, cpu->gpr[HK_RSP] - 8, hk_insn_next_rip(cpu, insn), hk_x_call_rm);
+	cpu->gpr[HK_RSP] -= 8;
+
+	const struct hk_insn *next = hk_code_find(cpu, rip);
+
+	return hk_likely(next != NULL) ? HK_GO(cpu, next) : NULL;
 }
 
 FAST(leave64)
 {
-	uint64_t v;
-	uint64_t rsp = cpu->gpr[HK_RBP];
-
-	if (!hk_load64(cpu, rsp, &v)) {
-		return stack_fault(cpu, insn);
-	}
-	cpu->gpr[HK_RSP] = rsp + 8;
+	LOAD(64, v, cpu->gpr[HK_RBP], hk_x_leave);
+	cpu->gpr[HK_RSP] = cpu->gpr[HK_RBP] + 8;
 	cpu->gpr[HK_RBP] = v;
 	return HK_NEXT(cpu, insn);
 }
@@ -561,6 +558,8 @@ static const struct fast fasts[] = {
 	{hk_x_imul3, HK_FORM_REG_RM, LOG64, REG, false, imul64_rri},
 	{hk_x_push_rm, HK_FORM_RM, LOG64, REG, true, push64_r},
 	{hk_x_pop_rm, HK_FORM_RM, LOG64, REG, true, pop64_r},
+	{hk_x_jmp_rm, HK_FORM_RM, LOG64, REG, true, jmp64_r},
+	{hk_x_call_rm, HK_FORM_RM, LOG64, REG, true, call64_r},
 	{hk_x_leave, HK_FORM_RM, LOG64, REG, true, leave64},
 	{hk_x_cmov, HK_FORM_REG_RM, LOG32, REG, false, cmov32_rr},
 	{hk_x_cmov, HK_FORM_REG_RM, LOG64, REG, false, cmov64_rr},
