@@ -217,7 +217,8 @@ static inline uint64_t hk_fp_tail(uint64_t hi, uint64_t lo, unsigned drop)
 static inline struct hk_fp_rounded hk_fp_overflow(
 	const struct hk_fp_exact *x, struct hk_fp_format format, struct hk_fp_env *env)
 {
-	bool to_inf = env->rounding == HK_FP_NEAREST ||
+	/* Unmasked: so far off that the other bias does not help. */
+	bool to_inf = env->rounding == HK_FP_NEAREST || (env->masked & HK_FP_OE) == 0 ||
 		env->rounding == (x->sign ? HK_FP_DOWN : HK_FP_UP);
 
 	env->flags |= HK_FP_OE | HK_FP_PE;
@@ -287,7 +288,7 @@ static inline struct hk_fp_rounded hk_fp_round(
 	}
 	if (__builtin_expect(exp > format.emax, 0)) {
 		exp -= format.rebias;
-		if ((env->masked & HK_FP_OE) != 0 || exp > format.emax) {
+		if ((env->masked & HK_FP_OE) != 0 || (format.rebias != 0 && exp > format.emax)) {
 			return hk_fp_overflow(x, format, env);
 		}
 		env->flags |= HK_FP_OE;

@@ -35,6 +35,15 @@ static struct hk_f80 pack_exact(struct hk_fp_exact x, struct hk_fp_env *env)
 	return pack(x, HK_FP_PC_64, env);
 }
 
+/* An operand that is the result is no underflow, even a denormal one with underflow unmasked. */
+static struct hk_f80 unchanged(const struct hk_fp_parts *x, struct hk_fp_env *env)
+{
+	struct hk_fp_env quiet = {.masked = HK_FP_ALL};
+
+	env->rounded_up = false;
+	return pack_exact(hk_fp_exact_of(x), &quiet);
+}
+
 struct hk_fp_parts hk_f80_unpack(struct hk_f80 a)
 {
 	struct hk_fp_parts x = {.class = HK_FP_CLASS_FINITE, .sign = a.sign_exp >> 15 != 0};
@@ -171,13 +180,14 @@ struct hk_f80 hk_f80_scale(struct hk_f80 a, struct hk_f80 b, struct hk_fp_env *e
 		return pack_exact(y.sign ? hk_fp_exact_zero(x.sign) : hk_fp_exact_inf(x.sign), env);
 	}
 
+	if (x.class != HK_FP_CLASS_FINITE || y.class != HK_FP_CLASS_FINITE) {
+		return unchanged(&x, env);
+	}
+
+	int32_t n = y.exp < 0 ? 0 : y.exp < 17 ? (int32_t)(y.sig >> (63 - y.exp)) : FAR;
 	struct hk_fp_exact r = hk_fp_exact_of(&x);
 
-	if (x.class == HK_FP_CLASS_FINITE && y.class == HK_FP_CLASS_FINITE && y.exp >= 0) {
-		int32_t n = y.exp < 17 ? (int32_t)(y.sig >> (63 - y.exp)) : FAR;
-
-		r.exp += y.sign ? -n : n;
-	}
+	r.exp += y.sign ? -n : n;
 	return pack_exact(r, env);
 }
 
@@ -266,7 +276,7 @@ struct hk_f80 hk_f80_rem(struct hk_f80 a, struct hk_f80 b, bool nearest, unsigne
 		return a;
 	}
 	if (x.class == HK_FP_CLASS_ZERO || y.class == HK_FP_CLASS_INF) {
-		return pack_exact(hk_fp_exact_of(&x), env);
+		return unchanged(&x, env);
 	}
 	return pack_exact(remainder_of(&x, &y, nearest, ret_quotient, ret_partial), env);
 }
@@ -322,18 +332,37 @@ struct hk_f80 hk_f80_from_int64(int64_t a)
 	return pack_exact(hk_fp_from_int64(a), &env);
 }
 
-uint32_t hk_f80_to_f32(struct hk_f80 a, struct hk_fp_env *env)
+/* Stores with an unmasked overflow or underflow store nothing, so they are not inexact either. */
+static struct hk_fp_exact store(struct hk_f80 a, struct hk_fp_env *env)
 {
 	struct hk_fp_parts x = unpack_operand(a, env);
 
-	return hk_f32_pack(hk_fp_parts_nan(&x) ? hk_fp_nan1(&x, env) : hk_fp_exact_of(&x), env);
+	return hk_fp_parts_nan(&x) ? hk_fp_nan1(&x, env) : hk_fp_exact_of(&x);
+}
+
+static void store_flags(struct hk_fp_env *env, uint8_t before)
+{
+	if ((env->flags & ~env->masked & (HK_FP_OE | HK_FP_UE)) != 0) {
+		env->flags &= (uint8_t)(~HK_FP_PE | before);
+	}
+}
+
+uint32_t hk_f80_to_f32(struct hk_f80 a, struct hk_fp_env *env)
+{
+	uint8_t before = env->flags;
+	uint32_t value = hk_f32_pack(store(a, env), env);
+
+	store_flags(env, before);
+	return value;
 }
 
 uint64_t hk_f80_to_f64(struct hk_f80 a, struct hk_fp_env *env)
 {
-	struct hk_fp_parts x = unpack_operand(a, env);
+	uint8_t before = env->flags;
+	uint64_t value = hk_f64_pack(store(a, env), env);
 
-	return hk_f64_pack(hk_fp_parts_nan(&x) ? hk_fp_nan1(&x, env) : hk_fp_exact_of(&x), env);
+	store_flags(env, before);
+	return value;
 }
 
 int64_t hk_f80_to_int(
