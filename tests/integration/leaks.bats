@@ -10,14 +10,17 @@ setup_file() {
 	need_boxes
 }
 
-# What a box could leave: processes by name, and every file in the places where programs put such things.
+# What a box could leave: hako's processes, every file of the directory for temporary ones, and what bears
+# hako's name in the places that all programs of the host share.
 traces() {
-	ps -e -o comm= | grep -v -E '^(kworker|ps|grep|sort|find|bash|cat)' | sort | uniq -c
-	find /dev/shm /run /tmp "${TMPDIR:-/tmp}" "${XDG_DATA_HOME:-$HOME/.local/share}/hako" \
-		-not -path "$BATS_RUN_TMPDIR/*" 2>/dev/null | sort
+	ps -e -o comm= | grep -E '^(hako|vcpu|fuse)' | sort | uniq -c
+	find "$TMPDIR" "${XDG_DATA_HOME:-$HOME/.local/share}/hako" | sort
+	find /dev/shm /run /tmp -maxdepth 2 -name '*hako*' 2>/dev/null | sort
 }
 
 @test "boxes leave nothing behind" {
+	export TMPDIR=$BATS_TEST_TMPDIR/tmp
+	mkdir "$TMPDIR"
 	"$HAKO_BIN" run -- true </dev/null # makes what is made once
 	traces >"$BATS_TEST_TMPDIR/before"
 	for ((i = 0; i < ${HAKO_SOAK_RUNS:-6}; i++)); do
