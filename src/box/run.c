@@ -347,9 +347,24 @@ static void stdio_progressed(struct hk_stdio_owner *owner)
 
 /* The machine */
 
+/* For --verbose: the registers, as if the guest had said them. */
+static void dump_crash(struct hk_box *box)
+{
+	struct hk_box_owner *owner = box->config.owner;
+	char line[HK_CRASH_LINE];
+
+	if (!box->config.verbose || owner == NULL || owner->console == NULL) {
+		return;
+	}
+	for (unsigned i = 0; hk_crash_dump(hk_machine_crash(box->machine), i, line); i++) {
+		owner->console(owner, line);
+	}
+}
+
 static void machine_failed(struct hk_box *box, enum hk_stop why)
 {
 	char panic[256];
+	char where[HK_CRASH_LINE];
 	struct hk_err err = HK_ERR_INIT;
 
 	switch (why) {
@@ -360,7 +375,9 @@ static void machine_failed(struct hk_box *box, enum hk_stop why)
 		hk_fail_msg(&err, EIO, "the box switched itself off before the command ended");
 		break;
 	case HK_STOP_CRASH:
-		hk_fail_msg(&err, EIO, "the box crashed: its CPU gave up (triple fault)");
+		hk_crash_line(hk_machine_crash(box->machine), where);
+		hk_fail_msg(&err, EIO, "the box crashed: its CPU gave up (triple fault) %s", where);
+		dump_crash(box);
 		break;
 	default:
 		if (hk_tail_find(&box->tail, "Kernel panic", panic, sizeof(panic))) {

@@ -123,6 +123,11 @@ struct hk_vcpu *hk_engine_vcpu(struct hk_engine *engine, unsigned index)
 	return engine->ops->vcpu(engine, index);
 }
 
+unsigned hk_vcpu_index(const struct hk_vcpu *vcpu)
+{
+	return vcpu->index;
+}
+
 int hk_engine_map(struct hk_engine *engine, const struct hk_mem_region *region, struct hk_err *err)
 {
 	return engine->ops->map(engine, region, err);

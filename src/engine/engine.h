@@ -113,6 +113,7 @@ const char *hk_engine_name(const struct hk_engine *engine);
 
 /** hk_engine_vcpu() - borrowed; @index below vcpu_count */
 struct hk_vcpu *hk_engine_vcpu(struct hk_engine *engine, unsigned index);
+unsigned hk_vcpu_index(const struct hk_vcpu *vcpu);
 
 /**
  * hk_engine_map() - show the guest a region that was added to the memory after the engine was made

@@ -19,6 +19,7 @@
 #include "base/state.h"
 #include "engine/engine.h"
 #include "machine/bus.h"
+#include "machine/crash.h"
 
 struct hk_machine;
 
@@ -98,6 +99,9 @@ void hk_machine_stop(struct hk_machine *machine); /* any thread; waits for nothi
 /** hk_machine_halt() - stop and wait for the vCPU threads; the owner is not told. Loop's thread. */
 void hk_machine_halt(struct hk_machine *machine);
 const char *hk_machine_stop_error(const struct hk_machine *machine); /* after HK_STOP_ENGINE */
+
+/** hk_machine_crash() - after HK_STOP_CRASH: what the CPU that gave up was doing; borrowed */
+const struct hk_crash *hk_machine_crash(const struct hk_machine *machine);
 
 /** hk_machine_pause() - returns once no vCPU runs; loop's thread. Nests not. */
 int hk_machine_pause(struct hk_machine *machine, struct hk_err *err);

@@ -5,6 +5,7 @@
 
 #include <pthread.h>
 
+#include "machine/crash.h"
 #include "machine/machine.h"
 #include "machine/power.h"
 #include "machine/serial.h"
@@ -27,7 +28,8 @@ struct hk_run_control {
 	unsigned parked;     /* of these, waiting for `pause` to go */
 	unsigned next_index; /* of the thread that starts next */
 	enum hk_stop why;
-	struct hk_err error; /* with HK_STOP_ENGINE */
+	struct hk_err error;   /* with HK_STOP_ENGINE */
+	struct hk_crash crash; /* with HK_STOP_CRASH */
 };
 
 struct hk_machine {

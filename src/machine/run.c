@@ -65,6 +65,19 @@ static bool may_run(struct hk_run_control *run)
 	return go;
 }
 
+static void note_crash(struct hk_machine *m, struct hk_vcpu *vcpu)
+{
+	struct hk_run_control *run = &m->run;
+	struct hk_crash crash;
+
+	hk_crash_note(&crash, vcpu, &m->mem);
+	pthread_mutex_lock(&run->lock);
+	if (!run->end) {
+		run->crash = crash;
+	}
+	pthread_mutex_unlock(&run->lock);
+}
+
 static void run_vcpu(struct hk_machine *m, struct hk_vcpu *vcpu)
 {
 	struct hk_err err = HK_ERR_INIT;
@@ -72,6 +85,7 @@ static void run_vcpu(struct hk_machine *m, struct hk_vcpu *vcpu)
 	while (may_run(&m->run)) {
 		switch (hk_vcpu_run(vcpu, &err)) {
 		case HK_RUN_SHUTDOWN:
+			note_crash(m, vcpu);
 			hk_machine_end(m, HK_STOP_CRASH);
 			break;
 		case HK_RUN_FAILED:
@@ -193,6 +207,11 @@ void hk_machine_stop(struct hk_machine *m)
 const char *hk_machine_stop_error(const struct hk_machine *m)
 {
 	return hk_err_text(&m->run.error);
+}
+
+const struct hk_crash *hk_machine_crash(const struct hk_machine *m)
+{
+	return &m->run.crash;
 }
 
 int hk_machine_pause(struct hk_machine *m, struct hk_err *err)
