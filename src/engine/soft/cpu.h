@@ -292,6 +292,11 @@ struct hk_cpu {
 	uint32_t code_gens[HK_TLB_KIND_COUNT];
 	uint32_t last_gen;
 	bool local_fetches[HK_TLB_KIND_COUNT]; /* some entry is of a page that is not global */
+	/* Under what each kind's fetches were looked up: they know only linear addresses. */
+	struct {
+		uint64_t cs_base;
+		uint8_t mode;
+	} fetch_under[HK_TLB_KIND_COUNT];
 	struct hk_fetch_entry fetches[HK_TLB_KIND_COUNT][HK_FETCH_ENTRIES];
 	struct hk_tlb_entry tlbs[HK_TLB_KIND_COUNT][HK_TLB_ENTRIES];
 };

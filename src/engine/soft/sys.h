@@ -43,7 +43,26 @@ bool hk_cpu_set_cr3(struct hk_cpu *cpu, uint64_t value);
 bool hk_cpu_set_cr4(struct hk_cpu *cpu, uint64_t value);
 bool hk_cpu_set_efer(struct hk_cpu *cpu, uint64_t value);
 
-/** hk_cpu_startup() - a SIPI's start: real mode at @vector << 12 */
+/**
+ * hk_cpu_init_signal() - what an INIT does: as hk_cpu_reset() (run.h), but the x87 and SSE registers, MTRRs,
+ * PAT and the other MSRs stay
+ *
+ * Other CPUs than the first wait for a SIPI then.
+ */
+void hk_cpu_init_signal(struct hk_cpu *cpu);
+
+/** hk_cpu_startup() - a SIPI's start: real mode at @vector << 12. The CPU had an INIT before. */
 void hk_cpu_startup(struct hk_cpu *cpu, uint8_t vector);
+
+/**
+ * hk_io_allowed() - may IN, OUT, INS, OUTS touch @len bytes at @port? CPL, IOPL, then the TSS's bitmap
+ *
+ * Return: false with the fault noted.
+ */
+bool hk_io_allowed(struct hk_cpu *cpu, uint16_t port, unsigned len);
+
+/** hk_raise_soft() - end of INT n, INT3 and INTO: the event is noted, RIP is after the instruction */
+const struct hk_insn *hk_raise_soft(
+	struct hk_cpu *cpu, const struct hk_insn *insn, unsigned vector);
 
 #endif
