@@ -27,6 +27,10 @@ enum hk_decode {
 	HK_DECODE_FAR,
 };
 
+/** hk_decode_init() - build the decoder's tables. hk_decode() does it where nobody has; any thread, any number of
+ * times. */
+void hk_decode_init(void);
+
 /**
  * hk_decode() - decode one instruction
  * @bytes: @len_bytes bytes of code, any number

@@ -66,12 +66,12 @@ enum {
 	EXT_MEM = 1 << 4,
 	EXT_REG = 2 << 4,
 	EXT_HAS_N = 1 << 3,
-	EXT_HAS_BYTE = 1 << 8,
+	EXT_HAS_BYTE = 1 << 6,
 };
 #define EXT(n)       (EXT_HAS_N | (n))
 #define EXT_MEM_N(n) (EXT_MEM | EXT_HAS_N | (n))
 #define EXT_REG_N(n) (EXT_REG | EXT_HAS_N | (n))
-#define EXT_BYTE(b)  (EXT_HAS_BYTE | ((b) << 9))
+#define EXT_BYTE(b)  (EXT_HAS_BYTE | (b) << 8)
 
 enum {
 	HK_ROW_I64 = 1 << 0,  /* #UD in 64-bit mode */
@@ -142,10 +142,11 @@ enum { HK_MAX_OPERANDS = 4 };
 
 /** struct hk_operand - one letter group of a row's operands */
 struct hk_operand {
-	uint8_t what;  /* enum hk_operand_what */
-	char place;    /* the letter: E, G, Z, B, ... */
-	char size;     /* the size letter, or 0 */
-	uint8_t fixed; /* FIXED: register number, or the number */
+	uint8_t what; /* enum hk_operand_what */
+	char place; /* the letter: E, G, Z, B, ...; FIXED: r general, s segment, x xmm, t ST, 1 number */
+	char size;          /* the size letter, or 0 */
+	uint8_t fixed;      /* FIXED: register number, or the number */
+	bool sign_extended; /* IMM: a byte, extended to the operand size */
 };
 
 struct hk_isa_row {
@@ -160,7 +161,8 @@ struct hk_isa_row {
 extern const struct hk_isa_row hk_isa[];
 extern const unsigned hk_isa_count;
 
-/** hk_isa_operands() - the operands of a row, taken apart. Return: how many. */
+/** hk_isa_operands() - the operands of a row, taken apart. Return: how many; one beyond HK_MAX_OPERANDS
+ * where the row is not well written (a unit test looks). */
 unsigned hk_isa_operands(const struct hk_isa_row *row, struct hk_operand ret[HK_MAX_OPERANDS]);
 
 /** hk_isa_exec() - the handler of a row, exec/handlers.c */
