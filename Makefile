@@ -1,20 +1,12 @@
 # The commands of the project. `make run` and `make check` do everything from a fresh Debian 12 on.
 
 BUILD := build
-RIG := tests/rig/run
 
 .PHONY: run check build bench deps kernel format clean
 
-# Until there is an engine for machines without KVM, the box runs in the rig: a virtual
-# machine with KVM inside, emulated by QEMU.
 run: build kernel
-	@if $(BUILD)/hako doctor >/dev/null 2>&1; then \
-		echo "make run: hako run -- uname -a"; \
-		$(BUILD)/hako run -- uname -a; \
-	else \
-		echo "make run: this machine has no usable KVM; running in the rig: hako run -- uname -a"; \
-		$(RIG) -T -- $(CURDIR)/$(BUILD)/hako run -- uname -a; \
-	fi
+	@echo "hako run -- uname -a"
+	@$(BUILD)/hako run -- uname -a
 
 check: deps
 	tests/check

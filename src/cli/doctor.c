@@ -160,28 +160,34 @@ static void print(const char *name, const struct finding *finding)
 	}
 }
 
-/* One usable engine is enough; the others explain themselves. */
-static bool check_engines(void)
+/* One usable engine is enough; the others explain themselves. The first usable one is what boxes get. */
+static const char *check_engines(void)
 {
 	struct hk_engine_probe probes[MAX_ENGINES];
 	unsigned count = hk_engine_probe_all(probes, HK_ARRAY_SIZE(probes));
-	bool usable = false;
+	const char *chosen = NULL;
 
+	for (unsigned i = 0; i < count; i++) {
+		if (chosen == NULL && probes[i].usable) {
+			chosen = probes[i].name;
+		}
+	}
 	for (unsigned i = 0; i < count; i++) {
 		struct finding finding;
 		char name[32];
+		enum verdict missing = chosen != NULL ? NOTE : BAD;
 
 		hk_fmt(name, sizeof(name), "engine %s", probes[i].name);
-		find(&finding, probes[i].usable ? GOOD : BAD, probes[i].reason, probes[i].hint);
+		find(&finding, probes[i].usable ? GOOD : missing, probes[i].reason, probes[i].hint);
 		print(name, &finding);
-		usable |= probes[i].usable;
 	}
-	return usable;
+	return chosen;
 }
 
 static int examine(void)
 {
-	bool good = check_engines();
+	const char *engine = check_engines();
+	bool good = engine != NULL;
 
 	for (size_t i = 0; i < HK_ARRAY_SIZE(checks); i++) {
 		struct finding finding;
@@ -190,8 +196,11 @@ static int examine(void)
 		print(checks[i].name, &finding);
 		good &= finding.verdict != BAD;
 	}
-	printf("\n%s\n",
-		good ? "Boxes can run here." : "Boxes cannot run here: see what is marked 'no'.");
+	if (good) {
+		printf("\nBoxes can run here, with the engine '%s'.\n", engine);
+	} else {
+		puts("\nBoxes cannot run here: see what is marked 'no'.");
+	}
 	return good ? HK_STATUS_OK : HK_STATUS_NO;
 }
 
