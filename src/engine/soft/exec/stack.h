@@ -77,27 +77,4 @@ static inline bool hk_pop(struct hk_cpu *cpu, unsigned size, uint64_t *ret_value
 	return true;
 }
 
-/* The same for constant 64-bit mode and size: what nearly all code does. */
-static inline bool hk_push64(struct hk_cpu *cpu, uint64_t value)
-{
-	uint64_t sp = cpu->gpr[HK_RSP] - 8;
-
-	if (hk_unlikely(!hk_store64(cpu, sp, value))) {
-		return hk_stack_failed(cpu);
-	}
-	cpu->gpr[HK_RSP] = sp;
-	return true;
-}
-
-static inline bool hk_pop64(struct hk_cpu *cpu, uint64_t *ret_value)
-{
-	uint64_t sp = cpu->gpr[HK_RSP];
-
-	if (hk_unlikely(!hk_load64(cpu, sp, ret_value))) {
-		return hk_stack_failed(cpu);
-	}
-	cpu->gpr[HK_RSP] = sp + 8;
-	return true;
-}
-
 #endif
