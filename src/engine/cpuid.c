@@ -7,6 +7,8 @@
  * affected" bit of IA32_ARCH_CAPABILITIES: inside a box there is one user, whose own programs the
  * mitigations would keep apart from one another.
  *
+ * What can be added by name, ",+FEATURE", stands in a second table.
+ *
  * `host` starts from what the engine supports and changes what must be right for a guest:
  * APIC ids, topology, the hypervisor leaves.
  *
@@ -17,8 +19,10 @@
 #include <assert.h>
 #include <string.h>
 
+#include "base/str.h"
 #include "base/util.h"
 #include "engine/msr.h"
+#include "engine/soft/isa.h" /* enum hk_feature */
 
 enum reg { EAX, EBX, ECX, EDX, REG_COUNT };
 
@@ -100,6 +104,26 @@ static const struct feature hako_v2[] = {
 	{"kvmclock-stable", LEAF_KVM_FEATURES, EAX, 24, FROM_HOST},
 };
 
+/* What can be switched on beyond a model's own list. */
+static const struct feature options[HK_FEAT_COUNT] = {
+	[HK_FEAT_FSGSBASE] = {"fsgsbase", LEAF_STRUCTURED, EBX, 0, FROM_HOST},
+	[HK_FEAT_SMEP] = {"smep", LEAF_STRUCTURED, EBX, 7, FROM_HOST},
+	[HK_FEAT_SMAP] = {"smap", LEAF_STRUCTURED, EBX, 20, FROM_HOST},
+	[HK_FEAT_UMIP] = {"umip", LEAF_STRUCTURED, ECX, 2, FROM_HOST},
+	[HK_FEAT_PCID] = {"pcid", LEAF_BASIC, ECX, 17, FROM_HOST},
+	[HK_FEAT_INVPCID] = {"invpcid", LEAF_STRUCTURED, EBX, 10, FROM_HOST},
+	[HK_FEAT_ERMS] = {"erms", LEAF_STRUCTURED, EBX, 9, FROM_HOST},
+	[HK_FEAT_FSRM] = {"fsrm", LEAF_STRUCTURED, EDX, 4, FROM_HOST},
+	[HK_FEAT_RDRAND] = {"rdrand", LEAF_BASIC, ECX, 30, FROM_HOST},
+	[HK_FEAT_RDSEED] = {"rdseed", LEAF_STRUCTURED, EBX, 18, FROM_HOST},
+	[HK_FEAT_MOVBE] = {"movbe", LEAF_BASIC, ECX, 22, FROM_HOST},
+	[HK_FEAT_BMI1] = {"bmi1", LEAF_STRUCTURED, EBX, 3, FROM_HOST},
+	[HK_FEAT_BMI2] = {"bmi2", LEAF_STRUCTURED, EBX, 8, FROM_HOST},
+	[HK_FEAT_LZCNT] = {"lzcnt", LEAF_EXTENDED, ECX, 5, FROM_HOST},
+	[HK_FEAT_ADX] = {"adx", LEAF_STRUCTURED, EBX, 19, FROM_HOST},
+	[HK_FEAT_SHA] = {"sha", LEAF_STRUCTURED, EBX, 29, FROM_HOST},
+};
+
 enum {
 	FAMILY_6_MODEL_2A = 0x000206a7,
 	CLFLUSH_8_QWORDS = 8 << 8,
@@ -135,19 +159,72 @@ static const struct hk_msr_value hako_v2_msrs[] = {
 	{HK_MSR_ARCH_CAPABILITIES, ARCH_CAP_NOT_AFFECTED},
 };
 
-int hk_cpu_model_parse(const char *text, struct hk_cpu_model *ret_model, struct hk_err *err)
+/* The feature of that name, or HK_FEAT_COUNT. */
+static unsigned find_option(const char *name, size_t len)
 {
-	if (strcmp(text, "hako-v2") == 0) {
-		*ret_model = (struct hk_cpu_model){.base = HK_CPU_HAKO_V2};
-		return 0;
+	unsigned i = 0;
+
+	while (i < HK_FEAT_COUNT &&
+		(options[i].name == NULL || strlen(options[i].name) != len ||
+			memcmp(options[i].name, name, len) != 0)) {
+		i++;
 	}
-	if (strcmp(text, "host") == 0) {
-		*ret_model = (struct hk_cpu_model){.base = HK_CPU_HOST};
-		return 0;
+	return i;
+}
+
+static int fail_option(const char *model, const char *name, size_t len, struct hk_err *err)
+{
+	char known[160] = "";
+	size_t used = 0;
+
+	for (unsigned i = 0; i < HK_FEAT_COUNT; i++) {
+		if (options[i].name != NULL) {
+			int n = hk_fmt(known + used, sizeof(known) - used, "%s%s",
+				used > 0 ? " " : "", options[i].name);
+
+			used += n > 0 ? (size_t)n : 0;
+		}
 	}
+	hk_fail_msg(
+		err, EINVAL, "CPU model '%s': feature '%.*s': not known", model, (int)len, name);
+	hk_err_hint(err, "after a '+' can stand: %s", known);
+	return -EINVAL;
+}
+
+static int fail_model(const char *text, struct hk_err *err)
+{
 	hk_fail_msg(err, EINVAL, "CPU model '%s': not known", text);
 	hk_err_hint(err, "the models are 'hako-v2' and 'host'");
 	return -EINVAL;
+}
+
+static bool is_word(const char *text, size_t len, const char *word)
+{
+	return len == strlen(word) && memcmp(text, word, len) == 0;
+}
+
+int hk_cpu_model_parse(const char *text, struct hk_cpu_model *ret_model, struct hk_err *err)
+{
+	size_t len = strcspn(text, ",");
+	struct hk_cpu_model model = {.base = HK_CPU_HAKO_V2};
+
+	if (is_word(text, len, "host")) {
+		model.base = HK_CPU_HOST;
+	} else if (!is_word(text, len, "hako-v2")) {
+		return fail_model(text, err);
+	}
+	for (const char *at = text + len; *at != '\0'; at += len) {
+		unsigned feature;
+
+		at++;
+		len = strcspn(at, ",");
+		if (*at != '+' || (feature = find_option(at + 1, len - 1)) == HK_FEAT_COUNT) {
+			return fail_option(text, at, len, err);
+		}
+		model.features |= 1u << feature;
+	}
+	*ret_model = model;
+	return 0;
 }
 
 const struct hk_msr_value *hk_cpu_model_msrs(const struct hk_cpu_model *model, unsigned *ret_count)
@@ -205,17 +282,23 @@ static void set_vendor(const char text[12], uint32_t *first, uint32_t *second, u
 	memcpy(third, text + 8, 4);
 }
 
-static int check_host(const struct hk_cpuid *host, struct hk_err *err)
+static bool has(const struct hk_cpuid *cpuid, const struct feature *f)
+{
+	const struct hk_cpuid_leaf *found = hk_cpuid_find(cpuid, f->function, 0);
+	struct hk_cpuid_leaf leaf = {0};
+
+	if (found != NULL) {
+		leaf = *found;
+	}
+	return (*leaf_reg(&leaf, f->reg) >> f->bit & 1) != 0;
+}
+
+static int check_base(const struct hk_cpuid *host, struct hk_err *err)
 {
 	for (size_t i = 0; i < HK_ARRAY_SIZE(hako_v2); i++) {
 		const struct feature *f = &hako_v2[i];
-		const struct hk_cpuid_leaf *found = hk_cpuid_find(host, f->function, 0);
-		struct hk_cpuid_leaf leaf = {0};
 
-		if (found != NULL) {
-			leaf = *found;
-		}
-		if (f->source == FROM_HOST && (*leaf_reg(&leaf, f->reg) >> f->bit & 1) == 0) {
+		if (f->source == FROM_HOST && !has(host, f)) {
 			hk_fail_msg(err, ENOTSUP, "CPU model 'hako-v2': this host's CPU has no %s",
 				f->name);
 			hk_err_hint(err, "--cpu host shows the guest what this host has");
@@ -223,6 +306,46 @@ static int check_host(const struct hk_cpuid *host, struct hk_err *err)
 		}
 	}
 	return 0;
+}
+
+static int check_options(
+	const struct hk_cpu_model *model, const struct hk_cpuid *host, struct hk_err *err)
+{
+	for (unsigned i = 0; i < HK_FEAT_COUNT; i++) {
+		if ((model->features >> i & 1) != 0 && !has(host, &options[i])) {
+			hk_fail_msg(err, ENOTSUP, "CPU feature '%s': this host's CPU has none",
+				options[i].name);
+			hk_err_hint(err, "leave '+%s' out, or use --engine soft", options[i].name);
+			return -ENOTSUP;
+		}
+	}
+	return 0;
+}
+
+static void set_options(struct hk_cpuid *cpuid, uint32_t features)
+{
+	for (unsigned i = 0; i < cpuid->count; i++) {
+		struct hk_cpuid_leaf *leaf = &cpuid->leaves[i];
+
+		for (unsigned f = 0; f < HK_FEAT_COUNT; f++) {
+			if ((features >> f & 1) != 0 && options[f].function == leaf->function &&
+				(!leaf->has_index || leaf->index == 0)) {
+				*leaf_reg(leaf, options[f].reg) |= 1u << options[f].bit;
+			}
+		}
+	}
+}
+
+uint32_t hk_cpuid_features(const struct hk_cpuid *cpuid)
+{
+	uint32_t features = 0;
+
+	for (unsigned i = 0; i < HK_FEAT_COUNT; i++) {
+		if (options[i].name != NULL && has(cpuid, &options[i])) {
+			features |= 1u << i;
+		}
+	}
+	return features;
 }
 
 static void set_features(struct hk_cpuid_leaf *leaf)
@@ -362,20 +485,34 @@ static void build_host(struct hk_cpuid *cpuid, const struct hk_cpuid *host, unsi
 	add_hypervisor(cpuid, kvm_features, tsc_khz);
 }
 
+void hk_cpuid_soft(struct hk_cpuid *ret_cpuid)
+{
+	*ret_cpuid = (struct hk_cpuid){0};
+	build_hako_v2(ret_cpuid, 0, 1, 0);
+	set_options(ret_cpuid, UINT32_MAX & ~(1u << HK_FEAT_BASE));
+	for (unsigned i = 0; i < ret_cpuid->count; i++) {
+		if (ret_cpuid->leaves[i].function == LEAF_KVM_FEATURES) {
+			ret_cpuid->leaves[i].eax |= HK_KVM_PV_UNHALT;
+		}
+	}
+}
+
 int hk_cpuid_build(const struct hk_cpu_model *model, const struct hk_cpuid *host, unsigned apic_id,
 	unsigned vcpu_count, uint32_t tsc_khz, struct hk_cpuid *ret_cpuid, struct hk_err *err)
 {
 	*ret_cpuid = (struct hk_cpuid){0};
-	if (model->base == HK_CPU_HOST) {
-		build_host(ret_cpuid, host, apic_id, vcpu_count, tsc_khz);
-		return 0;
-	}
 
-	int r = check_host(host, err);
+	int r = model->base == HK_CPU_HAKO_V2 ? check_base(host, err) : 0;
 
+	r = r < 0 ? r : check_options(model, host, err);
 	if (r < 0) {
 		return r;
 	}
-	build_hako_v2(ret_cpuid, apic_id, vcpu_count, tsc_khz);
+	if (model->base == HK_CPU_HOST) {
+		build_host(ret_cpuid, host, apic_id, vcpu_count, tsc_khz);
+	} else {
+		build_hako_v2(ret_cpuid, apic_id, vcpu_count, tsc_khz);
+	}
+	set_options(ret_cpuid, model->features);
 	return 0;
 }

@@ -153,6 +153,18 @@ int hk_engine_doorbell(struct hk_engine *engine, hk_gpa gpa, uint32_t value, int
 		: engine->ops->doorbell(engine, gpa, value, event_fd, add);
 }
 
+void hk_engine_written(struct hk_engine *engine, hk_gpa gpa, uint64_t len)
+{
+	if (engine->ops->written != NULL) {
+		engine->ops->written(engine, gpa, len);
+	}
+}
+
+bool hk_engine_watches_memory(const struct hk_engine *engine)
+{
+	return engine->ops->written != NULL;
+}
+
 enum hk_run hk_vcpu_run(struct hk_vcpu *vcpu, struct hk_err *err)
 {
 	return vcpu->engine->ops->run(vcpu, err);

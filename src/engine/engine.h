@@ -141,6 +141,17 @@ int hk_engine_irqfd(struct hk_engine *engine, unsigned gsi, int event_fd, bool a
 int hk_engine_doorbell(
 	struct hk_engine *engine, hk_gpa gpa, uint32_t value, int event_fd, bool add);
 
+/**
+ * hk_engine_written() - something other than a vCPU wrote @len bytes of RAM at @gpa
+ *
+ * For engines that keep code decoded ahead; cheap where no code is. After the bytes are written, before the
+ * guest is told. Any thread.
+ */
+void hk_engine_written(struct hk_engine *engine, hk_gpa gpa, uint64_t len);
+
+/** hk_engine_watches_memory() - does hk_engine_written() do anything? */
+bool hk_engine_watches_memory(const struct hk_engine *engine);
+
 /** hk_vcpu_run() - run guest code until there is a reason to stop. The vCPU's thread. */
 enum hk_run hk_vcpu_run(struct hk_vcpu *vcpu, struct hk_err *err);
 

@@ -8,7 +8,8 @@
 /* Contracts (threads, results) are those of the public wrappers in engine.h. */
 struct hk_engine_ops {
 	const char *name;
-	/* All required, but for irqfd and doorbell: absent means -ENOTSUP. */
+	/* All required, but for irqfd and doorbell: absent means -ENOTSUP; and written: absent
+	 * means that the engine need not know. */
 	void (*probe)(struct hk_engine_probe *probe);
 	int (*create)(const char *options, const struct hk_engine_config *config,
 		struct hk_engine **ret_engine, struct hk_err *err);
@@ -20,6 +21,7 @@ struct hk_engine_ops {
 	int (*irqfd)(struct hk_engine *engine, unsigned gsi, int event_fd, bool add);
 	int (*doorbell)(
 		struct hk_engine *engine, hk_gpa gpa, uint32_t value, int event_fd, bool add);
+	void (*written)(struct hk_engine *engine, hk_gpa gpa, uint64_t len);
 	enum hk_run (*run)(struct hk_vcpu *vcpu, struct hk_err *err);
 	void (*kick)(struct hk_vcpu *vcpu);
 	int (*get_state)(struct hk_vcpu *vcpu, struct hk_vcpu_state *state, struct hk_err *err);

@@ -4,5 +4,6 @@
 
 const struct hk_engine_ops *const hk_engines[] = {
 	&hk_engine_kvm,
+	&hk_engine_soft,
 	NULL,
 };

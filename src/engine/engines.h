@@ -12,5 +12,6 @@
 extern const struct hk_engine_ops *const hk_engines[];
 
 extern const struct hk_engine_ops hk_engine_kvm;
+extern const struct hk_engine_ops hk_engine_soft;
 
 #endif

@@ -148,5 +148,6 @@ int hk_mem_write(const struct hk_mem *mem, hk_gpa gpa, const void *buf, uint64_t
 		return -EFAULT;
 	}
 	memcpy(host, buf, len);
+	hk_mem_written(mem, gpa, len);
 	return 0;
 }

@@ -20,6 +20,7 @@
 #define HK_ENGINE_MEM_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -56,12 +57,19 @@ struct hk_mem_region {
 	uint64_t offset;
 };
 
+/* Told of what devices write into RAM. Any thread. */
+struct hk_mem_watcher {
+	void (*written)(struct hk_mem_watcher *watcher, hk_gpa gpa, uint64_t len);
+};
+
 /**
  * struct hk_mem - all memory of one guest; set up before the vCPUs start, constant after
  * @fd: RAM memfd, owned
  * @ram_bytes: size of RAM
+ * @watcher: borrowed; NULL: nobody wants to know
  */
 struct hk_mem {
+	struct hk_mem_watcher *watcher;
 	int fd;
 	uint8_t *ram; /* host address of the RAM memfd, owned mapping */
 	uint64_t ram_bytes;
@@ -100,6 +108,18 @@ void *hk_mem_at(const struct hk_mem *mem, hk_gpa gpa, uint64_t len);
 /** hk_mem_read() / hk_mem_write() - copy once. Return: 0, or -EFAULT (then nothing was copied). */
 int hk_mem_read(const struct hk_mem *mem, hk_gpa gpa, void *buf, uint64_t len);
 int hk_mem_write(const struct hk_mem *mem, hk_gpa gpa, const void *buf, uint64_t len);
+
+/**
+ * hk_mem_written() - RAM was, or is about to be, written in another way than hk_mem_write()
+ *
+ * So that an engine forgets the code that it decoded there. Any thread.
+ */
+static inline void hk_mem_written(const struct hk_mem *mem, hk_gpa gpa, uint64_t len)
+{
+	if (mem->watcher != NULL) {
+		mem->watcher->written(mem->watcher, gpa, len);
+	}
+}
 
 /* Loads and stores of memory that the guest may change meanwhile: exactly once, aligned. */
 #define hk_load_once(p)        __atomic_load_n((p), __ATOMIC_RELAXED)

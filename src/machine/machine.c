@@ -18,7 +18,10 @@
 #include "machine/layout.h"
 #include "machine/machine_impl.h"
 
-enum { MACHINE_VERSION = 1 };
+enum {
+	MACHINE_VERSION = 2,
+	CPU_FEATURES_SINCE = 2, /* before that there were none */
+};
 
 /* --- platform devices ------------------------------------------------------ */
 
@@ -48,6 +51,13 @@ static void power_reset(struct hk_power_owner *owner)
 	hk_machine_end(hk_container_of(owner, struct hk_machine, power_owner), HK_STOP_RESET);
 }
 
+/* --- memory --------------------------------------------------------------- */
+
+static void mem_written(struct hk_mem_watcher *watcher, hk_gpa gpa, uint64_t len)
+{
+	hk_engine_written(hk_container_of(watcher, struct hk_machine, watcher)->engine, gpa, len);
+}
+
 /* --- creation -------------------------------------------------------------- */
 
 static int create_parts(struct hk_machine *m, struct hk_err *err)
@@ -75,7 +85,12 @@ static int create_parts(struct hk_machine *m, struct hk_err *err)
 		.vcpu_count = m->config.vcpu_count,
 	};
 
-	return hk_engine_create(m->config.engine, &config, &m->engine, err);
+	r = hk_engine_create(m->config.engine, &config, &m->engine, err);
+	if (r == 0 && hk_engine_watches_memory(m->engine)) {
+		m->watcher.written = mem_written;
+		m->mem.watcher = &m->watcher;
+	}
+	return r;
 }
 
 int hk_machine_create(
@@ -112,6 +127,7 @@ void hk_machine_destroy(struct hk_machine *m)
 		return;
 	}
 	hk_machine_halt(m);
+	m->mem.watcher = NULL;
 	hk_engine_destroy(m->engine);
 	hk_serial_finish(&m->serial);
 	hk_mem_finish(&m->mem);
@@ -279,6 +295,7 @@ int hk_machine_save(struct hk_machine *m, struct hk_writer *w, struct hk_err *er
 	hk_write_u64(w, m->config.ram_bytes);
 	hk_write_u32(w, m->slot_count);
 	hk_write_u8(w, (uint8_t)m->config.cpu.base);
+	hk_write_u32(w, m->config.cpu.features);
 
 	int r = save_engine(m, w, err);
 
@@ -291,12 +308,14 @@ int hk_machine_save(struct hk_machine *m, struct hk_writer *w, struct hk_err *er
 }
 
 /* The stream must be of a machine with this one's configuration. */
-static int check_same(struct hk_machine *m, struct hk_reader *r, struct hk_err *err)
+static int check_same(
+	struct hk_machine *m, struct hk_reader *r, uint32_t version, struct hk_err *err)
 {
 	uint32_t vcpu_count = hk_read_u32(r);
 	uint64_t ram_bytes = hk_read_u64(r);
 	uint32_t slot_count = hk_read_u32(r);
 	uint8_t cpu_base = hk_read_u8(r);
+	uint32_t cpu_features = version >= CPU_FEATURES_SINCE ? hk_read_u32(r) : 0;
 	int error = hk_reader_status(r, err);
 
 	if (error < 0) {
@@ -307,6 +326,12 @@ static int check_same(struct hk_machine *m, struct hk_reader *r, struct hk_err *
 		return hk_fail_msg(err, EINVAL,
 			"snapshot of another machine: %u CPUs, %llu MiB, %u devices", vcpu_count,
 			(unsigned long long)(ram_bytes / HK_MIB), slot_count);
+	}
+	if (cpu_features != m->config.cpu.features) {
+		return hk_fail_msg(err, EINVAL,
+			"snapshot of another machine: its CPUs have other features (0x%x, not "
+		        "0x%x)",
+			cpu_features, m->config.cpu.features);
 	}
 	return 0;
 }
@@ -344,7 +369,8 @@ int hk_machine_restore(struct hk_machine *m, struct hk_reader *r, struct hk_err 
 	struct hk_section section = hk_reader_begin(r, "machine", MACHINE_VERSION);
 	int error;
 
-	if ((error = check_same(m, r, err)) < 0 || (error = restore_engine(m, r, err)) < 0) {
+	if ((error = check_same(m, r, section.version, err)) < 0 ||
+		(error = restore_engine(m, r, err)) < 0) {
 		return error;
 	}
 	hk_serial_restore(&m->serial, r);

@@ -37,6 +37,7 @@ struct hk_machine {
 	struct hk_mem mem;
 	struct hk_bus bus;
 	struct hk_engine *engine; /* owned */
+	struct hk_mem_watcher watcher;
 	struct hk_slot slots[HK_MAX_SLOTS];
 	unsigned slot_count;
 	struct hk_serial serial;

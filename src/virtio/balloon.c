@@ -147,6 +147,7 @@ static void run_flush(struct balloon *balloon, struct run *run)
 {
 	if (run->len > 0) {
 		balloon->host->release(balloon->host, balloon->dev.mem, run->gpa, run->len);
+		hk_mem_written(balloon->dev.mem, run->gpa, run->len); /* they read as zeros now */
 		balloon->released_bytes += run->len;
 		run->len = 0;
 	}

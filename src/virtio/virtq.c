@@ -194,6 +194,11 @@ static int add_segment(struct hk_virtq *vq, struct hk_chain *chain, const struct
 	}
 	chain->iov[count] = (struct iovec){.iov_base = host, .iov_len = desc->len};
 	if (desc->flags & DESC_F_WRITE) {
+		/*
+		 * What the engine knows of these bytes ends now and not when they are written: from
+		 * here on they are the device's, so nobody may run them as code in between.
+		 */
+		hk_mem_written(vq->mem, desc->addr, desc->len);
 		chain->writable_count++;
 		chain->writable_bytes += desc->len;
 	} else if (chain->writable_count != 0) {
