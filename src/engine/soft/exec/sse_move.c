@@ -1,0 +1,340 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * SSE moves, of whatever element type: the type does not matter to a move.
+ *
+ * Loads of less than 16 bytes from memory clear the rest of the register; between registers MOVSS, MOVSD and
+ * the half-register moves leave it. Non-temporal stores are plain ones.
+ *
+ * Memory operands of 16 bytes must be aligned, but for MOVUPS, MOVUPD, MOVDQU and LDDQU: #GP(0), which comes
+ * before any page fault.
+ */
+#include "engine/soft/exec/simd.h"
+
+/* Operands from and to memory, for all SSE handlers */
+
+static bool aligned(struct hk_cpu *cpu, uint64_t va)
+{
+	return (va & 15) == 0 || hk_fault_code(cpu, HK_VECTOR_GP, 0);
+}
+
+bool hk_xmm_load(
+	struct hk_cpu *cpu, const struct hk_insn *insn, unsigned len, bool align, void *buf)
+{
+	uint64_t va;
+
+	if (!hk_mem_va(cpu, insn, len, HK_ACCESS_READ, &va) || (align && !aligned(cpu, va))) {
+		return false;
+	}
+	switch (len) {
+	case 4:
+		return hk_load32(cpu, va, buf);
+	case 8:
+		return hk_load64(cpu, va, buf);
+	case 16:
+		return hk_load128(cpu, va, buf);
+	default:
+		return hk_load(cpu, va, buf, len);
+	}
+}
+
+bool hk_xmm_store(
+	struct hk_cpu *cpu, const struct hk_insn *insn, unsigned len, bool align, const void *buf)
+{
+	uint64_t va;
+
+	if (!hk_mem_va(cpu, insn, len, HK_ACCESS_WRITE, &va) || (align && !aligned(cpu, va))) {
+		return false;
+	}
+	switch (len) {
+	case 4:
+		return hk_store32(cpu, va, *(const uint32_t *)buf);
+	case 8:
+		return hk_store64(cpu, va, *(const uint64_t *)buf);
+	case 16:
+		return hk_store128(cpu, va, buf);
+	default:
+		return hk_store(cpu, va, buf, len);
+	}
+}
+
+/*
+ * Only selected bytes are touched, also by checks: a page is of interest only where one of them
+ * stands in it. With none selected nothing can fault.
+ */
+bool hk_mask_store(struct hk_cpu *cpu, const struct hk_insn *insn, const void *data, unsigned mask)
+{
+	const uint8_t *bytes = data;
+	uint64_t offset = cpu->gpr[HK_RDI];
+	uint64_t va;
+
+	if (mask == 0) {
+		return true;
+	}
+	switch (hk_insn_addr_size(insn)) {
+	case 1:
+		offset = (uint16_t)offset;
+		break;
+	case 2:
+		offset = (uint32_t)offset;
+		break;
+	default:
+		break;
+	}
+	const unsigned first = (unsigned)__builtin_ctz(mask);
+	const unsigned len = 32 - (unsigned)__builtin_clz(mask) - first;
+
+	if (!hk_linear(cpu, hk_insn_seg(insn), offset + first, len, HK_ACCESS_WRITE, &va) ||
+		!hk_probe(cpu, va, len, HK_ACCESS_WRITE)) {
+		return false;
+	}
+	for (unsigned i = 0; i < len; i++) {
+		if ((mask >> (first + i) & 1) != 0 && !hk_store8(cpu, va + i, bytes[first + i])) {
+			return false; /* not after the probe */
+		}
+	}
+	return true;
+}
+
+/* Whole registers */
+
+HK_INLINE bool load(struct hk_cpu *cpu, const struct hk_insn *insn, bool align)
+{
+	union hk_xmm value;
+	uint64_t va;
+
+	if (!hk_sse_ok(cpu)) {
+		return false;
+	}
+	if (!hk_insn_mem(insn)) {
+		cpu->xmm[insn->reg] = cpu->xmm[insn->base];
+		return true;
+	}
+	if (!hk_mem_va(cpu, insn, 16, HK_ACCESS_READ, &va) || (align && !aligned(cpu, va)) ||
+		!hk_load128(cpu, va, &value)) {
+		return false;
+	}
+	cpu->xmm[insn->reg] = value;
+	return true;
+}
+
+HK_EXEC_BY(sse_load, load(cpu, insn, true))      /* MOVAPS, MOVAPD, MOVDQA, MOVNTDQA */
+HK_EXEC_BY(sse_load_any, load(cpu, insn, false)) /* MOVUPS, MOVUPD, MOVDQU, LDDQU */
+
+HK_INLINE bool store(struct hk_cpu *cpu, const struct hk_insn *insn, bool align)
+{
+	uint64_t va;
+
+	if (!hk_sse_ok(cpu)) {
+		return false;
+	}
+	if (!hk_insn_mem(insn)) {
+		cpu->xmm[insn->base] = cpu->xmm[insn->reg];
+		return true;
+	}
+	return hk_mem_va(cpu, insn, 16, HK_ACCESS_WRITE, &va) && (!align || aligned(cpu, va)) &&
+		hk_store128(cpu, va, &cpu->xmm[insn->reg]);
+}
+
+HK_EXEC_BY(sse_store, store(cpu, insn, true))      /* MOVAPS, MOVAPD, MOVDQA, MOVNTPS, ... */
+HK_EXEC_BY(sse_store_any, store(cpu, insn, false)) /* MOVUPS, MOVUPD, MOVDQU */
+
+/* Parts, from and to memory */
+
+HK_INLINE bool mem_load(
+	struct hk_cpu *cpu, const struct hk_insn *insn, unsigned size, uint64_t *ret_value)
+{
+	uint64_t va;
+
+	return hk_sse_ok(cpu) && hk_mem_va(cpu, insn, 1u << size, HK_ACCESS_READ, &va) &&
+		hk_va_load(cpu, va, size, ret_value);
+}
+
+HK_INLINE bool mem_store(
+	struct hk_cpu *cpu, const struct hk_insn *insn, unsigned size, uint64_t value)
+{
+	uint64_t va;
+
+	return hk_sse_ok(cpu) && hk_mem_va(cpu, insn, 1u << size, HK_ACCESS_WRITE, &va) &&
+		hk_va_store(cpu, va, size, value);
+}
+
+HK_INLINE bool load4(struct hk_cpu *cpu, const struct hk_insn *insn)
+{
+	uint64_t value;
+
+	if (!mem_load(cpu, insn, 2, &value)) {
+		return false;
+	}
+	cpu->xmm[insn->reg] = (union hk_xmm){.u64 = {value, 0}};
+	return true;
+}
+
+HK_EXEC_BY(sse_load4, load4(cpu, insn)) /* MOVSS */
+
+HK_INLINE bool load8(struct hk_cpu *cpu, const struct hk_insn *insn)
+{
+	uint64_t value;
+
+	if (hk_insn_mem(insn)) {
+		if (!mem_load(cpu, insn, 3, &value)) {
+			return false;
+		}
+	} else {
+		if (!hk_sse_ok(cpu)) {
+			return false;
+		}
+		value = cpu->xmm[insn->base].u64[0];
+	}
+	cpu->xmm[insn->reg] = (union hk_xmm){.u64 = {value, 0}};
+	return true;
+}
+
+HK_EXEC_BY(sse_load8, load8(cpu, insn)) /* MOVSD, MOVQ */
+
+HK_EXEC_BY(sse_store4, mem_store(cpu, insn, 2, cpu->xmm[insn->reg].u32[0])) /* MOVSS */
+HK_EXEC_BY(
+	sse_store8, mem_store(cpu, insn, 3, cpu->xmm[insn->reg].u64[0])) /* MOVSD, MOVQ, MOVLPS */
+HK_EXEC_BY(sse_store_high, mem_store(cpu, insn, 3, cpu->xmm[insn->reg].u64[1])) /* MOVHPS */
+
+HK_INLINE bool load_half(struct hk_cpu *cpu, const struct hk_insn *insn, unsigned half)
+{
+	uint64_t value;
+
+	if (!mem_load(cpu, insn, 3, &value)) {
+		return false;
+	}
+	cpu->xmm[insn->reg].u64[half] = value;
+	return true;
+}
+
+HK_EXEC_BY(sse_load_low, load_half(cpu, insn, 0))  /* MOVLPS, MOVLPD */
+HK_EXEC_BY(sse_load_high, load_half(cpu, insn, 1)) /* MOVHPS, MOVHPD */
+
+/* From and to general registers, or memory of the same size */
+
+HK_INLINE bool from_general(struct hk_cpu *cpu, const struct hk_insn *insn, unsigned size)
+{
+	uint64_t value;
+
+	if (!hk_sse_ok(cpu) || !hk_rm_get(cpu, insn, size, &value)) {
+		return false;
+	}
+	cpu->xmm[insn->reg] = (union hk_xmm){.u64 = {value, 0}};
+	return true;
+}
+
+HK_EXEC_BY(sse_from_r32, from_general(cpu, insn, 2)) /* MOVD */
+HK_EXEC_BY(sse_from_r64, from_general(cpu, insn, 3)) /* MOVQ */
+
+HK_INLINE bool to_general(struct hk_cpu *cpu, const struct hk_insn *insn, unsigned size)
+{
+	return hk_sse_ok(cpu) && hk_rm_set(cpu, insn, size, cpu->xmm[insn->reg].u64[0]);
+}
+
+HK_EXEC_BY(sse_to_r32, to_general(cpu, insn, 2)) /* MOVD */
+HK_EXEC_BY(sse_to_r64, to_general(cpu, insn, 3)) /* MOVQ */
+
+/* Between registers: some elements of @s become some of @d, by a statement */
+
+#define REG_MOVE(name, to, from, statement) \
+	HK_INLINE bool name(struct hk_cpu *cpu, const struct hk_insn *insn) \
+	{ \
+		union hk_xmm *d = &cpu->xmm[insn->to]; \
+		const union hk_xmm *s = &cpu->xmm[insn->from]; \
+\
+		if (!hk_sse_ok(cpu)) { \
+			return false; \
+		} \
+		statement; \
+		return true; \
+	} \
+	HK_EXEC_BY(name, name(cpu, insn))
+
+REG_MOVE(sse_merge4, reg, base, d->u32[0] = s->u32[0])    /* MOVSS */
+REG_MOVE(sse_merge4_rm, base, reg, d->u32[0] = s->u32[0]) /* the same, to rm */
+REG_MOVE(sse_merge8, reg, base, d->u64[0] = s->u64[0])    /* MOVSD */
+REG_MOVE(sse_merge8_rm, base, reg, d->u64[0] = s->u64[0]) /* the same, to rm */
+REG_MOVE(movhlps, reg, base, d->u64[0] = s->u64[1])
+REG_MOVE(movlhps, reg, base, d->u64[1] = s->u64[0])
+REG_MOVE(sse_movq_rm, base, reg, d->u64[0] = s->u64[0]; d->u64[1] = 0) /* MOVQ, to rm */
+
+HK_INLINE void dup_even(union hk_xmm *d, const union hk_xmm *s, unsigned bytes)
+{
+	for (unsigned i = 0; i < bytes / 4; i++) {
+		d->u32[i] = s->u32[i & ~1u];
+	}
+}
+
+HK_INLINE void dup_odd(union hk_xmm *d, const union hk_xmm *s, unsigned bytes)
+{
+	for (unsigned i = 0; i < bytes / 4; i++) {
+		d->u32[i] = s->u32[i | 1];
+	}
+}
+
+HK_EXEC_BY(movsldup, hk_sse_binary(cpu, insn, dup_even))
+HK_EXEC_BY(movshdup, hk_sse_binary(cpu, insn, dup_odd))
+
+HK_INLINE bool movddup(struct hk_cpu *cpu, const struct hk_insn *insn)
+{
+	uint64_t value = cpu->xmm[insn->base & 15].u64[0];
+
+	if (hk_insn_mem(insn) ? !mem_load(cpu, insn, 3, &value) : !hk_sse_ok(cpu)) {
+		return false;
+	}
+	cpu->xmm[insn->reg] = (union hk_xmm){.u64 = {value, value}};
+	return true;
+}
+
+HK_EXEC_BY(movddup, movddup(cpu, insn))
+
+/* Sign bits to a general register */
+
+HK_INLINE bool movmskps(struct hk_cpu *cpu, const struct hk_insn *insn)
+{
+	const union hk_xmm *s = &cpu->xmm[insn->base];
+
+	if (!hk_sse_ok(cpu)) {
+		return false;
+	}
+	cpu->gpr[insn->reg] = s->u32[0] >> 31 | s->u32[1] >> 31 << 1 | s->u32[2] >> 31 << 2 |
+		s->u32[3] >> 31 << 3;
+	return true;
+}
+
+HK_INLINE bool movmskpd(struct hk_cpu *cpu, const struct hk_insn *insn)
+{
+	const union hk_xmm *s = &cpu->xmm[insn->base];
+
+	if (!hk_sse_ok(cpu)) {
+		return false;
+	}
+	cpu->gpr[insn->reg] = s->u64[0] >> 63 | s->u64[1] >> 63 << 1;
+	return true;
+}
+
+HK_INLINE bool pmovmskb(struct hk_cpu *cpu, const struct hk_insn *insn)
+{
+	const union hk_xmm *s = &cpu->xmm[insn->base];
+
+	if (!hk_sse_ok(cpu)) {
+		return false;
+	}
+	cpu->gpr[insn->reg] = hk_sign_bits8(s->u64[0]) | hk_sign_bits8(s->u64[1]) << 8;
+	return true;
+}
+
+HK_EXEC_BY(movmskps, movmskps(cpu, insn))
+HK_EXEC_BY(movmskpd, movmskpd(cpu, insn))
+HK_EXEC_BY(pmovmskb, pmovmskb(cpu, insn))
+
+HK_INLINE bool maskmovdqu(struct hk_cpu *cpu, const struct hk_insn *insn)
+{
+	const union hk_xmm *mask = &cpu->xmm[insn->base];
+
+	return hk_sse_ok(cpu) &&
+		hk_mask_store(cpu, insn, &cpu->xmm[insn->reg],
+			hk_sign_bits8(mask->u64[0]) | hk_sign_bits8(mask->u64[1]) << 8);
+}
+
+HK_EXEC_BY(maskmovdqu, maskmovdqu(cpu, insn))
