@@ -17,6 +17,7 @@
 #include <stdlib.h>
 
 #include "engine/soft/decode.h"
+#include "engine/soft/exec/fuse.h"
 #include "engine/soft/interp.h"
 #include "engine/soft/mmu.h"
 #include "engine/soft/select.h"
@@ -226,7 +227,13 @@ static bool decode_run(
 			*append(code) = insn;
 			return true;
 		}
-		*append(code) = insn;
+
+		struct hk_insn *kept = append(code);
+
+		*kept = insn;
+		if (n > 0 && hk_link_is_near_jcc(kept)) {
+			kept[-1].exec = hk_fuse(&kept[-1], kept);
+		}
 		code->index[off] = (uint16_t)code->used;
 		code->lines |= UINT64_C(1) << (off >> LINE_BITS);
 		code->lines |= UINT64_C(1) << ((off + insn.len - 1) >> LINE_BITS);

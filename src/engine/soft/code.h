@@ -104,6 +104,9 @@ void hk_code_reclaim(struct hk_cpu *cpu);
  */
 hk_exec_fn *hk_link(struct hk_insn *insn, enum hk_code_mode mode);
 
+/** hk_link_is_near_jcc() - did hk_link() make it a conditional branch within its page? */
+bool hk_link_is_near_jcc(const struct hk_insn *insn);
+
 /* Leaves to the run loop with RIP at the instruction; what dropped instructions become. */
 const struct hk_insn *hk_resync(struct hk_cpu *cpu, const struct hk_insn *insn);
 

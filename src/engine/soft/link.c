@@ -14,28 +14,16 @@
 #define HK_TAIL_CALLER
 #include "engine/soft/code.h"
 #include "engine/soft/exec/handlers.h"
-#include "engine/soft/interp.h"
+#include "engine/soft/link.h"
 #include "engine/soft/mmu.h"
 
-static inline bool wanted(struct hk_cpu *cpu)
-{
-	return hk_unlikely(atomic_load_explicit(&cpu->attention, memory_order_relaxed) != 0);
-}
-
-static inline uint64_t target_rip(const struct hk_cpu *cpu, const struct hk_insn *insn)
-{
-	uint64_t rip = cpu->gpr[HK_REG_PAGE] + (uint64_t)(int64_t)insn->disp;
-
-	return cpu->mode == HK_CODE_64 ? rip : (uint32_t)rip;
-}
-
 /* Not linked yet, or not any more. */
-static const struct hk_insn *link_near(struct hk_cpu *cpu, const struct hk_insn *insn)
+const struct hk_insn *hk_link_near(struct hk_cpu *cpu, const struct hk_insn *insn)
 {
 	const struct hk_insn *next = hk_code_in_page(cpu, insn, (unsigned)insn->disp);
 
 	if (next == NULL) {
-		return hk_leave_to(cpu, target_rip(cpu, insn));
+		return hk_leave_to(cpu, hk_link_rip(cpu, insn));
 	}
 	((struct hk_insn *)insn)->target = next;
 	return HK_GO(cpu, next);
@@ -43,7 +31,7 @@ static const struct hk_insn *link_near(struct hk_cpu *cpu, const struct hk_insn 
 
 static const struct hk_insn *link_far(struct hk_cpu *cpu, const struct hk_insn *insn)
 {
-	uint64_t rip = target_rip(cpu, insn);
+	uint64_t rip = hk_link_rip(cpu, insn);
 	const struct hk_insn *next = NULL;
 
 	/* What cannot be fetched faults at the target. */
@@ -61,21 +49,10 @@ static const struct hk_insn *link_far(struct hk_cpu *cpu, const struct hk_insn *
 	return HK_GO(cpu, next);
 }
 
-static inline const struct hk_insn *go_near(struct hk_cpu *cpu, const struct hk_insn *insn)
-{
-	if (wanted(cpu)) {
-		return hk_leave_to(cpu, target_rip(cpu, insn));
-	}
-	if (hk_unlikely(insn->target == NULL)) {
-		return link_near(cpu, insn);
-	}
-	return HK_GO(cpu, insn->target);
-}
-
 static inline const struct hk_insn *go_far(struct hk_cpu *cpu, const struct hk_insn *insn)
 {
-	if (wanted(cpu)) {
-		return hk_leave_to(cpu, target_rip(cpu, insn));
+	if (hk_link_wanted(cpu)) {
+		return hk_leave_to(cpu, hk_link_rip(cpu, insn));
 	}
 	if (hk_unlikely(insn->link_gen != cpu->code_gen)) {
 		return link_far(cpu, insn);
@@ -89,7 +66,7 @@ static inline const struct hk_insn *go_far(struct hk_cpu *cpu, const struct hk_i
 
 static const struct hk_insn *jmp_near(struct hk_cpu *cpu, const struct hk_insn *insn)
 {
-	return go_near(cpu, insn);
+	return hk_link_go(cpu, insn);
 }
 
 static const struct hk_insn *jmp_far(struct hk_cpu *cpu, const struct hk_insn *insn)
@@ -115,14 +92,14 @@ static inline bool push_return(struct hk_cpu *cpu, const struct hk_insn *insn)
 
 static const struct hk_insn *call_near(struct hk_cpu *cpu, const struct hk_insn *insn)
 {
-	return hk_likely(push_return(cpu, insn)) ? go_near(cpu, insn) : hk_x_call(cpu, insn);
+	return hk_likely(push_return(cpu, insn)) ? hk_link_go(cpu, insn) : hk_x_call(cpu, insn);
 }
 
 static const struct hk_insn *call_far(struct hk_cpu *cpu, const struct hk_insn *insn)
 {
 	/* The target is checked before anything is pushed; in a linked call it has been. */
 	if (hk_unlikely(insn->link_gen != cpu->code_gen) &&
-		!hk_branch_ok(cpu, target_rip(cpu, insn))) {
+		!hk_branch_ok(cpu, hk_link_rip(cpu, insn))) {
 		return hk_give_up(cpu, insn);
 	}
 	return hk_likely(push_return(cpu, insn)) ? go_far(cpu, insn) : hk_x_call(cpu, insn);
@@ -132,7 +109,7 @@ static const struct hk_insn *call_far(struct hk_cpu *cpu, const struct hk_insn *
 	static const struct hk_insn *jcc_near_##name( \
 		struct hk_cpu *cpu, const struct hk_insn *insn) \
 	{ \
-		return hk_cond(cpu, number) ? go_near(cpu, insn) : HK_NEXT(cpu, insn); \
+		return hk_cond(cpu, number) ? hk_link_go(cpu, insn) : HK_NEXT(cpu, insn); \
 	} \
 	static const struct hk_insn *jcc_far_##name( \
 		struct hk_cpu *cpu, const struct hk_insn *insn) \
@@ -160,13 +137,18 @@ static const struct hk_insn *call_far(struct hk_cpu *cpu, const struct hk_insn *
 
 FOR_EACH_CONDITION(DEFINE_JCC)
 
-hk_exec_fn *hk_link(struct hk_insn *insn, enum hk_code_mode mode)
-{
 #define NEAR(name, number) [number] = jcc_near_##name,
 #define FAR(name, number)  [number] = jcc_far_##name,
-	static hk_exec_fn *const jcc_nears[16] = {FOR_EACH_CONDITION(NEAR)};
-	static hk_exec_fn *const jcc_fars[16] = {FOR_EACH_CONDITION(FAR)};
+static hk_exec_fn *const jcc_nears[16] = {FOR_EACH_CONDITION(NEAR)};
+static hk_exec_fn *const jcc_fars[16] = {FOR_EACH_CONDITION(FAR)};
 
+bool hk_link_is_near_jcc(const struct hk_insn *insn)
+{
+	return insn->exec == jcc_nears[insn->cond & 15];
+}
+
+hk_exec_fn *hk_link(struct hk_insn *insn, enum hk_code_mode mode)
+{
 	bool near = insn->disp >= 0 && insn->disp < HK_PAGE_SIZE;
 	unsigned native = mode == HK_CODE_64 ? 3 : 2;
 

@@ -652,3 +652,21 @@ hk_exec_fn *hk_fast(const struct hk_insn *insn, enum hk_code_mode mode)
 	}
 	return f->exec;
 }
+
+enum hk_fast_pair hk_fast_pair(const struct hk_insn *insn)
+{
+	static hk_exec_fn *const cmps[] = {
+		cmp8_rr, cmp8_ri, cmp32_rr, cmp32_ri, cmp64_rr, cmp64_ri};
+	static hk_exec_fn *const tests[] = {
+		test8_rr, test8_ri, test32_rr, test32_ri, test64_rr, test64_ri};
+
+	for (size_t i = 0; i < HK_ARRAY_SIZE(cmps); i++) {
+		if (insn->exec == cmps[i]) {
+			return HK_FAST_CMP;
+		}
+		if (insn->exec == tests[i]) {
+			return HK_FAST_TEST;
+		}
+	}
+	return HK_FAST_NO_PAIR;
+}
