@@ -13,7 +13,8 @@
 #define BCD_INDEFINITE_HIGH UINT16_C(0xffff)
 #define BCD_MAX             INT64_C(999999999999999999) /* 18 digits */
 
-/* The end of a load: @value goes on the stack. */
+/* The end of a load: @value goes on the stack, unless it came from an invalid one. (A denormal one is loaded also
+ * where that exception is not masked.) */
 static inline void push_value(struct hk_cpu *cpu, const struct hk_insn *insn, struct hk_f80 value,
 	const struct hk_fp_env *env)
 {
@@ -26,7 +27,7 @@ static inline void push_value(struct hk_cpu *cpu, const struct hk_insn *insn, st
 		return;
 	}
 	hk_x87_point(cpu, insn);
-	if ((hk_x87_signal(cpu, insn, env->flags, false) & HK_FP_BEFORE) == 0) {
+	if ((hk_x87_signal(cpu, insn, env->flags, false) & HK_FP_IE) == 0) {
 		hk_x87_push(x87, value);
 	}
 }
@@ -240,7 +241,7 @@ static inline const struct hk_insn *store_value(struct hk_cpu *cpu, const struct
 		}
 	}
 	hk_x87_point(cpu, insn);
-	hk_x87_signal(cpu, insn, store->flags, store->rounded_up);
+	hk_x87_signal(cpu, insn, store->flags, goes && store->rounded_up);
 	if (goes && pop) {
 		hk_x87_pop(&cpu->x87);
 	}
