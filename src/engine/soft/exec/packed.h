@@ -243,30 +243,46 @@ HK_INLINE void hk_simd_pshufb(union hk_xmm *d, const union hk_xmm *s, unsigned b
 	__builtin_memcpy(d, &r, bytes);
 }
 
+static inline unsigned __int128 hk_u128(const union hk_xmm *v)
+{
+	return (unsigned __int128)v->u64[1] << 64 | v->u64[0];
+}
+
+static inline union hk_xmm hk_xmm_of(unsigned __int128 v)
+{
+	return (union hk_xmm){.u64 = {(uint64_t)v, (uint64_t)(v >> 64)}};
+}
+
 /* Destination above source, shifted right by @imm bytes. */
 HK_INLINE void hk_simd_palignr(union hk_xmm *d, const union hk_xmm *s, unsigned imm, unsigned bytes)
 {
-	uint8_t both[48] = {0};
+	if (bytes == 8) {
+		const unsigned __int128 both = (unsigned __int128)d->u64[0] << 64 | s->u64[0];
 
-	__builtin_memcpy(both, s, bytes);
-	__builtin_memcpy(both + bytes, d, bytes);
-	__builtin_memcpy(d, both + (imm < 2 * bytes ? imm : 2 * bytes), bytes);
+		d->u64[0] = imm < 16 ? (uint64_t)(both >> 8 * imm) : 0;
+	} else if (imm == 0) {
+		*d = *s;
+	} else if (imm < 16) {
+		*d = hk_xmm_of(hk_u128(s) >> 8 * imm | hk_u128(d) << (128 - 8 * imm));
+	} else {
+		*d = hk_xmm_of(imm < 32 ? hk_u128(d) >> 8 * (imm - 16) : 0);
+	}
 }
 
 /* Those with a full-width source in both register files. */
 #define HK_PACKED_LIST(F) \
 	F(pand) \
 	F(pandn) \
-	F(por) F(pxor) F(paddb) F(paddw) F(paddd) F(paddq) F(paddsb) F(paddsw) F(paddusb) \
-		F(paddusw) F(psubb) F(psubw) F(psubd) F(psubq) F(psubsb) F(psubsw) F(psubusb) F( \
-			psubusw) F(pmullw) F(pmulhw) F(pmulhuw) F(pmulhrsw) F(pmuludq) F(pmaddwd) \
-			F(pmaddubsw) F(psadbw) F(pavgb) F(pavgw) F(pminub) F(pmaxub) F(pminsw) F( \
-				pmaxsw) F(pcmpeqb) F(pcmpeqw) F(pcmpeqd) F(pcmpgtb) F(pcmpgtw) \
-				F(pcmpgtd) F(psignb) F(psignw) F(psignd) F(pabsb) F(pabsw) \
-					F(pabsd) F(phaddw) F(phaddd) F(phaddsw) F(phsubw) \
-						F(phsubd) F(phsubsw) F(packsswb) F(packuswb) \
-							F(packssdw) F(punpckhbw) F(punpckhwd) \
-								F(punpckhdq) F(pshufb)
+	F(por) \
+	F(pxor) F(paddb) F(paddw) F(paddd) F(paddq) F(paddsb) F(paddsw) F(paddusb) F(paddusw) F( \
+		psubb) F(psubw) F(psubd) F(psubq) F(psubsb) F(psubsw) F(psubusb) F(psubusw) \
+		F(pmullw) F(pmulhw) F(pmulhuw) F(pmulhrsw) F(pmuludq) F(pmaddwd) F(pmaddubsw) \
+			F(psadbw) F(pavgb) F(pavgw) F(pminub) F(pmaxub) F(pminsw) F(pmaxsw) F( \
+				pcmpeqb) F(pcmpeqw) F(pcmpeqd) F(pcmpgtb) F(pcmpgtw) F(pcmpgtd) \
+				F(psignb) F(psignw) F(psignd) F(pabsb) F(pabsw) F(pabsd) F(phaddw) \
+					F(phaddd) F(phaddsw) F(phsubw) F(phsubd) F(phsubsw) \
+						F(packsswb) F(packuswb) F(packssdw) F(punpckhbw) \
+							F(punpckhwd) F(punpckhdq) F(pshufb)
 
 /* MMX reads just 4 bytes of memory for these. */
 #define HK_PACKED_UNPACK_LOW_LIST(F) F(punpcklbw) F(punpcklwd) F(punpckldq)

@@ -46,18 +46,12 @@ HK_PACKED_SHIFT_LIST(SHIFT)
 /* The whole register, by bytes. */
 HK_INLINE void psrldq(union hk_xmm *d, uint64_t count, unsigned bytes)
 {
-	uint8_t wide[32] = {0};
-
-	__builtin_memcpy(wide, d, 16);
-	__builtin_memcpy(d, wide + (count < bytes ? count : bytes), 16);
+	*d = hk_xmm_of(count < bytes ? hk_u128(d) >> 8 * (unsigned)count : 0);
 }
 
 HK_INLINE void pslldq(union hk_xmm *d, uint64_t count, unsigned bytes)
 {
-	uint8_t wide[32] = {0};
-
-	__builtin_memcpy(wide + 16, d, 16);
-	__builtin_memcpy(d, wide + 16 - (count < bytes ? count : bytes), 16);
+	*d = hk_xmm_of(count < bytes ? hk_u128(d) << 8 * (unsigned)count : 0);
 }
 
 HK_EXEC_BY(psrldq, shift_imm(cpu, insn, psrldq))
