@@ -201,12 +201,20 @@ static void set_msr(struct hk_vcpu_state *state, uint32_t index, uint64_t value)
 }
 
 /*
- * What firmware would have left behind: write-back memory by default, fast string moves, XCR0
- * with all that the model has. The last also spares the guest a fault of the SVM that QEMU
- * emulates: it lets XSETBV pass unseen by KVM, which then goes on loading what it knows.
+ * What firmware would have left behind: write-back memory by default, fast string moves, floating
+ * point as FNINIT leaves it, XCR0 with all that the model has. The last also spares the guest a fault of the
+ * SVM that QEMU emulates: it lets XSETBV pass unseen by KVM, which then goes on loading what it knows.
  */
 static void set_firmware_state(struct hk_vcpu_state *state, const struct hk_cpu_model *cpu)
 {
+	/* In the XSAVE image; XSTATE_BV of 0 says that all else is as initialized. */
+	enum { FCW_OFFSET = 0, MXCSR_OFFSET = 24 };
+	static const uint16_t fcw = 0x37f;
+	static const uint32_t mxcsr = 0x1f80;
+
+	memset(state->xsave, 0, sizeof(state->xsave));
+	memcpy(state->xsave + FCW_OFFSET, &fcw, sizeof(fcw));
+	memcpy(state->xsave + MXCSR_OFFSET, &mxcsr, sizeof(mxcsr));
 	if (cpu->base == HK_CPU_HAKO_V2) {
 		state->xcr0 = HK_CPU_HAKO_V2_XCR0;
 	}
@@ -330,7 +338,7 @@ static int check_same(
 	if (cpu_features != m->config.cpu.features) {
 		return hk_fail_msg(err, EINVAL,
 			"snapshot of another machine: its CPUs have other features (0x%x, not "
-		        "0x%x)",
+			"0x%x)",
 			cpu_features, m->config.cpu.features);
 	}
 	return 0;

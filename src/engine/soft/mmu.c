@@ -480,15 +480,12 @@ static HK_GUEST_RACES void ram_store(void *host, const void *buf, unsigned len)
 	}
 }
 
-/* Devices see accesses of 1, 2, 4 or 8 bytes. */
+/* Devices see what falls into one page as one access, of up to 8 bytes: as KVM does it. */
 static void mmio(struct hk_cpu *cpu, hk_gpa gpa, uint8_t *data, unsigned len, bool write)
 {
 	while (len > 0) {
-		unsigned step = 8;
+		unsigned step = len < 8 ? len : 8;
 
-		while (step > len || (gpa & (step - 1)) != 0) {
-			step /= 2;
-		}
 		cpu->bus->mmio(cpu, gpa, data, step, write);
 		gpa += step;
 		data += step;

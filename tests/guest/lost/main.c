@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: ISC */
-/* Runs off to where no memory is: no engine can execute that, and each must say so. */
+/* Runs off to where no memory is: KVM cannot execute that and says so, soft lets the guest crash. */
 #include "guest.h"
 
 void guest_main(void)
