@@ -135,8 +135,8 @@ HK_EXEC(xadd)
 }
 
 /*
- * CMPXCHG: what does not match goes to the accumulator, and back to where it was: so a 32-bit
- * register loses its upper half, and memory must be writable in any case.
+ * CMPXCHG: what does not match goes to the accumulator. Memory must be writable in any case; a
+ * 32-bit register keeps its upper half then (so has Zen 4).
  */
 HK_EXEC(cmpxchg)
 {
@@ -159,7 +159,9 @@ HK_EXEC(cmpxchg)
 		if (!hk_rm_begin(cpu, insn, size, &va, &old)) {
 			return hk_give_up(cpu, insn);
 		}
-		hk_rm_end(cpu, insn, size, va, old == expected ? want : old);
+		if (old == expected) {
+			hk_rm_end(cpu, insn, size, va, want);
+		}
 	}
 	if (old != expected) {
 		hk_reg_set(cpu, HK_RAX, size, old);
@@ -229,7 +231,9 @@ HK_EXEC(cmpxchg8b)
 		if (!hk_load_rmw(cpu, va, &old, len)) {
 			return hk_give_up(cpu, insn);
 		}
-		(void)hk_store(cpu, va, old == expected ? &want : &old, len);
+		if (old == expected) {
+			(void)hk_store(cpu, va, &want, len);
+		}
 	}
 	flags = hk_cc_get(cpu) & ~(uint32_t)HK_FLAG_ZF;
 	if (old == expected) {

@@ -62,8 +62,12 @@ static uint64_t no_bulk(struct hk_cpu *cpu, const struct hk_insn *insn, uint64_t
 }
 
 /*
+ * Zen 4 writes rCX of a REP that counts nothing, and the pointers of MOVS and STOS, too: as all
+ * writes of 32-bit registers this clears the upper half.
+ *
  * An instruction whose REP only counts. @one does one element and moves the pointers; it returns false with
- * the fault noted. @bulk does up to @count and moves the pointers; it returns how many, 0 where it cannot.
+ * the fault noted. @bulk does up to @count and moves the pointers; it returns how many, 0 where it cannot; with
+ * a @count of 0 it writes the pointers as they are.
  */
 static inline const struct hk_insn *run(
 	struct hk_cpu *cpu, const struct hk_insn *insn, element_fn *one, bulk_fn *bulk)
@@ -172,6 +176,11 @@ static uint64_t movs_bulk(struct hk_cpu *cpu, const struct hk_insn *insn, uint64
 	unsigned size = hk_insn_size(insn);
 	uint64_t from_va, to_va;
 
+	if (count == 0) {
+		advance(cpu, insn, HK_RSI, 0);
+		advance(cpu, insn, HK_RDI, 0);
+		return 0;
+	}
 	if (!bulk_va(cpu, insn, HK_RSI, &count, &from_va) ||
 		!bulk_va(cpu, insn, HK_RDI, &count, &to_va)) {
 		return 0;
@@ -220,6 +229,10 @@ static uint64_t stos_bulk(struct hk_cpu *cpu, const struct hk_insn *insn, uint64
 	uint8_t byte = (uint8_t)value;
 	uint64_t va;
 
+	if (count == 0) {
+		advance(cpu, insn, HK_RDI, 0);
+		return 0;
+	}
 	if (!bulk_va(cpu, insn, HK_RDI, &count, &va)) {
 		return 0;
 	}
@@ -283,6 +296,9 @@ static inline const struct hk_insn *search(
 
 	if (!repeats(insn)) {
 		return one(cpu, insn) ? HK_NEXT(cpu, insn) : hk_give_up(cpu, insn);
+	}
+	if (count_left(cpu, insn) == 0) {
+		count_down(cpu, insn, 0);
 	}
 	while ((left = count_left(cpu, insn)) != 0) {
 		if (!one(cpu, insn)) {
