@@ -12,15 +12,10 @@
 
 #include "engine/soft/exec/handlers.h"
 
-bool hk_sse_flags(struct hk_cpu *cpu, uint8_t flags)
+bool hk_sse_raise(struct hk_cpu *cpu, uint8_t flags)
 {
-	uint8_t masked = cpu->mxcsr >> HK_MXCSR_MASK_SHIFT & HK_FP_ALL;
-
-	if ((flags & ~masked & HK_FP_BEFORE) != 0) {
-		flags &= HK_FP_BEFORE;
-	}
 	cpu->mxcsr |= flags;
-	if (hk_likely((flags & ~masked) == 0)) {
+	if (hk_likely((flags & ~(cpu->mxcsr >> HK_MXCSR_MASK_SHIFT)) == 0)) {
 		return true;
 	}
 	return hk_fault(cpu, (cpu->cr4 & HK_CR4_OSXMMEXCPT) != 0 ? HK_VECTOR_XM : HK_VECTOR_UD);
@@ -328,7 +323,7 @@ static inline unsigned round_mode(const struct hk_cpu *cpu, const struct hk_insn
 \
 		if (rest != 0) { \
 			if ((insn->imm & ROUND_QUIET) == 0) { \
-				if ((cpu->mxcsr & HK_FP_PE << HK_MXCSR_MASK_SHIFT) == 0) { \
+				if ((cpu->mxcsr & HK_MXCSR_MASKS) != HK_MXCSR_MASKS) { \
 					return false; \
 				} \
 				cpu->mxcsr |= HK_FP_PE; \

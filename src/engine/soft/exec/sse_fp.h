@@ -239,15 +239,23 @@ HK_DEFINE_HOST_FP(f64, uint64_t, double)
 typedef uint32_t hk_f32_fn(uint32_t a, uint32_t b, struct hk_fp_env *env);
 typedef uint64_t hk_f64_fn(uint64_t a, uint64_t b, struct hk_fp_env *env);
 
-/**
- * hk_sse_flags() - put an instruction's exceptions into MXCSR
- *
- * An unmasked one that was found before the computation keeps those after it from happening, in
- * all elements.
- *
- * Return: false with #XM (or #UD) noted.
- */
-bool hk_sse_flags(struct hk_cpu *cpu, uint8_t flags);
+/** hk_sse_raise() - put @flags into MXCSR. Return: false with #XM (or #UD) noted: one is unmasked. */
+bool hk_sse_raise(struct hk_cpu *cpu, uint8_t flags);
+
+/** hk_sse_visible() - an unmasked exception that was found before the computation keeps those after it from
+ * happening, in all elements */
+static inline uint8_t hk_sse_visible(uint8_t flags, uint8_t masked)
+{
+	return (flags & ~masked & HK_FP_BEFORE) != 0 ? flags & HK_FP_BEFORE : flags;
+}
+
+/** hk_sse_flags() - the exceptions of all elements of an operation. Return: as hk_sse_raise(). */
+static inline bool hk_sse_flags(struct hk_cpu *cpu, uint8_t flags)
+{
+	uint8_t masked = cpu->mxcsr >> HK_MXCSR_MASK_SHIFT & HK_FP_ALL;
+
+	return hk_sse_raise(cpu, hk_sse_visible(flags, masked));
+}
 
 /**
  * HK_SSE_SOURCE() - the low @bits of the rm operand into the new variable @name, by the short way: SSE is on,

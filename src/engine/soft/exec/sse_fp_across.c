@@ -50,51 +50,94 @@ DEFINE_ACROSS(addsubpd, r.u64[0] = hk_f64_sub(a.u64[0], b.u64[0], env);
 
 /*
  * DPPS, DPPD: products where bits 4-7 of the immediate say so, else +0; their sum, by pairs; to where bits
- * 0-3 say so, else +0. Each step has its exceptions: an unmasked one ends it there.
+ * 0-3 say so, else +0. Multiplication and each addition are steps with exceptions of their own: what came in
+ * the steps before an unmasked one stays. Every element adds up in its own order, which shows where there
+ * is more than one NaN.
  */
-static bool stopped(const struct hk_fp_env *env)
+
+/* The end of a step. Return: false: an unmasked exception ends the instruction. */
+static bool step_done(struct hk_fp_env *env, uint8_t *total)
 {
-	return (env->flags & ~env->masked) != 0;
+	uint8_t flags = hk_sse_visible(env->flags, env->masked);
+
+	*total |= flags;
+	env->flags = 0;
+	return (flags & ~env->masked) == 0;
 }
 
-static uint32_t dot_ps(
-	const union hk_xmm *a, const union hk_xmm *b, unsigned which, struct hk_fp_env *env)
+static uint8_t dot_ps(const union hk_xmm *a, const union hk_xmm *b, unsigned imm, union hk_xmm *ret,
+	struct hk_fp_env *env)
 {
 	uint32_t product[4] = {0, 0, 0, 0};
-	uint32_t low, high;
+	uint32_t pair[4];
+	uint8_t flags = 0;
 
 	for (unsigned i = 0; i < 4; i++) {
-		if ((which >> i & 1) != 0) {
+		if ((imm >> (4 + i) & 1) != 0) {
 			product[i] = hk_f32_mul(a->u32[i], b->u32[i], env);
 		}
 	}
-	if (stopped(env)) {
-		return 0;
+	if (!step_done(env, &flags)) {
+		return flags;
 	}
-	low = hk_f32_add(product[0], product[1], env);
-	high = hk_f32_add(product[2], product[3], env);
-	return stopped(env) ? 0 : hk_f32_add(low, high, env);
+	for (unsigned i = 0; i < 4; i++) {
+		pair[i] = hk_f32_add(product[i ^ 1], product[i], env);
+	}
+	if (!step_done(env, &flags)) {
+		return flags;
+	}
+	for (unsigned i = 0; i < 4; i++) {
+		uint32_t sum = hk_f32_add(pair[i], pair[i ^ 2], env);
+
+		ret->u32[i] = (imm >> i & 1) != 0 ? sum : 0;
+	}
+	step_done(env, &flags);
+	return flags;
 }
 
-static uint64_t dot_pd(
-	const union hk_xmm *a, const union hk_xmm *b, unsigned which, struct hk_fp_env *env)
+static uint8_t dot_pd(const union hk_xmm *a, const union hk_xmm *b, unsigned imm, union hk_xmm *ret,
+	struct hk_fp_env *env)
 {
 	uint64_t product[2] = {0, 0};
+	uint8_t flags = 0;
 
 	for (unsigned i = 0; i < 2; i++) {
-		if ((which >> i & 1) != 0) {
+		if ((imm >> (4 + i) & 1) != 0) {
 			product[i] = hk_f64_mul(a->u64[i], b->u64[i], env);
 		}
 	}
-	return stopped(env) ? 0 : hk_f64_add(product[0], product[1], env);
+	if (!step_done(env, &flags)) {
+		return flags;
+	}
+	for (unsigned i = 0; i < 2; i++) {
+		uint64_t sum = hk_f64_add(product[i], product[i ^ 1], env);
+
+		ret->u64[i] = (imm >> i & 1) != 0 ? sum : 0;
+	}
+	step_done(env, &flags);
+	return flags;
 }
 
-DEFINE_ACROSS(
-	dpps, uint32_t sum = dot_ps(&a, &b, insn->imm >> 4 & 15, env);
-	for (unsigned i = 0; i < 4; i++) { r.u32[i] = insn->imm >> i & 1 ? sum : 0; })
-DEFINE_ACROSS(
-	dppd, uint64_t sum = dot_pd(&a, &b, insn->imm >> 4 & 3, env);
-	for (unsigned i = 0; i < 2; i++) { r.u64[i] = insn->imm >> i & 1 ? sum : 0; })
+#define DEFINE_DOT(name, function) \
+	HK_EXEC(name) \
+	{ \
+		struct hk_fp_env env = hk_fp_env_sse(cpu->mxcsr); \
+		union hk_xmm b, r; \
+\
+		if (!hk_sse_ok(cpu) || !hk_xmm_rm(cpu, insn, 16, true, &b)) { \
+			return hk_give_up(cpu, insn); \
+		} \
+		if (!hk_sse_raise(cpu, \
+			    function(&cpu->xmm[insn->reg], &b, (unsigned)insn->imm & 0xff, &r, \
+				    &env))) { \
+			return hk_give_up(cpu, insn); \
+		} \
+		cpu->xmm[insn->reg] = r; \
+		return HK_NEXT(cpu, insn); \
+	}
+
+DEFINE_DOT(dpps, dot_ps)
+DEFINE_DOT(dppd, dot_pd)
 
 /*
  * RCPPS, RSQRTPS: 12 bits right at most, no exceptions, MXCSR has no say. The architecture leaves the bits to
@@ -158,7 +201,7 @@ static uint32_t reciprocal_root(uint32_t a)
 	double x = (1 + ((a >> 13 & 0x3ff) + 0.5) / 1024) * (odd ? 2 : 1);
 	uint32_t sig = (uint32_t)(8192 / __builtin_sqrt(x) + 0.5);
 
-	exp = (3 * F32_BIAS - exp - odd) / 2 - 1;
+	exp = (3 * F32_BIAS - exp + odd) / 2 - 1;
 	return exp << 23 | (sig - 4096) << 11;
 }
 
