@@ -9,6 +9,7 @@
 
 #include "base/util.h"
 #include "engine/cpuid.h"
+#include "engine/soft/isa.h"
 
 static const struct hk_cpu_model v2 = {.base = HK_CPU_HAKO_V2};
 static const struct hk_cpu_model host_model = {.base = HK_CPU_HOST};
@@ -174,6 +175,111 @@ static void parse(void **state)
 	assert_int_equal(hk_cpu_model_parse("", &model, &err), -EINVAL);
 }
 
+static void parse_features(void **state)
+{
+	struct hk_cpu_model model;
+	struct hk_err err = HK_ERR_INIT;
+
+	assert_int_equal(hk_cpu_model_parse("hako-v2,+bmi1,+sha", &model, &err), 0);
+	assert_int_equal(model.base, HK_CPU_HAKO_V2);
+	assert_int_equal(model.features, 1u << HK_FEAT_BMI1 | 1u << HK_FEAT_SHA);
+	assert_int_equal(hk_cpu_model_parse("host,+rdrand", &model, &err), 0);
+	assert_int_equal(model.base, HK_CPU_HOST);
+
+	assert_int_equal(hk_cpu_model_parse("hako-v2,+avx2", &model, &err), -EINVAL);
+	assert_string_equal(
+		hk_err_text(&err), "CPU model 'hako-v2,+avx2': feature '+avx2': not known");
+	assert_non_null(strstr(err.hint,
+		"fsgsbase smep smap umip pcid invpcid erms fsrm rdrand "
+		"rdseed movbe bmi1 bmi2 lzcnt adx sha"));
+	assert_int_equal(hk_cpu_model_parse("hako-v2,", &model, NULL), -EINVAL);
+	assert_int_equal(hk_cpu_model_parse("hako-v2,bmi1", &model, NULL), -EINVAL);
+	assert_int_equal(hk_cpu_model_parse("hako-v2,+", &model, NULL), -EINVAL);
+	assert_int_equal(hk_cpu_model_parse("hako-v2,+bmi", &model, NULL), -EINVAL);
+	assert_int_equal(hk_cpu_model_parse("hako-v2x,+bmi1", &model, NULL), -EINVAL);
+}
+
+/* Where the SDM has them (vol. 2A, CPUID), once more; and nothing else changes. */
+static void features_can_be_added(void **state)
+{
+	static const struct {
+		const char *name;
+		uint32_t function;
+		char reg;
+		unsigned bit;
+	} rows[] = {
+		{"fsgsbase", 7, 'b', 0},
+		{"bmi1", 7, 'b', 3},
+		{"smep", 7, 'b', 7},
+		{"bmi2", 7, 'b', 8},
+		{"erms", 7, 'b', 9},
+		{"invpcid", 7, 'b', 10},
+		{"rdseed", 7, 'b', 18},
+		{"adx", 7, 'b', 19},
+		{"smap", 7, 'b', 20},
+		{"sha", 7, 'b', 29},
+		{"umip", 7, 'c', 2},
+		{"fsrm", 7, 'd', 4},
+		{"pcid", 1, 'c', 17},
+		{"movbe", 1, 'c', 22},
+		{"rdrand", 1, 'c', 30},
+		{"lzcnt", 0x80000001, 'c', 5},
+	};
+	static struct hk_cpuid plain, more;
+
+	plain = build(&v2, 1, 2);
+	assert_int_equal(hk_cpuid_features(&plain), 0);
+	for (size_t i = 0; i < HK_ARRAY_SIZE(rows); i++) {
+		struct hk_cpu_model model;
+		char text[32] = "hako-v2,+";
+
+		memcpy(text + 9, rows[i].name, strlen(rows[i].name) + 1);
+		assert_int_equal(hk_cpu_model_parse(text, &model, NULL), 0);
+		more = build(&model, 1, 2);
+		assert_int_equal(hk_cpuid_features(&more), model.features);
+
+		struct hk_cpuid_leaf *l = (struct hk_cpuid_leaf *)leaf(&more, rows[i].function);
+		uint32_t *reg = rows[i].reg == 'b' ? &l->ebx
+			: rows[i].reg == 'c'       ? &l->ecx
+						   : &l->edx;
+
+		assert_int_not_equal(*reg & 1u << rows[i].bit, 0);
+		*reg &= ~(1u << rows[i].bit);
+		assert_memory_equal(&more, &plain, sizeof(plain));
+	}
+}
+
+static void added_features_must_be_there(void **state)
+{
+	static struct hk_cpuid host, cpuid;
+	struct hk_cpu_model model;
+	struct hk_err err = HK_ERR_INIT;
+
+	make_rich_host(&host);
+	assert_int_equal(hk_cpu_model_parse("hako-v2,+adx,+sha", &model, NULL), 0);
+	((struct hk_cpuid_leaf *)leaf(&host, 7))->ebx &= ~(1u << 29);
+	assert_int_equal(hk_cpuid_build(&model, &host, 0, 1, 1000, &cpuid, &err), -ENOTSUP);
+	assert_string_equal(hk_err_text(&err), "CPU feature 'sha': this host's CPU has none");
+}
+
+/* The CPU in software has all that can be asked for. */
+static void software_has_everything(void **state)
+{
+	static struct hk_cpuid soft, cpuid;
+	struct hk_cpu_model all = {.base = HK_CPU_HAKO_V2};
+
+	hk_cpuid_soft(&soft);
+	all.features = (1u << HK_FEAT_COUNT) - 1 - (1u << HK_FEAT_BASE);
+	assert_int_equal(hk_cpuid_build(&all, &soft, 0, 1, 1000000, &cpuid, NULL), 0);
+	assert_int_equal(hk_cpuid_features(&cpuid), all.features);
+	assert_int_equal(hk_cpuid_build(&v2, &soft, 0, 1, 1000000, &cpuid, NULL), 0);
+	assert_int_equal(hk_cpuid_features(&cpuid), 0);
+	assert_int_equal(hk_cpuid_build(&host_model, &soft, 3, 4, 1000000, &cpuid, NULL), 0);
+	assert_int_equal(hk_cpuid_features(&cpuid), all.features);
+	assert_int_equal(leaf(&cpuid, 0x40000010)->eax, 1000000);
+	assert_int_equal(leaf(&cpuid, 1)->ebx >> 24, 3);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -184,6 +290,10 @@ int main(void)
 		cmocka_unit_test(features_that_we_make_need_no_host),
 		cmocka_unit_test(host_model_keeps_features_and_corrects_identity),
 		cmocka_unit_test(parse),
+		cmocka_unit_test(parse_features),
+		cmocka_unit_test(features_can_be_added),
+		cmocka_unit_test(added_features_must_be_there),
+		cmocka_unit_test(software_has_everything),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

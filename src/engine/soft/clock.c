@@ -272,14 +272,13 @@ int hk_soft_set_clock(
 	struct hk_soft *soft = hk_soft_of(engine);
 	uint64_t now_ns = hk_soft_host_ns();
 
-	if (state->tsc_khz == 0) {
-		return hk_fail_msg(err, EINVAL, "clock: the TSC's rate is not known");
-	}
-	set_clock(soft, now_ns, state->guest_ns, hk_pvclock_tsc(&soft->clock, now_ns),
-		state->tsc_khz);
+	/* 0: its old engine did not know */
+	uint32_t tsc_khz = state->tsc_khz != 0 ? state->tsc_khz : soft->clock.tsc_khz;
+
+	set_clock(soft, now_ns, state->guest_ns, hk_pvclock_tsc(&soft->clock, now_ns), tsc_khz);
 	soft->tsc_is_set = false; /* the first vCPU's state brings it */
 	for (unsigned i = 0; i < soft->vcpu_count; i++) {
-		tell_rate(&soft->vcpus[i]->cpuid, state->tsc_khz);
+		tell_rate(&soft->vcpus[i]->cpuid, tsc_khz);
 		move_tsc(soft->vcpus[i], 0);
 	}
 	return 0;

@@ -65,12 +65,14 @@ struct hk_soft_vcpu {
 	struct hk_lapic lapic;
 	uint64_t tsc_delta; /* of its TSC to the engine's; changed by its own thread */
 	uint64_t timer_ns;  /* when the APIC's timer is due, UINT64_MAX: never */
+	bool attached;      /* is in hk_vcpu_run(): else its timer does not fire */
 	bool idle;          /* waits for `wake`, and looks after its timer itself */
 	pthread_cond_t wake;
-	uint32_t startup; /* HK_SOFT_INIT, HK_SOFT_SIPI */
-	bool unhalted;    /* another CPU woke it by hypercall */
-	int injected;     /* interrupt that was taken before the state was saved, or -1 */
-	uint64_t pv_eoi;  /* MSR */
+	uint32_t startup;  /* HK_SOFT_INIT, HK_SOFT_SIPI */
+	bool unhalted;     /* another CPU woke it by hypercall */
+	int injected;      /* interrupt that was taken before the state was saved, or -1 */
+	bool nmi_injected; /* the same of an NMI; good until the vCPU runs */
+	uint64_t pv_eoi;   /* MSR */
 	uint8_t *pv_eoi_byte;
 	bool pv_eoi_set; /* the byte was set; the guest may have cleared it instead of an EOI */
 
@@ -134,6 +136,8 @@ int hk_soft_vcpu_create(
 void hk_soft_vcpu_destroy(struct hk_soft_vcpu *vcpu); /* NULL is fine */
 enum hk_run hk_soft_run(struct hk_vcpu *vcpu, struct hk_err *err);
 void hk_soft_kick(struct hk_vcpu *vcpu);
+/** hk_soft_start_anew() - take in INIT and SIPI; the vCPU does not run */
+void hk_soft_start_anew(struct hk_soft_vcpu *vcpu);
 int hk_soft_doorbell(struct hk_engine *engine, hk_gpa gpa, uint32_t value, int event_fd, bool add);
 
 /* chip.c: interrupt controllers. The `_locked` ones want chip_lock. */
@@ -158,6 +162,9 @@ int hk_soft_interrupt(struct hk_cpu *cpu);
 /* timer.c */
 int hk_soft_timer_start(struct hk_soft *soft, struct hk_err *err);
 void hk_soft_timer_stop(struct hk_soft *soft);
+/** hk_soft_timer_attach() - from now on the timer fires, or it does not: then it waits, as all else
+ * of the vCPU's state does */
+void hk_soft_timer_attach(struct hk_soft_vcpu *vcpu, bool attached);
 /** hk_soft_timer_update_locked() - the APIC's timer was set, or the TSC moved */
 void hk_soft_timer_update_locked(struct hk_soft_vcpu *vcpu);
 /** hk_soft_idle() - wait until the halted CPU has something to do */

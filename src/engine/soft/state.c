@@ -17,6 +17,8 @@
 #include "engine/soft/soft.h"
 #include "engine/soft/sys.h"
 
+enum { PHYSICAL_BITS = 39 }; /* of every model */
+
 static void get_registers(const struct hk_cpu *cpu, struct hk_vcpu_state *state)
 {
 	memcpy(state->gpr, cpu->gpr, sizeof(state->gpr));
@@ -54,6 +56,22 @@ static void set_registers(struct hk_cpu *cpu, const struct hk_vcpu_state *state)
 	cpu->dr6 = state->dr6;
 	cpu->dr7 = state->dr7;
 	cpu->xcr0 = state->xcr0;
+}
+
+/* Could a CPU of this model have come to it? What follows counts on that. */
+static bool is_possible(const struct hk_cpu *cpu, const struct hk_vcpu_state *state)
+{
+	const uint64_t efer_known = HK_EFER_SCE | HK_EFER_LME | HK_EFER_LMA | HK_EFER_NXE;
+	bool paging = (state->cr0 & HK_CR0_PG) != 0;
+	bool is_long = (state->efer & HK_EFER_LMA) != 0;
+
+	return state->cr0 <= UINT32_MAX && (!paging || (state->cr0 & HK_CR0_PE) != 0) &&
+		state->cr3 >> PHYSICAL_BITS == 0 && (state->cr4 & ~hk_cpu_cr4_known(cpu)) == 0 &&
+		(state->efer & ~efer_known) == 0 &&
+		is_long == (paging && (state->efer & HK_EFER_LME) != 0) &&
+		(!is_long || (state->cr4 & HK_CR4_PAE) != 0) &&
+		(state->xcr0 & HK_XSTATE_X87) != 0 &&
+		(state->xcr0 & ~(HK_XSTATE_X87 | HK_XSTATE_SSE)) == 0;
 }
 
 /* An image may name components that its host had and this CPU has not; they are not in use. */
@@ -117,6 +135,11 @@ static void get_pending(struct hk_soft_vcpu *vcpu, struct hk_pending *p)
 		.nmi_masked = cpu->nmi_masked,
 		.interrupt_shadow = cpu->shadow,
 	};
+	if (vcpu->nmi_injected) {
+		p->nmi = false;
+		p->nmi_injected = true;
+		p->nmi_masked = true;
+	}
 	if (!p->exception) {
 		p->exception_vector = 0;
 		p->exception_has_code = false;
@@ -143,6 +166,7 @@ static void set_pending(struct hk_soft_vcpu *vcpu, const struct hk_vcpu_state *s
 	};
 	vcpu->injected = p->interrupt ? p->interrupt_vector : -1;
 	cpu->nmi_waits = p->nmi || p->nmi_injected;
+	vcpu->nmi_injected = p->nmi_injected;
 	/* One that is being delivered masks others, but not itself. */
 	cpu->nmi_masked = p->nmi_masked && !p->nmi_injected;
 	cpu->shadow = p->interrupt_shadow & 3;
@@ -174,6 +198,12 @@ int hk_soft_get_state(struct hk_vcpu *base, struct hk_vcpu_state *state, struct 
 	struct hk_lapic_time now = hk_soft_now(vcpu);
 
 	memset(state, 0, sizeof(*state));
+	/* What no field can hold is taken in first: a start, and another CPU's wish that it wake. */
+	hk_soft_start_anew(vcpu);
+	if (vcpu->unhalted && vcpu->cpu.activity == HK_CPU_HALTED) {
+		vcpu->cpu.activity = HK_CPU_RUNNING;
+		vcpu->unhalted = false;
+	}
 	get_registers(&vcpu->cpu, state);
 	get_msrs(vcpu, state);
 	pthread_mutex_lock(&vcpu->soft->chip_lock);
@@ -183,10 +213,6 @@ int hk_soft_get_state(struct hk_vcpu *base, struct hk_vcpu_state *state, struct 
 	state->cr8 = vcpu->lapic.reg[HK_LAPIC_TPR] >> 4;
 	get_pending(vcpu, &state->pending);
 	state->mp_state = mp_states[vcpu->cpu.activity];
-	/* A start that has not happened yet: no field holds it, but INIT alone can be made good. */
-	if ((vcpu->startup & HK_SOFT_INIT) != 0 && (vcpu->startup & HK_SOFT_SIPI) == 0) {
-		state->mp_state = HK_MP_WAIT_SIPI;
-	}
 	pthread_mutex_unlock(&vcpu->soft->chip_lock);
 	return 0;
 }
@@ -198,6 +224,10 @@ int hk_soft_set_state(struct hk_vcpu *base, const struct hk_vcpu_state *state, s
 	struct hk_lapic_time now = hk_soft_now(vcpu);
 	int r = 0;
 
+	if (!is_possible(&vcpu->cpu, state)) {
+		return hk_fail_msg(
+			err, EINVAL, "vCPU %u: control registers that cannot be", base->index);
+	}
 	set_registers(&vcpu->cpu, state);
 	if (!set_fpu(&vcpu->cpu, state->xsave)) {
 		return hk_fail_msg(err, EINVAL, "vCPU %u: broken XSAVE image", base->index);

@@ -42,6 +42,8 @@ bool hk_cpu_set_cr0(struct hk_cpu *cpu, uint64_t value);
 bool hk_cpu_set_cr3(struct hk_cpu *cpu, uint64_t value);
 bool hk_cpu_set_cr4(struct hk_cpu *cpu, uint64_t value);
 bool hk_cpu_set_efer(struct hk_cpu *cpu, uint64_t value);
+/** hk_cpu_cr4_known() - bits of CR4 that this CPU has */
+uint64_t hk_cpu_cr4_known(const struct hk_cpu *cpu);
 
 /**
  * hk_cpu_init_signal() - what an INIT does: as hk_cpu_reset() (run.h), but the x87 and SSE registers, MTRRs,

@@ -32,7 +32,7 @@ static void tick_locked(struct hk_soft_vcpu *vcpu)
 {
 	struct hk_lapic_time now = hk_soft_now(vcpu);
 
-	if ((hk_lapic_tick(&vcpu->lapic, &now) & HK_LAPIC_WANT_IRQ) != 0) {
+	if (vcpu->attached && (hk_lapic_tick(&vcpu->lapic, &now) & HK_LAPIC_WANT_IRQ) != 0) {
 		hk_soft_irq_check_locked(vcpu);
 	}
 	vcpu->timer_ns = hk_lapic_deadline_ns(&vcpu->lapic, &now);
@@ -43,7 +43,7 @@ static void cover_locked(struct hk_soft_vcpu *vcpu)
 {
 	struct hk_soft *soft = vcpu->soft;
 
-	if (!vcpu->idle && vcpu->timer_ns < soft->timer_until) {
+	if (vcpu->attached && !vcpu->idle && vcpu->timer_ns < soft->timer_until) {
 		soft->timer_until = vcpu->timer_ns;
 		pthread_cond_signal(&soft->timer_changed);
 	}
@@ -53,6 +53,14 @@ void hk_soft_timer_update_locked(struct hk_soft_vcpu *vcpu)
 {
 	tick_locked(vcpu);
 	cover_locked(vcpu);
+}
+
+void hk_soft_timer_attach(struct hk_soft_vcpu *vcpu, bool attached)
+{
+	pthread_mutex_lock(&vcpu->soft->chip_lock);
+	vcpu->attached = attached;
+	hk_soft_timer_update_locked(vcpu);
+	pthread_mutex_unlock(&vcpu->soft->chip_lock);
 }
 
 static void *timer_thread(void *arg)
@@ -69,7 +77,7 @@ static void *timer_thread(void *arg)
 		for (unsigned i = 0; i < soft->vcpu_count; i++) {
 			struct hk_soft_vcpu *vcpu = soft->vcpus[i];
 
-			if (vcpu->idle) {
+			if (vcpu->idle || !vcpu->attached) {
 				continue;
 			}
 			if (vcpu->timer_ns <= now_ns) {

@@ -201,6 +201,8 @@ int hk_soft_vcpu_create(
 		free(vcpu);
 		return r;
 	}
+	/* As firmware leaves the x87, and KVM: after FNINIT, exceptions masked. */
+	vcpu->cpu.x87 = (struct hk_x87){.fcw = 0x37f, .tag_empty = 0xff};
 	vcpu->cpu.activity = index == 0 ? HK_CPU_RUNNING : HK_CPU_WAIT_SIPI;
 	hk_lapic_reset(&vcpu->lapic, index, index == 0);
 	pthread_condattr_init(&attr);
@@ -224,7 +226,7 @@ void hk_soft_vcpu_destroy(struct hk_soft_vcpu *vcpu)
 }
 
 /* INIT and SIPI, between two runs of the core. */
-static void start_anew(struct hk_soft_vcpu *vcpu)
+void hk_soft_start_anew(struct hk_soft_vcpu *vcpu)
 {
 	struct hk_soft *soft = vcpu->soft;
 
@@ -256,18 +258,13 @@ static void start_anew(struct hk_soft_vcpu *vcpu)
 	}
 }
 
-enum hk_run hk_soft_run(struct hk_vcpu *base, struct hk_err *err)
+static enum hk_run run_until_exit(struct hk_soft_vcpu *vcpu)
 {
-	struct hk_soft_vcpu *vcpu = hk_soft_vcpu_of(base);
-
-	if (hk_soft_timer_start(vcpu->soft, err) < 0) {
-		return HK_RUN_FAILED;
-	}
 	for (;;) {
 		if (atomic_exchange(&vcpu->kicked, false)) {
 			return HK_RUN_KICKED;
 		}
-		start_anew(vcpu);
+		hk_soft_start_anew(vcpu);
 		hk_soft_begin(vcpu);
 
 		enum hk_cpu_stop stop = hk_cpu_run(&vcpu->cpu);
@@ -283,6 +280,22 @@ enum hk_run hk_soft_run(struct hk_vcpu *base, struct hk_err *err)
 			break;
 		}
 	}
+}
+
+enum hk_run hk_soft_run(struct hk_vcpu *base, struct hk_err *err)
+{
+	struct hk_soft_vcpu *vcpu = hk_soft_vcpu_of(base);
+
+	if (hk_soft_timer_start(vcpu->soft, err) < 0) {
+		return HK_RUN_FAILED;
+	}
+	vcpu->nmi_injected = false;
+	hk_soft_timer_attach(vcpu, true);
+
+	enum hk_run why = run_until_exit(vcpu);
+
+	hk_soft_timer_attach(vcpu, false);
+	return why;
 }
 
 void hk_soft_kick(struct hk_vcpu *base)

@@ -76,7 +76,7 @@ bool hk_cpu_set_cr3(struct hk_cpu *cpu, uint64_t value)
 	return true;
 }
 
-static uint64_t cr4_known(const struct hk_cpu *cpu)
+uint64_t hk_cpu_cr4_known(const struct hk_cpu *cpu)
 {
 	static const struct {
 		enum hk_feature feature;
@@ -103,7 +103,7 @@ bool hk_cpu_set_cr4(struct hk_cpu *cpu, uint64_t value)
 {
 	uint64_t changed = value ^ cpu->cr4;
 
-	if ((value & ~cr4_known(cpu)) != 0) {
+	if ((value & ~hk_cpu_cr4_known(cpu)) != 0) {
 		return gp(cpu);
 	}
 	if (hk_long_mode(cpu) && (value & HK_CR4_PAE) == 0) {
