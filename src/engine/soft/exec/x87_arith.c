@@ -466,8 +466,8 @@ static inline const struct hk_insn *remainder_step(
 	if (!hk_x87_ready(cpu)) {
 		return hk_give_up(cpu, insn);
 	}
+	hk_x87_set_codes(x87, HK_FSW_C2, 0);
 	if (hk_unlikely(hk_x87_empty(x87, 0) || hk_x87_empty(x87, 1))) {
-		hk_x87_set_codes(x87, HK_FSW_C2, 0);
 		if (hk_x87_stack_fault(cpu, insn, false)) {
 			hk_x87_set(x87, 0, HK_F80_DEFAULT_NAN);
 		}
@@ -475,7 +475,7 @@ static inline const struct hk_insn *remainder_step(
 	}
 	value = hk_f80_rem(
 		*hk_x87_st(x87, 0), *hk_x87_st(x87, 1), nearest, &quotient, &partial, &env);
-	if (!write_result(cpu, insn, 0, value, &env)) {
+	if (!write_result(cpu, insn, 0, value, &env) || hk_f80_is_nan(value)) {
 		return HK_NEXT(cpu, insn);
 	}
 	codes |= (quotient & 1) != 0 ? HK_FSW_C1 : 0;

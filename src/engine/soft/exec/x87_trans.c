@@ -86,8 +86,13 @@ static bool compute(enum angle_function function, struct hk_f80 x, struct hk_f80
 		return hk_f80_sin(x, ret_st, env) && hk_f80_cos(x, ret_pushed, env);
 	default:
 		assert(function == ANGLE_TAN);
-		*ret_pushed = (struct hk_f80){.frac = UINT64_C(1) << 63, .sign_exp = 0x3fff};
-		return hk_f80_tan(x, ret_st, env);
+		if (!hk_f80_tan(x, ret_st, env)) {
+			return false;
+		}
+		*ret_pushed = hk_f80_is_nan(*ret_st)
+			? *ret_st
+			: (struct hk_f80){.frac = UINT64_C(1) << 63, .sign_exp = 0x3fff};
+		return true;
 	}
 }
 

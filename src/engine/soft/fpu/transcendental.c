@@ -331,11 +331,29 @@ static bool is_finite(const struct hk_fp_parts *a)
 	return a->class == HK_FP_CLASS_FINITE;
 }
 
-static void note_denormal(const struct hk_fp_parts *a, struct hk_fp_env *env)
+/* Return: whether a denormal operand stops the instruction. */
+static bool note_denormal(const struct hk_fp_parts *a, struct hk_fp_env *env)
 {
-	if (is_finite(a) && a->denormal) {
-		env->flags |= HK_FP_DE;
+	if (!is_finite(a) || !a->denormal) {
+		return false;
 	}
+	env->flags |= HK_FP_DE;
+	return (env->masked & HK_FP_DE) == 0;
+}
+
+static bool note_denormals(
+	const struct hk_fp_parts *a, const struct hk_fp_parts *b, struct hk_fp_env *env)
+{
+	bool stop = note_denormal(a, env);
+
+	return note_denormal(b, env) || stop;
+}
+
+/* Hardware calls results inexact that it did not have to round, too. */
+static struct hk_f80 call_inexact(struct hk_f80 a, struct hk_fp_env *env)
+{
+	env->flags |= (a.sign_exp & 0x7fff) == 0 && a.frac != 0 ? HK_FP_PE | HK_FP_UE : HK_FP_PE;
+	return a;
 }
 
 static bool is_one(struct wide a)
@@ -360,6 +378,8 @@ static struct wide exp_minus_1(struct wide a)
 
 struct hk_f80 hk_f80_exp2m1(struct hk_f80 x, struct hk_fp_env *env)
 {
+	static const struct hk_f80 minus_one = {.frac = UINT64_C(1) << 63, .sign_exp = 0xbfff};
+	static const struct hk_f80 minus_half = {.frac = UINT64_C(1) << 63, .sign_exp = 0xbffe};
 	struct hk_fp_parts parts = hk_f80_unpack(x);
 
 	if (parts.class >= HK_FP_CLASS_QNAN) {
@@ -368,17 +388,16 @@ struct hk_f80 hk_f80_exp2m1(struct hk_f80 x, struct hk_fp_env *env)
 	if (parts.class == HK_FP_CLASS_ZERO) {
 		return x;
 	}
-	if (!is_finite(&parts) || parts.exp >= 0) {
-		if (parts.sign && (!is_finite(&parts) || is_one(wide_of(&parts)))) {
-			/* 2^-1 - 1, 2^-inf - 1 */
-			return (struct hk_f80){
-				.frac = UINT64_C(1) << 63,
-				.sign_exp = is_finite(&parts) ? 0xbffe : 0xbfff,
-			};
-		}
+	if (parts.class == HK_FP_CLASS_INF) {
+		return parts.sign ? minus_one : x;
+	}
+	if (parts.exp >= 0) {
+		env->flags |= HK_FP_PE;
+		return parts.sign && is_one(wide_of(&parts)) ? minus_half : x;
+	}
+	if (note_denormal(&parts, env)) {
 		return x;
 	}
-	note_denormal(&parts, env);
 	return round_inexact(exp_minus_1(multiply(wide_of(&parts), wide_ln2)), env);
 }
 
@@ -410,9 +429,9 @@ static struct wide log2_of(struct wide a)
 	return add(wide_of_int(exp), log2_of_ratio(divide(above, add(above, wide_two))));
 }
 
-/* @y * @log of what is not 1, both signed */
+/* @y * @log, which is not 0; @integer: it is that of a power of two, and exact */
 static struct hk_f80 multiply_log(
-	const struct hk_fp_parts *y, struct wide log, bool exact, struct hk_fp_env *env)
+	const struct hk_fp_parts *y, struct wide log, bool integer, struct hk_fp_env *env)
 {
 	struct wide result;
 
@@ -423,15 +442,23 @@ static struct hk_f80 multiply_log(
 		return zero(y->sign != log.sign);
 	}
 	result = multiply(wide_of(y), log);
-	return exact ? hk_f80_round(result.sign, result.exp, (uint64_t)(result.sig >> 64),
-			       (uint64_t)result.sig, HK_FP_PC_64, env)
-		     : round_inexact(result, env);
+	if (!integer) {
+		return round_inexact(result, env);
+	}
+	/* Hardware calls these inexact all the same, and has the negative ones a little too close to zero. */
+	if (log.sign) {
+		result.sig--;
+		return round_inexact(normalise(result.sign, result.exp, result.sig), env);
+	}
+	return call_inexact(hk_f80_round(result.sign, result.exp, (uint64_t)(result.sig >> 64),
+				    (uint64_t)result.sig, HK_FP_PC_64, env),
+		env);
 }
 
 struct hk_f80 hk_f80_ylog2(struct hk_f80 y, struct hk_f80 x, struct hk_fp_env *env)
 {
 	struct hk_fp_parts px = hk_f80_unpack(x), py = hk_f80_unpack(y);
-	struct wide wx = wide_of(&px), log;
+	struct wide wx = wide_of(&px);
 
 	if (px.class >= HK_FP_CLASS_QNAN || py.class >= HK_FP_CLASS_QNAN) {
 		return hk_f80_nan2(x, y, env);
@@ -441,7 +468,6 @@ struct hk_f80 hk_f80_ylog2(struct hk_f80 y, struct hk_f80 x, struct hk_fp_env *e
 		case HK_FP_CLASS_ZERO:
 			return invalid(env);
 		case HK_FP_CLASS_FINITE:
-			note_denormal(&py, env);
 			env->flags |= HK_FP_ZE;
 			break;
 		}
@@ -464,16 +490,30 @@ struct hk_f80 hk_f80_ylog2(struct hk_f80 y, struct hk_f80 x, struct hk_fp_env *e
 		note_denormal(&py, env);
 		return zero(py.sign);
 	}
-	note_denormal(&px, env);
-	note_denormal(&py, env);
-	log = log2_of(wx);
-	return multiply_log(&py, log, wx.sig == U128_TOP, env);
+	if (note_denormals(&px, &py, env)) {
+		return y;
+	}
+	return multiply_log(&py, log2_of(wx), wx.sig == U128_TOP, env);
+}
+
+/* FYL2XP1 of @x <= -1, which the manual leaves undefined, as hardware has it */
+static struct hk_f80 no_logarithm(
+	struct hk_f80 x, const struct hk_fp_parts *y, struct hk_fp_env *env)
+{
+	if (y->class == HK_FP_CLASS_INF) {
+		return infinity(!y->sign);
+	}
+	if (y->class == HK_FP_CLASS_ZERO) {
+		return zero(!y->sign);
+	}
+	env->flags |= HK_FP_PE;
+	return x;
 }
 
 struct hk_f80 hk_f80_ylog2p1(struct hk_f80 y, struct hk_f80 x, struct hk_fp_env *env)
 {
 	struct hk_fp_parts px = hk_f80_unpack(x), py = hk_f80_unpack(y);
-	struct wide wx = wide_of(&px), log;
+	struct wide wx = wide_of(&px), sum;
 
 	if (px.class >= HK_FP_CLASS_QNAN || py.class >= HK_FP_CLASS_QNAN) {
 		return hk_f80_nan2(x, y, env);
@@ -492,15 +532,18 @@ struct hk_f80 hk_f80_ylog2p1(struct hk_f80 y, struct hk_f80 x, struct hk_fp_env 
 		note_denormal(&py, env);
 		return infinity(py.sign);
 	}
-	if (px.sign && px.exp >= 0) {
-		return invalid(env);
+	if (note_denormals(&px, &py, env)) {
+		return y;
 	}
-	note_denormal(&px, env);
-	note_denormal(&py, env);
-	/* Close to 1, log2 of the sum would lose digits; the ratio does not. */
-	log = px.exp < -2 ? log2_of_ratio(divide(wx, add(wx, wide_two)))
-			  : log2_of(add(wx, wide_one));
-	return multiply_log(&py, log, false, env);
+	if (px.sign && px.exp >= 0) {
+		return no_logarithm(x, &py, env);
+	}
+	if (px.exp >= -2) {
+		sum = add(wx, wide_one);
+		return multiply_log(&py, log2_of(sum), sum.sig == U128_TOP, env);
+	}
+	/* Close to 1, the sum would lose digits; the ratio does not. */
+	return multiply_log(&py, log2_of_ratio(divide(wx, add(wx, wide_two))), false, env);
 }
 
 /* atan(@a / @b), 0 < a <= b */
@@ -531,6 +574,9 @@ static struct wide atan_of_ratio(struct wide a, struct wide b)
 	return add(atan_eighths[eighths], result);
 }
 
+/* Hardware takes the quotient itself for the angle where it is smaller. */
+enum { RATIO_EXP_MIN = -40 };
+
 struct hk_f80 hk_f80_atan2(struct hk_f80 y, struct hk_f80 x, struct hk_fp_env *env)
 {
 	struct hk_fp_parts px = hk_f80_unpack(x), py = hk_f80_unpack(y);
@@ -539,8 +585,9 @@ struct hk_f80 hk_f80_atan2(struct hk_f80 y, struct hk_f80 x, struct hk_fp_env *e
 	if (px.class >= HK_FP_CLASS_QNAN || py.class >= HK_FP_CLASS_QNAN) {
 		return hk_f80_nan2(x, y, env);
 	}
-	note_denormal(&px, env);
-	note_denormal(&py, env);
+	if (note_denormals(&px, &py, env)) {
+		return y;
+	}
 	wx.sign = false;
 	wy.sign = false;
 	if (py.class == HK_FP_CLASS_ZERO ||
@@ -554,6 +601,9 @@ struct hk_f80 hk_f80_atan2(struct hk_f80 y, struct hk_f80 x, struct hk_fp_env *e
 		result = px.sign ? subtract(wide_pi, result) : result;
 	} else if (px.class == HK_FP_CLASS_ZERO || py.class == HK_FP_CLASS_INF) {
 		result = scale(wide_pi, -1);
+	} else if (!px.sign && wy.exp - wx.exp < RATIO_EXP_MIN) {
+		env->precision = HK_FP_PC_64;
+		return call_inexact(hk_f80_div(y, x, env), env);
 	} else if (wy.exp < wx.exp || (wy.exp == wx.exp && wy.sig <= wx.sig)) {
 		result = atan_of_ratio(wy, wx);
 		result = px.sign ? subtract(wide_pi, result) : result;
@@ -615,8 +665,12 @@ static struct wide cosine(struct wide a)
 	return series(cos_terms, HK_ARRAY_SIZE(cos_terms), fraction(multiply(a, a)), true);
 }
 
-/* What sine, cosine and tangent have in common. Return: whether *@ret is the result already. */
-static bool special_angle(const struct hk_fp_parts *parts, struct hk_f80 x, struct hk_f80 at_zero,
+/* Hardware does not compute with smaller angles: sine and tangent are the angle, the cosine is 1. */
+enum { ANGLE_EXP_MIN = -68 };
+
+/* What sine, cosine and tangent have in common; @of_tiny is the result at and about zero. Return: whether *@ret is
+ * set already. */
+static bool special_angle(const struct hk_fp_parts *parts, struct hk_f80 x, struct hk_f80 of_tiny,
 	struct hk_f80 *ret, struct hk_fp_env *env)
 {
 	if (parts->class >= HK_FP_CLASS_QNAN) {
@@ -628,10 +682,20 @@ static bool special_angle(const struct hk_fp_parts *parts, struct hk_f80 x, stru
 		return true;
 	}
 	if (parts->class == HK_FP_CLASS_ZERO) {
-		*ret = at_zero;
+		*ret = of_tiny;
 		return true;
 	}
-	note_denormal(parts, env);
+	if (note_denormal(parts, env)) {
+		*ret = x;
+		return true;
+	}
+	if (parts->exp < ANGLE_EXP_MIN) {
+		struct hk_fp_parts tiny = hk_f80_unpack(of_tiny);
+
+		*ret = call_inexact(
+			hk_f80_round(tiny.sign, tiny.exp, tiny.sig, 0, HK_FP_PC_64, env), env);
+		return true;
+	}
 	return false;
 }
 
