@@ -235,6 +235,25 @@ HK_HOST_FP bool hk_f64_product_is(uint64_t a, uint64_t b, uint64_t p)
 HK_DEFINE_HOST_FP(f32, uint32_t, float)
 HK_DEFINE_HOST_FP(f64, uint64_t, double)
 
+/* One step of several: on the host where that goes, else in softfloat with @env. */
+#define HK_DEFINE_STEP(f, uint, op) \
+	static inline uint hk_##f##_step_##op( \
+		struct hk_cpu *cpu, uint a, uint b, struct hk_fp_env *env) \
+	{ \
+		uint r; \
+\
+		if (hk_fp_host_ok(cpu) && hk_##f##_host_##op(cpu, a, b, &r)) { \
+			return r; \
+		} \
+		return hk_##f##_##op(a, b, env); \
+	}
+HK_DEFINE_STEP(f32, uint32_t, add)
+HK_DEFINE_STEP(f32, uint32_t, sub)
+HK_DEFINE_STEP(f32, uint32_t, mul)
+HK_DEFINE_STEP(f64, uint64_t, add)
+HK_DEFINE_STEP(f64, uint64_t, sub)
+HK_DEFINE_STEP(f64, uint64_t, mul)
+
 /* A scalar or packed operation in softfloat; those of one operand take the second. */
 typedef uint32_t hk_f32_fn(uint32_t a, uint32_t b, struct hk_fp_env *env);
 typedef uint64_t hk_f64_fn(uint64_t a, uint64_t b, struct hk_fp_env *env);

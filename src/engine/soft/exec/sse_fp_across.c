@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * SSE floating point that works across elements or by table: horizontal and alternating sums, dot products,
- * approximate reciprocals. All through softfloat: programs use these little.
+ * approximate reciprocals.
  */
 #include "engine/soft/exec/sse_fp.h"
 
@@ -28,25 +28,25 @@
 	}
 
 #define ACROSS_PS(op) \
-	r.u32[0] = hk_f32_##op(a.u32[0], a.u32[1], env); \
-	r.u32[1] = hk_f32_##op(a.u32[2], a.u32[3], env); \
-	r.u32[2] = hk_f32_##op(b.u32[0], b.u32[1], env); \
-	r.u32[3] = hk_f32_##op(b.u32[2], b.u32[3], env)
+	r.u32[0] = hk_f32_step_##op(cpu, a.u32[0], a.u32[1], env); \
+	r.u32[1] = hk_f32_step_##op(cpu, a.u32[2], a.u32[3], env); \
+	r.u32[2] = hk_f32_step_##op(cpu, b.u32[0], b.u32[1], env); \
+	r.u32[3] = hk_f32_step_##op(cpu, b.u32[2], b.u32[3], env)
 #define ACROSS_PD(op) \
-	r.u64[0] = hk_f64_##op(a.u64[0], a.u64[1], env); \
-	r.u64[1] = hk_f64_##op(b.u64[0], b.u64[1], env)
+	r.u64[0] = hk_f64_step_##op(cpu, a.u64[0], a.u64[1], env); \
+	r.u64[1] = hk_f64_step_##op(cpu, b.u64[0], b.u64[1], env)
 
 DEFINE_ACROSS(haddps, ACROSS_PS(add))
 DEFINE_ACROSS(haddpd, ACROSS_PD(add))
 DEFINE_ACROSS(hsubps, ACROSS_PS(sub))
 DEFINE_ACROSS(hsubpd, ACROSS_PD(sub))
 
-DEFINE_ACROSS(addsubps, r.u32[0] = hk_f32_sub(a.u32[0], b.u32[0], env);
-	      r.u32[1] = hk_f32_add(a.u32[1], b.u32[1], env);
-	      r.u32[2] = hk_f32_sub(a.u32[2], b.u32[2], env);
-	      r.u32[3] = hk_f32_add(a.u32[3], b.u32[3], env))
-DEFINE_ACROSS(addsubpd, r.u64[0] = hk_f64_sub(a.u64[0], b.u64[0], env);
-	      r.u64[1] = hk_f64_add(a.u64[1], b.u64[1], env))
+DEFINE_ACROSS(addsubps, r.u32[0] = hk_f32_step_sub(cpu, a.u32[0], b.u32[0], env);
+	      r.u32[1] = hk_f32_step_add(cpu, a.u32[1], b.u32[1], env);
+	      r.u32[2] = hk_f32_step_sub(cpu, a.u32[2], b.u32[2], env);
+	      r.u32[3] = hk_f32_step_add(cpu, a.u32[3], b.u32[3], env))
+DEFINE_ACROSS(addsubpd, r.u64[0] = hk_f64_step_sub(cpu, a.u64[0], b.u64[0], env);
+	      r.u64[1] = hk_f64_step_add(cpu, a.u64[1], b.u64[1], env))
 
 /*
  * DPPS, DPPD: products where bits 4-7 of the immediate say so, else +0; their sum, by pairs; to where bits
@@ -65,8 +65,8 @@ static bool step_done(struct hk_fp_env *env, uint8_t *total)
 	return (flags & ~env->masked) == 0;
 }
 
-static uint8_t dot_ps(const union hk_xmm *a, const union hk_xmm *b, unsigned imm, union hk_xmm *ret,
-	struct hk_fp_env *env)
+static uint8_t dot_ps(struct hk_cpu *cpu, const union hk_xmm *a, const union hk_xmm *b,
+	unsigned imm, union hk_xmm *ret, struct hk_fp_env *env)
 {
 	uint32_t product[4] = {0, 0, 0, 0};
 	uint32_t pair[4];
@@ -74,20 +74,20 @@ static uint8_t dot_ps(const union hk_xmm *a, const union hk_xmm *b, unsigned imm
 
 	for (unsigned i = 0; i < 4; i++) {
 		if ((imm >> (4 + i) & 1) != 0) {
-			product[i] = hk_f32_mul(a->u32[i], b->u32[i], env);
+			product[i] = hk_f32_step_mul(cpu, a->u32[i], b->u32[i], env);
 		}
 	}
 	if (!step_done(env, &flags)) {
 		return flags;
 	}
 	for (unsigned i = 0; i < 4; i++) {
-		pair[i] = hk_f32_add(product[i ^ 1], product[i], env);
+		pair[i] = hk_f32_step_add(cpu, product[i ^ 1], product[i], env);
 	}
 	if (!step_done(env, &flags)) {
 		return flags;
 	}
 	for (unsigned i = 0; i < 4; i++) {
-		uint32_t sum = hk_f32_add(pair[i], pair[i ^ 2], env);
+		uint32_t sum = hk_f32_step_add(cpu, pair[i], pair[i ^ 2], env);
 
 		ret->u32[i] = (imm >> i & 1) != 0 ? sum : 0;
 	}
@@ -95,22 +95,22 @@ static uint8_t dot_ps(const union hk_xmm *a, const union hk_xmm *b, unsigned imm
 	return flags;
 }
 
-static uint8_t dot_pd(const union hk_xmm *a, const union hk_xmm *b, unsigned imm, union hk_xmm *ret,
-	struct hk_fp_env *env)
+static uint8_t dot_pd(struct hk_cpu *cpu, const union hk_xmm *a, const union hk_xmm *b,
+	unsigned imm, union hk_xmm *ret, struct hk_fp_env *env)
 {
 	uint64_t product[2] = {0, 0};
 	uint8_t flags = 0;
 
 	for (unsigned i = 0; i < 2; i++) {
 		if ((imm >> (4 + i) & 1) != 0) {
-			product[i] = hk_f64_mul(a->u64[i], b->u64[i], env);
+			product[i] = hk_f64_step_mul(cpu, a->u64[i], b->u64[i], env);
 		}
 	}
 	if (!step_done(env, &flags)) {
 		return flags;
 	}
 	for (unsigned i = 0; i < 2; i++) {
-		uint64_t sum = hk_f64_add(product[i], product[i ^ 1], env);
+		uint64_t sum = hk_f64_step_add(cpu, product[i], product[i ^ 1], env);
 
 		ret->u64[i] = (imm >> i & 1) != 0 ? sum : 0;
 	}
@@ -128,8 +128,8 @@ static uint8_t dot_pd(const union hk_xmm *a, const union hk_xmm *b, unsigned imm
 			return hk_give_up(cpu, insn); \
 		} \
 		if (!hk_sse_raise(cpu, \
-			    function(&cpu->xmm[insn->reg], &b, (unsigned)insn->imm & 0xff, &r, \
-				    &env))) { \
+			    function(cpu, &cpu->xmm[insn->reg], &b, (unsigned)insn->imm & 0xff, \
+				    &r, &env))) { \
 			return hk_give_up(cpu, insn); \
 		} \
 		cpu->xmm[insn->reg] = r; \

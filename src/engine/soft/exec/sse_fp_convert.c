@@ -3,8 +3,8 @@
  * SSE conversions: between single, double, integers in general registers, and integers in xmm and MMX
  * registers.
  *
- * The frequent scalar ones have a short way as in sse_fp.c, where the host converts; the others go through
- * softfloat always.
+ * The host converts where it cannot differ, as in sse_fp.c. Those with MMX registers always go through
+ * softfloat.
  */
 #define HK_TAIL_CALLER
 #include "engine/soft/exec/sse_fp.h"
@@ -13,7 +13,69 @@
 
 #define SLOW static __attribute__((noinline)) const struct hk_insn *
 
-/* CVTSI2SS, CVTSI2SD: 32 or 64 bits by REX.W. What fits the significand is exact. */
+/* By the host, one element each. Return: false where softfloat has to. */
+
+/* @a needs no more than @bits bits: exact. */
+HK_HOST_FP bool fits(int64_t a, unsigned bits)
+{
+	return (uint64_t)a + (UINT64_C(1) << bits) <= UINT64_C(2) << bits;
+}
+
+HK_HOST_FP bool host_int32_to_f32(struct hk_cpu *cpu, int32_t a, uint32_t *ret)
+{
+	*ret = hk_f32_bits((float)a);
+	if (hk_likely(fits(a, 24))) {
+		return true;
+	}
+	return hk_fp_host_ok(cpu) && (cpu->mxcsr & HK_FP_PE) != 0;
+}
+
+HK_HOST_FP bool host_f32_to_f64(uint32_t a, uint64_t *ret)
+{
+	*ret = hk_f64_bits((double)hk_f32_value(a));
+	return hk_f32_plain(a);
+}
+
+HK_HOST_FP bool host_f64_to_f32(struct hk_cpu *cpu, uint64_t a, uint32_t *ret)
+{
+	double x = hk_f64_value(a);
+
+	if (!hk_f64_plain(a) || !hk_fp_host_ok(cpu) || !(x < 0x1p127 && x > -0x1p127)) {
+		return false;
+	}
+	*ret = hk_f32_bits((float)x);
+	if (!hk_f32_safe(*ret)) {
+		return hk_f64_zero(a);
+	}
+	if ((double)hk_f32_value(*ret) != x) {
+		cpu->mxcsr |= HK_FP_PE;
+	}
+	return true;
+}
+
+/* @x is no denormal; @limit is at most half of the integer's range, so that all roundings fit. @cut or to
+ * nearest even. */
+HK_HOST_FP bool host_to_int(struct hk_cpu *cpu, double x, double limit, bool cut, int64_t *ret)
+{
+	if (!(x < limit && x > -limit) || !hk_fp_host_ok(cpu)) {
+		return false;
+	}
+
+	int64_t r = (int64_t)x;
+	double rest = x - (double)r;
+
+	if (rest != 0) {
+		cpu->mxcsr |= HK_FP_PE;
+		if (!cut) {
+			r += rest > 0.5 || (rest == 0.5 && (r & 1) != 0);
+			r -= rest < -0.5 || (rest == -0.5 && (r & 1) != 0);
+		}
+	}
+	*ret = r;
+	return true;
+}
+
+/* CVTSI2SS, CVTSI2SD: 32 or 64 bits by REX.W. */
 
 SLOW slow_from_int(struct hk_cpu *cpu, const struct hk_insn *insn, bool to_double)
 {
@@ -27,21 +89,18 @@ SLOW slow_from_int(struct hk_cpu *cpu, const struct hk_insn *insn, bool to_doubl
 		return hk_give_up(cpu, insn);
 	}
 	a = size == 3 ? (int64_t)raw : (int32_t)raw;
-	if (to_double) {
-		r.u64[0] = hk_f64_from_int64(a, &env);
-	} else {
+	if (!to_double) {
 		r.u32[0] = hk_f32_from_int64(a, &env);
+	} else if (fits(a, 53)) {
+		r.u64[0] = hk_f64_bits((double)a);
+	} else {
+		r.u64[0] = hk_f64_from_int64(a, &env);
 	}
 	if (!hk_sse_flags(cpu, env.flags)) {
 		return hk_give_up(cpu, insn);
 	}
 	cpu->xmm[insn->reg] = r;
 	return insn + 1;
-}
-
-HK_HOST_FP bool fits(int64_t a, unsigned bits)
-{
-	return (uint64_t)a + (UINT64_C(1) << bits) <= UINT64_C(2) << bits;
 }
 
 #define DEFINE_FROM_INT(name, f, bits, real, precision, to_double) \
@@ -67,7 +126,7 @@ DEFINE_FROM_INT(cvtsi2sd, f64, 64, double, 53, true)
 
 /* CVTSD2SI, CVTTSD2SI and from single. */
 
-#define DEFINE_TO_INT(name, f, bits, real, slow_rounding, host_integral) \
+#define DEFINE_TO_INT(name, f, bits, slow_rounding, cut) \
 	SLOW slow_##name(struct hk_cpu *cpu, const struct hk_insn *insn) \
 	{ \
 		struct hk_fp_env env = hk_fp_env_sse(cpu->mxcsr); \
@@ -91,43 +150,22 @@ DEFINE_FROM_INT(cvtsi2sd, f64, 64, double, 53, true)
 	HK_EXEC(name) \
 	{ \
 		HK_SSE_SOURCE(bits, b, slow_##name(cpu, insn)) \
-		/* Within these limits all roundings fit, too. */ \
-		const real limit = hk_insn_size(insn) == 3 ? (real)0x1p62 : (real)0x1p30; \
-		real x = hk_##f##_value(b); \
+		bool wide = hk_insn_size(insn) == 3; \
+		int64_t r; \
 \
-		if (!hk_##f##_plain(b) || !(x < limit && x > -limit) || !hk_fp_host_ok(cpu)) { \
+		if (!hk_##f##_plain(b) || \
+			!host_to_int(cpu, (double)hk_##f##_value(b), wide ? 0x1p62 : 0x1p30, cut, \
+				&r)) { \
 			return slow_##name(cpu, insn); \
 		} \
-\
-		int64_t r = host_integral(x); \
-\
-		if ((real)r != x) { \
-			cpu->mxcsr |= HK_FP_PE; \
-		} \
-		cpu->gpr[insn->reg] = hk_insn_size(insn) == 3 ? (uint64_t)r : (uint32_t)r; \
+		cpu->gpr[insn->reg] = wide ? (uint64_t)r : (uint32_t)r; \
 		return HK_NEXT(cpu, insn); \
 	}
 
-/* To nearest even, from what the cut leaves. */
-HK_HOST_FP int64_t nearest(double x)
-{
-	int64_t r = (int64_t)x;
-	double rest = x - (double)r;
-
-	r += rest > 0.5 || (rest == 0.5 && (r & 1) != 0);
-	r -= rest < -0.5 || (rest == -0.5 && (r & 1) != 0);
-	return r;
-}
-
-HK_HOST_FP int64_t truncated(double x)
-{
-	return (int64_t)x;
-}
-
-DEFINE_TO_INT(cvtss2si, f32, 32, float, env.rounding, nearest)
-DEFINE_TO_INT(cvtsd2si, f64, 64, double, env.rounding, nearest)
-DEFINE_TO_INT(cvttss2si, f32, 32, float, HK_FP_ZERO, truncated)
-DEFINE_TO_INT(cvttsd2si, f64, 64, double, HK_FP_ZERO, truncated)
+DEFINE_TO_INT(cvtss2si, f32, 32, env.rounding, false)
+DEFINE_TO_INT(cvtsd2si, f64, 64, env.rounding, false)
+DEFINE_TO_INT(cvttss2si, f32, 32, HK_FP_ZERO, true)
+DEFINE_TO_INT(cvttsd2si, f64, 64, HK_FP_ZERO, true)
 
 /* CVTSS2SD, CVTSD2SS */
 
@@ -151,10 +189,12 @@ SLOW slow_cvtss2sd(struct hk_cpu *cpu, const struct hk_insn *insn)
 HK_EXEC(cvtss2sd)
 {
 	HK_SSE_SOURCE(32, b, slow_cvtss2sd(cpu, insn))
-	if (!hk_f32_plain(b)) {
+	uint64_t r;
+
+	if (!host_f32_to_f64(b, &r)) {
 		return slow_cvtss2sd(cpu, insn);
 	}
-	cpu->xmm[insn->reg].u64[0] = hk_f64_bits((double)hk_f32_value(b));
+	cpu->xmm[insn->reg].u64[0] = r;
 	return HK_NEXT(cpu, insn);
 }
 
@@ -178,29 +218,61 @@ SLOW slow_cvtsd2ss(struct hk_cpu *cpu, const struct hk_insn *insn)
 HK_EXEC(cvtsd2ss)
 {
 	HK_SSE_SOURCE(64, b, slow_cvtsd2ss(cpu, insn))
-	double x = hk_f64_value(b);
+	uint32_t r;
 
-	if (!hk_f64_plain(b) || !hk_fp_host_ok(cpu)) {
+	if (!host_f64_to_f32(cpu, b, &r)) {
 		return slow_cvtsd2ss(cpu, insn);
-	}
-	if (!(x < 0x1p127 && x > -0x1p127)) { /* near the end of the range of float, or beyond */
-		return slow_cvtsd2ss(cpu, insn);
-	}
-
-	uint32_t r = hk_f32_bits((float)x);
-
-	if (!hk_f32_safe(r) && !hk_f64_zero(b)) {
-		return slow_cvtsd2ss(cpu, insn);
-	}
-	if ((double)hk_f32_value(r) != x) {
-		cpu->mxcsr |= HK_FP_PE;
 	}
 	cpu->xmm[insn->reg].u32[0] = r;
 	return HK_NEXT(cpu, insn);
 }
 
-/* Packed, between xmm registers. @len bytes of source; the upper half of a short result is 0. */
+/* Packed, between xmm registers. Each element tries the host, then softfloat. */
 
+static inline uint32_t element_int32_to_f32(struct hk_cpu *cpu, int32_t a, struct hk_fp_env *env)
+{
+	uint32_t r;
+
+	return host_int32_to_f32(cpu, a, &r) ? r : hk_f32_from_int64(a, env);
+}
+
+static inline uint64_t element_f32_to_f64(uint32_t a, struct hk_fp_env *env)
+{
+	uint64_t r;
+
+	return host_f32_to_f64(a, &r) ? r : hk_f32_to_f64(a, env);
+}
+
+static inline uint32_t element_f64_to_f32(struct hk_cpu *cpu, uint64_t a, struct hk_fp_env *env)
+{
+	uint32_t r;
+
+	return host_f64_to_f32(cpu, a, &r) ? r : hk_f64_to_f32(a, env);
+}
+
+static inline int32_t element_f32_to_int32(
+	struct hk_cpu *cpu, uint32_t a, bool cut, struct hk_fp_env *env)
+{
+	int64_t r;
+
+	if (hk_f32_plain(a) && host_to_int(cpu, (double)hk_f32_value(a), 0x1p30, cut, &r)) {
+		return (int32_t)r;
+	}
+	return hk_f32_to_int32(a, cut ? HK_FP_ZERO : env->rounding, env);
+}
+
+static inline int32_t element_f64_to_int32(
+	struct hk_cpu *cpu, uint64_t a, bool cut, struct hk_fp_env *env)
+{
+	int64_t r;
+
+	if (hk_f64_plain(a) && host_to_int(cpu, hk_f64_value(a), 0x1p30, cut, &r)) {
+		return (int32_t)r;
+	}
+	return hk_f64_to_int32(a, cut ? HK_FP_ZERO : env->rounding, env);
+}
+
+/* @len bytes of source; the upper half of a short result is 0. */
 #define DEFINE_PACKED(name, len, align, count, result) \
 	HK_EXEC(name) \
 	{ \
@@ -220,14 +292,14 @@ HK_EXEC(cvtsd2ss)
 		return insn + 1; \
 	}
 
-DEFINE_PACKED(cvtps2pd, 8, false, 2, r.u64[i] = hk_f32_to_f64(b.u32[i], &env))
-DEFINE_PACKED(cvtpd2ps, 16, true, 2, r.u32[i] = hk_f64_to_f32(b.u64[i], &env))
-DEFINE_PACKED(cvtdq2ps, 16, true, 4, r.u32[i] = hk_f32_from_int64(b.s32[i], &env))
+DEFINE_PACKED(cvtps2pd, 8, false, 2, r.u64[i] = element_f32_to_f64(b.u32[i], &env))
+DEFINE_PACKED(cvtpd2ps, 16, true, 2, r.u32[i] = element_f64_to_f32(cpu, b.u64[i], &env))
+DEFINE_PACKED(cvtdq2ps, 16, true, 4, r.u32[i] = element_int32_to_f32(cpu, b.s32[i], &env))
 DEFINE_PACKED(cvtdq2pd, 8, false, 2, r.u64[i] = hk_f64_bits((double)b.s32[i]))
-DEFINE_PACKED(cvtps2dq, 16, true, 4, r.s32[i] = hk_f32_to_int32(b.u32[i], env.rounding, &env))
-DEFINE_PACKED(cvttps2dq, 16, true, 4, r.s32[i] = hk_f32_to_int32(b.u32[i], HK_FP_ZERO, &env))
-DEFINE_PACKED(cvtpd2dq, 16, true, 2, r.s32[i] = hk_f64_to_int32(b.u64[i], env.rounding, &env))
-DEFINE_PACKED(cvttpd2dq, 16, true, 2, r.s32[i] = hk_f64_to_int32(b.u64[i], HK_FP_ZERO, &env))
+DEFINE_PACKED(cvtps2dq, 16, true, 4, r.s32[i] = element_f32_to_int32(cpu, b.u32[i], false, &env))
+DEFINE_PACKED(cvttps2dq, 16, true, 4, r.s32[i] = element_f32_to_int32(cpu, b.u32[i], true, &env))
+DEFINE_PACKED(cvtpd2dq, 16, true, 2, r.s32[i] = element_f64_to_int32(cpu, b.u64[i], false, &env))
+DEFINE_PACKED(cvttpd2dq, 16, true, 2, r.s32[i] = element_f64_to_int32(cpu, b.u64[i], true, &env))
 
 /* Packed, with MMX registers. */
 
