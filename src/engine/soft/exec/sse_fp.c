@@ -81,15 +81,15 @@ DEFINE_SLOW(f64, uint64_t, u64, 8)
 	HK_EXEC(name) \
 	{ \
 		HK_SSE_SOURCE_X(b, slow_packed_##f(cpu, insn, soft)) \
-		union hk_xmm r; \
+		uint##bits##_t r[128 / (bits)]; \
 \
-		for (unsigned i = 0; i < 128 / (bits); i++) { \
-			if (!host(cpu, cpu->xmm[insn->reg].u##bits[i], b.u##bits[i], \
-				    &r.u##bits[i])) { \
+		HK_EACH_ELEMENT(i, 128 / (bits)) \
+		{ \
+			if (!host(cpu, cpu->xmm[insn->reg].u##bits[i], b.u##bits[i], &r[i])) { \
 				return slow_packed_##f(cpu, insn, soft); \
 			} \
 		} \
-		cpu->xmm[insn->reg] = r; \
+		hk_##f##_put(&cpu->xmm[insn->reg], r); \
 		return HK_NEXT(cpu, insn); \
 	}
 
@@ -255,15 +255,16 @@ static inline bool predicate_quiet(unsigned predicate)
 	HK_EXEC(packed) \
 	{ \
 		HK_SSE_SOURCE_X(b, slow_cmp_##f(cpu, insn, 128 / (bits))) \
-		union hk_xmm r; \
+		uint##bits##_t r[128 / (bits)]; \
 \
-		for (unsigned i = 0; i < 128 / (bits); i++) { \
+		HK_EACH_ELEMENT(i, 128 / (bits)) \
+		{ \
 			if (!host_cmp_##f(insn->imm & 7, cpu->xmm[insn->reg].u##bits[i], \
-				    b.u##bits[i], &r.u##bits[i])) { \
+				    b.u##bits[i], &r[i])) { \
 				return slow_cmp_##f(cpu, insn, 128 / (bits)); \
 			} \
 		} \
-		cpu->xmm[insn->reg] = r; \
+		hk_##f##_put(&cpu->xmm[insn->reg], r); \
 		return HK_NEXT(cpu, insn); \
 	}
 
@@ -362,14 +363,15 @@ static inline unsigned round_mode(const struct hk_cpu *cpu, const struct hk_insn
 	HK_EXEC(packed) \
 	{ \
 		HK_SSE_SOURCE_X(b, slow_round_##f(cpu, insn, 128 / (bits))) \
-		union hk_xmm r; \
+		uint##bits##_t r[128 / (bits)]; \
 \
-		for (unsigned i = 0; i < 128 / (bits); i++) { \
-			if (!host_round_##f(cpu, insn, b.u##bits[i], &r.u##bits[i])) { \
+		HK_EACH_ELEMENT(i, 128 / (bits)) \
+		{ \
+			if (!host_round_##f(cpu, insn, b.u##bits[i], &r[i])) { \
 				return slow_round_##f(cpu, insn, 128 / (bits)); \
 			} \
 		} \
-		cpu->xmm[insn->reg] = r; \
+		hk_##f##_put(&cpu->xmm[insn->reg], r); \
 		return HK_NEXT(cpu, insn); \
 	}
 

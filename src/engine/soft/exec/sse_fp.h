@@ -235,6 +235,28 @@ HK_HOST_FP bool hk_f64_product_is(uint64_t a, uint64_t b, uint64_t p)
 HK_DEFINE_HOST_FP(f32, uint32_t, float)
 HK_DEFINE_HOST_FP(f64, uint64_t, double)
 
+/* Packed results are put together in a register and stored at once: were they stored one by one, the next
+ * instruction's load of all 16 bytes would have to wait for them. */
+typedef uint32_t hk_u32x4 __attribute__((vector_size(16)));
+typedef uint64_t hk_u64x2 __attribute__((vector_size(16)));
+
+HK_HOST_FP void hk_f32_put(union hk_xmm *to, const uint32_t r[4])
+{
+	hk_u32x4 v = {r[0], r[1], r[2], r[3]};
+
+	memcpy(to, &v, sizeof(v));
+}
+
+HK_HOST_FP void hk_f64_put(union hk_xmm *to, const uint64_t r[2])
+{
+	hk_u64x2 v = {r[0], r[1]};
+
+	memcpy(to, &v, sizeof(v));
+}
+
+/* For all elements, written out. */
+#define HK_EACH_ELEMENT(i, count) _Pragma("GCC unroll 4") for (unsigned i = 0; i < (count); i++)
+
 /* One step of several: on the host where that goes, else in softfloat with @env. */
 #define HK_DEFINE_STEP(f, uint, op) \
 	static inline uint hk_##f##_step_##op( \
