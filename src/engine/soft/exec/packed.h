@@ -269,25 +269,26 @@ HK_INLINE void hk_simd_palignr(union hk_xmm *d, const union hk_xmm *s, unsigned 
 	}
 }
 
+/* clang-format off */
+
 /* Those with a full-width source in both register files. */
 #define HK_PACKED_LIST(F) \
-	F(pand) \
-	F(pandn) \
-	F(por) \
-	F(pxor) F(paddb) F(paddw) F(paddd) F(paddq) F(paddsb) F(paddsw) F(paddusb) F(paddusw) F( \
-		psubb) F(psubw) F(psubd) F(psubq) F(psubsb) F(psubsw) F(psubusb) F(psubusw) \
-		F(pmullw) F(pmulhw) F(pmulhuw) F(pmulhrsw) F(pmuludq) F(pmaddwd) F(pmaddubsw) \
-			F(psadbw) F(pavgb) F(pavgw) F(pminub) F(pmaxub) F(pminsw) F(pmaxsw) F( \
-				pcmpeqb) F(pcmpeqw) F(pcmpeqd) F(pcmpgtb) F(pcmpgtw) F(pcmpgtd) \
-				F(psignb) F(psignw) F(psignd) F(pabsb) F(pabsw) F(pabsd) F(phaddw) \
-					F(phaddd) F(phaddsw) F(phsubw) F(phsubd) F(phsubsw) \
-						F(packsswb) F(packuswb) F(packssdw) F(punpckhbw) \
-							F(punpckhwd) F(punpckhdq) F(pshufb)
+	F(pand) F(pandn) F(por) F(pxor) \
+	F(paddb) F(paddw) F(paddd) F(paddq) F(paddsb) F(paddsw) F(paddusb) F(paddusw) \
+	F(psubb) F(psubw) F(psubd) F(psubq) F(psubsb) F(psubsw) F(psubusb) F(psubusw) \
+	F(pmullw) F(pmulhw) F(pmulhuw) F(pmulhrsw) F(pmuludq) F(pmaddwd) F(pmaddubsw) F(psadbw) \
+	F(pavgb) F(pavgw) F(pminub) F(pmaxub) F(pminsw) F(pmaxsw) \
+	F(pcmpeqb) F(pcmpeqw) F(pcmpeqd) F(pcmpgtb) F(pcmpgtw) F(pcmpgtd) \
+	F(psignb) F(psignw) F(psignd) F(pabsb) F(pabsw) F(pabsd) \
+	F(phaddw) F(phaddd) F(phaddsw) F(phsubw) F(phsubd) F(phsubsw) \
+	F(packsswb) F(packuswb) F(packssdw) F(punpckhbw) F(punpckhwd) F(punpckhdq) F(pshufb)
 
 /* MMX reads just 4 bytes of memory for these. */
 #define HK_PACKED_UNPACK_LOW_LIST(F) F(punpcklbw) F(punpcklwd) F(punpckldq)
 
 #define HK_PACKED_SHIFT_LIST(F) \
 	F(psllw) F(pslld) F(psllq) F(psrlw) F(psrld) F(psrlq) F(psraw) F(psrad)
+
+/* clang-format on */
 
 #endif

@@ -10,6 +10,8 @@
  */
 #include "engine/soft/exec/simd.h"
 
+#include <assert.h>
+
 /* Operands from and to memory, for all SSE handlers */
 
 static bool aligned(struct hk_cpu *cpu, uint64_t va)
@@ -30,10 +32,9 @@ bool hk_xmm_load(
 		return hk_load32(cpu, va, buf);
 	case 8:
 		return hk_load64(cpu, va, buf);
-	case 16:
-		return hk_load128(cpu, va, buf);
 	default:
-		return hk_load(cpu, va, buf, len);
+		assert(len == 16);
+		return hk_load128(cpu, va, buf);
 	}
 }
 
@@ -50,10 +51,9 @@ bool hk_xmm_store(
 		return hk_store32(cpu, va, *(const uint32_t *)buf);
 	case 8:
 		return hk_store64(cpu, va, *(const uint64_t *)buf);
-	case 16:
-		return hk_store128(cpu, va, buf);
 	default:
-		return hk_store(cpu, va, buf, len);
+		assert(len == 16);
+		return hk_store128(cpu, va, buf);
 	}
 }
 
