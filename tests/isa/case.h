@@ -62,12 +62,16 @@ struct isa_state {
 
 enum { ISA_MAX_INSNS = 12, ISA_MAX_CODE = 15 * ISA_MAX_INSNS };
 
-/* How results are compared; bits of isa_case.lax. */
+/* How results are compared; bits of isa_insn.lax and fault_lax. */
 enum {
-	ISA_LAX_ULP = 1
-		<< 0, /* x87 registers may differ by one unit in the last place, and in PE and C1 */
+	ISA_LAX_ULP =
+		1 << 0, /* x87 registers may differ by one unit in the last place, C1 anyhow */
 	ISA_LAX_RCP = 1 << 1, /* RCPPS, RSQRTPS: relative error below 1.5 * 2^-12 on either side */
 	ISA_LAX_RUN = 1 << 2, /* only faults are compared: RDTSC, RDRAND and the like */
+	ISA_LAX_NAN = 1 << 3, /* singles and doubles: one NaN is as good as another */
+	ISA_LAX_WHERE =
+		1 << 4, /* a long operand: which of its bytes faults first, and what was stored */
+	ISA_LAX_TOP = 1 << 5, /* whether the x87 unit is in MMX mode: TOP, tags */
 };
 
 /**
@@ -75,12 +79,14 @@ enum {
  * @off: from the start of the case's code
  * @row: of the instruction table
  * @undefined: flags that are undefined once it has run, those of the ones before it included
+ * @lax: how the result is compared once it has run
+ * @fault_lax: the same, where it faults
  */
 struct isa_insn {
 	uint16_t off;
 	uint16_t row;
 	uint32_t undefined;
-	uint8_t lax;
+	uint8_t lax, fault_lax;
 	bool setup; /* only prepares for the next one */
 };
 

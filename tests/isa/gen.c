@@ -17,6 +17,7 @@
  */
 #include "gen.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,6 +25,8 @@
 #include "encode.h"
 #include "engine/soft/decode.h"
 #include "undefined.h"
+
+enum { SHOW_SURPRISES = 20 };
 
 /* Rows that are not run, by mnemonic. */
 static const struct excuse {
@@ -62,6 +65,7 @@ enum special {
 	POP_FLAGS,
 	SELECTOR, /* Ew is a selector */
 	POP_SELECTOR,
+	PUSH_SELECTOR,
 	LOAD_FAR,
 	INTERRUPT,
 	ENTER,
@@ -69,6 +73,9 @@ enum special {
 	NO_OPSIZE,
 	RCP,
 	INEXACT,
+	SMALL_ARGUMENT, /* INEXACT, and ST(0) must be small */
+	ANY_NAN,
+	MMX_MODE,  /* converts from MMX registers or memory */
 	FRESH_X87, /* stores what x87 instructions before it left: pointers, opcode */
 	XSAVE,
 };
@@ -124,14 +131,18 @@ static const struct {
 	{"rcpss", RCP},
 	{"rsqrtps", RCP},
 	{"rsqrtss", RCP},
-	{"f2xm1", INEXACT},
+	{"f2xm1", SMALL_ARGUMENT},
 	{"fcos", INEXACT},
 	{"fpatan", INEXACT},
 	{"fptan", INEXACT},
 	{"fsin", INEXACT},
 	{"fsincos", INEXACT},
 	{"fyl2x", INEXACT},
-	{"fyl2xp1", INEXACT},
+	{"fyl2xp1", SMALL_ARGUMENT},
+	{"dpps", ANY_NAN},
+	{"dppd", ANY_NAN},
+	{"cvtpi2ps", MMX_MODE},
+	{"cvtpi2pd", MMX_MODE},
 	{"fldenv", FRESH_X87},
 	{"fnstenv", FRESH_X87},
 	{"fnsave", FRESH_X87},
@@ -183,7 +194,7 @@ struct isa_gen {
 	struct fixup {
 		uint16_t at;   /* in the code */
 		uint16_t next; /* relative: to here */
-		uint8_t insn;  /* that jumps */
+		uint8_t insn;  /* the one after that which jumps */
 		uint8_t len;
 		bool relative, self;
 	} fixups[2 * ISA_MAX_INSNS];
@@ -508,7 +519,6 @@ static void fix_later(struct isa_gen *gen, unsigned at, unsigned len, bool relat
 		gen->fixups[gen->fixup_count++] = (struct fixup){
 			.at = (uint16_t)at,
 			.next = gen->c->len,
-			.insn = gen->c->insn_count,
 			.len = (uint8_t)len,
 			.relative = relative,
 		};
@@ -522,6 +532,12 @@ static void fix_all(struct isa_gen *gen)
 	for (unsigned i = 0; i < gen->fixup_count; i++) {
 		const struct fixup *f = &gen->fixups[i];
 		unsigned insn = f->insn + below(gen, 3);
+
+		/* Not between an instruction and its setup */
+		while (insn < c->insn_count && c->insns[insn - 1].setup) {
+			insn++;
+		}
+
 		unsigned target = insn < c->insn_count ? c->insns[insn].off : c->len;
 		uint32_t value;
 
@@ -539,12 +555,34 @@ static void fix_all(struct isa_gen *gen)
 	}
 }
 
+/* Within -1/4 and 1/4, if it is a number. */
+static void make_small(uint8_t *st)
+{
+	uint16_t sign_exp = isa_get16(st + 8);
+	unsigned exp = sign_exp & 0x7fff;
+
+	if (exp > 0x3ffc && exp < 0x7fff) {
+		isa_put16(st + 8, (uint16_t)((sign_exp & 0x8000) | (0x3fbd + (exp & 63))));
+	}
+}
+
+/* MMX instructions change TOP, and MM registers are x87 registers: none may come before. */
+static bool uses_x87(const struct row *row)
+{
+	return row->family == X87 || row->family == MMX || row->special == FRESH_X87 ||
+		row->special == XSAVE || row->special == MMX_MODE;
+}
+
 /* Prepares what the special ones need. Return: an address the memory operand is to have, or 0. */
 static uint32_t prepare(struct isa_gen *gen, unsigned index, struct isa_encoding *e)
 {
 	static const uint16_t selectors[] = {0, 1, 3, ISA_SEL_DATA, ISA_SEL_DATA, ISA_SEL_DATA,
 		ISA_SEL_CODE32, ISA_SEL_CODE64, 0x2a, 0x28, 0x20, 0x08, 0x10, 0x18, 0x13, 0x40,
 		0x80, 0x83, 0x100, 0xfff8, 0x4, 0x1007, 0xffff};
+	static const uint8_t pop_nothing[2][5] = {
+		{0x8d, 0x64, 0x24, 0x04},       /* LEA ESP, [ESP + 4] */
+		{0x48, 0x8d, 0x64, 0x24, 0x08}, /* LEA RSP, [RSP + 8] */
+	};
 	const struct row *row = &gen->rows[index];
 	bool code64 = !gen->c->code32;
 	uint32_t cs = code64 ? ISA_SEL_CODE64 : ISA_SEL_CODE32;
@@ -555,7 +593,8 @@ static uint32_t prepare(struct isa_gen *gen, unsigned index, struct isa_encoding
 
 	switch (row->special) {
 	case STRING:
-		if (e->rep != 0 && !chance(gen, 5)) {
+		/* With 32-bit addresses makers differ in when upper halves are cleared. */
+		if (e->rep != 0 && (e->addrsize || !chance(gen, 5))) {
 			uint32_t count = below(gen, chance(gen, 80) ? 9 : 40);
 
 			if (first) {
@@ -567,7 +606,7 @@ static uint32_t prepare(struct isa_gen *gen, unsigned index, struct isa_encoding
 		for (unsigned reg = HK_RSI; reg <= HK_RDI; reg++) {
 			if (first) {
 				gen->c->start.gpr[reg] = aim(gen, 16);
-			} else if (chance(gen, 80)) {
+			} else if (e->addrsize || chance(gen, 80)) {
 				setup_mov(gen, reg, aim(gen, 16));
 			}
 		}
@@ -636,6 +675,10 @@ static uint32_t prepare(struct isa_gen *gen, unsigned index, struct isa_encoding
 	case POP_SELECTOR:
 		setup_push(gen, selector);
 		break;
+	case PUSH_SELECTOR: /* makers differ in whether the rest of the slot is written: it is 0 before */
+		setup_push(gen, 0);
+		add_setup(gen, pop_nothing[code64], code64 ? 5 : 4);
+		break;
 	case SELECTOR:
 		if (e->mem) {
 			target = (uint32_t)ISA_DATA + (below(gen, ISA_DATA_BYTES - 8) & ~3u);
@@ -652,6 +695,9 @@ static uint32_t prepare(struct isa_gen *gen, unsigned index, struct isa_encoding
 		} else {
 			setup_store(gen, target, selector << 16 | 0x1234);
 		}
+		break;
+	case SMALL_ARGUMENT:
+		make_small(gen->c->start.fx + ISA_FX_ST);
 		break;
 	case XSAVE:
 		setup_mov(gen, HK_RAX, below(gen, 4));
@@ -877,8 +923,8 @@ static void choose_form(
 		}
 	}
 	if ((isa->ext & EXT_HAS_BYTE) != 0) {
-		e->reg = isa->ext >> 12 & 7;
-		e->rm = isa->ext >> 9 & 7;
+		e->reg = isa->ext >> 11 & 7;
+		e->rm = isa->ext >> 8 & 7;
 	} else if ((isa->ext & EXT_HAS_N) != 0) {
 		e->reg = isa->ext & 7;
 	}
@@ -1001,7 +1047,9 @@ static bool can_follow(const struct isa_gen *gen, unsigned index)
 		(row->special == ROTATE_CARRY && (gen->undefined & HK_FLAG_CF) != 0)) {
 		return false;
 	}
-	return !gen->x87_used || (row->special != FRESH_X87 && row->special != XSAVE);
+	return !gen->x87_used ||
+		(row->special != FRESH_X87 && row->special != XSAVE &&
+			row->special != SMALL_ARGUMENT);
 }
 
 /* Registers that the instruction may have changed hold addresses no longer. */
@@ -1039,6 +1087,57 @@ static void forget_pointers(struct isa_gen *gen, unsigned index, const struct is
 	gen->small &= (uint16_t)~changed;
 }
 
+/* What two CPUs may do differently about the instruction just added. */
+static void set_laxness(struct isa_gen *gen, unsigned index, const struct isa_encoding *e)
+{
+	const struct row *row = &gen->rows[index];
+	struct isa_insn *insn = &gen->c->insns[gen->c->insn_count - 1];
+
+	switch (row->special) {
+	case NO_COMPARE:
+		insn->lax = ISA_LAX_RUN;
+		break;
+	case RCP:
+		insn->lax = ISA_LAX_RCP;
+		break;
+	case INEXACT:
+	case SMALL_ARGUMENT:
+		insn->lax = ISA_LAX_ULP;
+		break;
+	case ANY_NAN:
+		insn->lax = ISA_LAX_NAN;
+		break;
+	case FRESH_X87:
+	case XSAVE:
+		insn->fault_lax = ISA_LAX_WHERE;
+		break;
+	case MMX_MODE:
+		insn->lax = e->mem ? ISA_LAX_TOP : 0;
+		break;
+	default:
+		break;
+	}
+	if (row->family == MMX) {
+		insn->fault_lax |= ISA_LAX_TOP;
+	}
+	gen->over |= insn->lax != 0;
+}
+
+/* The decoder does not agree with the encoder: one of them is wrong. */
+static void tell_surprise(struct isa_gen *gen, const struct hk_isa_row *row, const uint8_t *bytes,
+	unsigned len, enum hk_decode verdict)
+{
+	if (gen->surprises++ >= SHOW_SURPRISES) {
+		return;
+	}
+	printf("not ok: %s %s, %u bits, is decoded as something else (%d):", row->name,
+		row->operands, gen->c->code32 ? 32 : 64, (int)verdict);
+	for (unsigned i = 0; i < len; i++) {
+		printf(" %02x", bytes[i]);
+	}
+	printf("\n");
+}
+
 /* Adds an instruction of the row. Return: false where it cannot come here. */
 static bool add_insn(struct isa_gen *gen, unsigned index)
 {
@@ -1046,7 +1145,7 @@ static bool add_insn(struct isa_gen *gen, unsigned index)
 	const struct row *row = &gen->rows[index];
 	struct isa_encoding e = {.row = isa, .code64 = !gen->c->code32};
 	struct hk_insn decoded = {.row = 0};
-	unsigned size, len, off, imm_at;
+	unsigned size, len, off, imm_at, fixups = gen->fixup_count;
 	enum hk_decode verdict;
 	uint8_t bytes[16];
 	uint32_t target;
@@ -1066,11 +1165,15 @@ static bool add_insn(struct isa_gen *gen, unsigned index)
 	}
 	verdict = hk_decode(bytes, len, gen->c->code32 ? HK_CODE_32 : HK_CODE_64,
 		gen->options.features, 0, &decoded);
-	if (verdict == HK_DECODE_OK ? decoded.len != len : !e.lock) {
-		gen->surprises++;
+	if (verdict == HK_DECODE_OK ? decoded.len != len
+				    : !e.lock && strpbrk(isa->operands, "SCD") == NULL) {
+		tell_surprise(gen, isa, bytes, len, verdict);
 	}
 	if (verdict == HK_DECODE_OK) {
 		index = decoded.row; /* perhaps another with the same bytes */
+		if (gen->rows[index].excuse != NULL) {
+			return false;
+		}
 	}
 	if ((isa->flags & (HK_ROW_BRANCH | HK_ROW_F64)) != 0) {
 		gen->branched |= row->operand_count != 0 && row->operands[0].what == HK_OPERAND_REL;
@@ -1092,12 +1195,11 @@ static bool add_insn(struct isa_gen *gen, unsigned index)
 			fix_later(gen, off + imm_at, 4, false);
 		}
 	}
-	gen->x87_used |= row->family == X87;
-	gen->c->insns[gen->c->insn_count - 1].lax = row->special == NO_COMPARE ? ISA_LAX_RUN
-		: row->special == RCP                                          ? ISA_LAX_RCP
-		: row->special == INEXACT                                      ? ISA_LAX_ULP
-									       : 0;
-	gen->over |= row->special == NO_COMPARE || row->special == RCP || row->special == INEXACT;
+	while (fixups < gen->fixup_count) {
+		gen->fixups[fixups++].insn = gen->c->insn_count;
+	}
+	gen->x87_used |= uses_x87(row);
+	set_laxness(gen, index, &e);
 	return true;
 }
 

@@ -220,7 +220,8 @@ static void map_at(uint64_t va, size_t len, int prot, int fd, off_t offset)
 {
 	void *want = (void *)(uintptr_t)va; /* NOLINT: a fixed address is what we need */
 
-	if (mmap(want, len, prot, MAP_SHARED | MAP_FIXED_NOREPLACE, fd, offset) != want) {
+	if (mmap(want, len, prot, MAP_SHARED | MAP_FIXED_NOREPLACE | MAP_POPULATE, fd, offset) !=
+		want) {
 		fprintf(stderr, "test_isa: mmap at %#lx: %s\n", (unsigned long)va, strerror(errno));
 		_exit(1);
 	}
@@ -380,7 +381,12 @@ const struct isa_result *isa_native_wait(struct isa_native *native, unsigned bat
 		uint8_t answer;
 		unsigned current;
 
-		if (poll(&ready, 1, HANG_MS) > 0 && read(native->answers, &answer, 1) == 1) {
+		int n = poll(&ready, 1, HANG_MS);
+
+		if (n < 0 && errno == EINTR) {
+			continue;
+		}
+		if (n > 0 && read(native->answers, &answer, 1) == 1) {
 			return b->results;
 		}
 		/* Dead, or it hangs: on with the next case in a new one. A batch takes a few milliseconds. */

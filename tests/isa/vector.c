@@ -192,7 +192,8 @@ int isa_vector_read(FILE *file, struct isa_case *ret_case, struct isa_result *re
 	isa_memory_fill(c->memory, r->data, ISA_DATA_BYTES);
 	get_stream(&b, r->data, ISA_DATA_BYTES);
 	/* The code has to be where the CPU's pages are. */
-	if (c->start.rip < ISA_CODE || c->start.rip - ISA_CODE > (uint64_t)(ISA_CODE_BYTES - c->len)) {
+	if (c->start.rip < ISA_CODE ||
+		c->start.rip - ISA_CODE > (uint64_t)(ISA_CODE_BYTES - c->len)) {
 		return -1;
 	}
 	return b.bad ? -1 : 1;
