@@ -220,9 +220,13 @@ static void model_run(struct state *s, enum op op, unsigned size, bool down, enu
 		s->fault = !model_one(s, op, size, down);
 		return;
 	}
+
+	uint32_t flags = s->flags;
+
 	while (s->cx != 0) {
 		if (!model_one(s, op, size, down)) {
 			s->fault = true;
+			s->flags = flags; /* as if nothing had been compared */
 			return;
 		}
 		s->cx--;

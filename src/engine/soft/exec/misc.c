@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /* Hints, fences, random numbers, and what fits nowhere else. */
 #include "engine/soft/exec/handlers.h"
-#include "engine/soft/exec/rmw.h"
+#include "engine/soft/operand.h"
 
 HK_EXEC(nop)
 {
@@ -58,20 +58,21 @@ HK_EXEC(rdseed)
 /* Raise a selector's privilege level to that of another; ZF says whether it was needed. */
 HK_EXEC(arpl)
 {
-	uint64_t reg = hk_reg_get(cpu, insn->reg, 1);
-	uint64_t va = 0;
-	uint64_t rm;
-	uint32_t flags;
+	unsigned level = cpu->gpr[insn->reg] & 3;
+	uint32_t flags = hk_cc_get(cpu) & ~(uint32_t)HK_FLAG_ZF;
+	uint64_t selector;
 
 	if ((cpu->cr0 & HK_CR0_PE) == 0 || (cpu->rflags & HK_FLAG_VM) != 0) {
 		return hk_raise(cpu, insn, HK_VECTOR_UD);
 	}
-	if (!hk_rm_begin(cpu, insn, 1, &va, &rm)) {
+	if (!hk_rm_get(cpu, insn, 1, &selector)) {
 		return hk_give_up(cpu, insn);
 	}
-	flags = hk_cc_get(cpu) & ~(uint32_t)HK_FLAG_ZF;
-	if ((rm & 3) < (reg & 3)) {
-		hk_rm_end(cpu, insn, 1, va, (rm & ~UINT64_C(3)) | (reg & 3));
+	if ((selector & 3) < level) {
+		selector = (selector & ~UINT64_C(3)) | level;
+		if (!hk_rm_set(cpu, insn, 1, selector)) {
+			return hk_give_up(cpu, insn);
+		}
 		flags |= HK_FLAG_ZF;
 	}
 	hk_cc_set_raw(cpu, flags);

@@ -137,7 +137,7 @@ static bool bulk_va(struct hk_cpu *cpu, const struct hk_insn *insn, enum hk_gpr 
 	uint64_t room;
 
 	if (cpu->mode != HK_CODE_64) {
-		if (!cpu->flat) {
+		if (!hk_seg_is_flat(cpu, seg)) {
 			return false;
 		}
 		va = (uint32_t)va;
@@ -287,47 +287,50 @@ HK_EXEC(lods)
 	return run(cpu, insn, lods_one, no_bulk);
 }
 
-/* @one compares an element, sets flags and moves the pointers. REPE goes on while equal. */
+/* Reads what is to be compared and moves the pointers. Return: false with the fault noted. */
+typedef bool pair_fn(
+	struct hk_cpu *cpu, const struct hk_insn *insn, uint64_t *ret_a, uint64_t *ret_b);
+
+/* CMPS and SCAS: REPE goes on while equal. Flags come last: an early end leaves them as they were. */
 static inline const struct hk_insn *search(
-	struct hk_cpu *cpu, const struct hk_insn *insn, element_fn *one)
+	struct hk_cpu *cpu, const struct hk_insn *insn, pair_fn *read_pair)
 {
 	bool while_equal = hk_insn_rep(insn) == HK_REP_F3;
-	uint64_t left;
+	uint64_t left = count_left(cpu, insn);
+	uint64_t a, b;
 
 	if (!repeats(insn)) {
-		return one(cpu, insn) ? HK_NEXT(cpu, insn) : hk_give_up(cpu, insn);
-	}
-	if (count_left(cpu, insn) == 0) {
-		count_down(cpu, insn, 0);
-	}
-	while ((left = count_left(cpu, insn)) != 0) {
-		if (!one(cpu, insn)) {
+		if (!read_pair(cpu, insn, &a, &b)) {
 			return hk_give_up(cpu, insn);
 		}
-		count_down(cpu, insn, 1);
-		if (hk_cc_zf(cpu) != while_equal) {
-			break;
-		}
-		if (must_pause(cpu) && left != 1) {
-			return hk_leave_to(cpu, hk_insn_rip(cpu, insn));
+	} else if (left == 0) {
+		count_down(cpu, insn, 0);
+		return HK_NEXT(cpu, insn);
+	} else {
+		for (;;) {
+			if (!read_pair(cpu, insn, &a, &b)) {
+				return hk_give_up(cpu, insn);
+			}
+			count_down(cpu, insn, 1);
+			if (--left == 0 || (a == b) != while_equal) {
+				break;
+			}
+			if (must_pause(cpu)) {
+				return hk_leave_to(cpu, hk_insn_rip(cpu, insn));
+			}
 		}
 	}
+	hk_cc_set(cpu, HK_CC_SUB, hk_insn_size(insn), a - b, b);
 	return HK_NEXT(cpu, insn);
 }
 
-static inline void compare(struct hk_cpu *cpu, unsigned size, uint64_t a, uint64_t b)
+/* Where neither can be read, it is rDI's that faults. */
+static bool cmps_pair(
+	struct hk_cpu *cpu, const struct hk_insn *insn, uint64_t *ret_a, uint64_t *ret_b)
 {
-	hk_cc_set(cpu, HK_CC_SUB, size, a - b, b);
-}
-
-static bool cmps_one(struct hk_cpu *cpu, const struct hk_insn *insn)
-{
-	uint64_t a, b;
-
-	if (!load_element(cpu, insn, HK_RSI, &a) || !load_element(cpu, insn, HK_RDI, &b)) {
+	if (!load_element(cpu, insn, HK_RDI, ret_b) || !load_element(cpu, insn, HK_RSI, ret_a)) {
 		return false;
 	}
-	compare(cpu, hk_insn_size(insn), a, b);
 	advance(cpu, insn, HK_RSI, 1);
 	advance(cpu, insn, HK_RDI, 1);
 	return true;
@@ -335,25 +338,23 @@ static bool cmps_one(struct hk_cpu *cpu, const struct hk_insn *insn)
 
 HK_EXEC(cmps)
 {
-	return search(cpu, insn, cmps_one);
+	return search(cpu, insn, cmps_pair);
 }
 
-static bool scas_one(struct hk_cpu *cpu, const struct hk_insn *insn)
+static bool scas_pair(
+	struct hk_cpu *cpu, const struct hk_insn *insn, uint64_t *ret_a, uint64_t *ret_b)
 {
-	unsigned size = hk_insn_size(insn);
-	uint64_t b;
-
-	if (!load_element(cpu, insn, HK_RDI, &b)) {
+	if (!load_element(cpu, insn, HK_RDI, ret_b)) {
 		return false;
 	}
-	compare(cpu, size, hk_reg_get(cpu, HK_RAX, size), b);
+	*ret_a = hk_reg_get(cpu, HK_RAX, hk_insn_size(insn));
 	advance(cpu, insn, HK_RDI, 1);
 	return true;
 }
 
 HK_EXEC(scas)
 {
-	return search(cpu, insn, scas_one);
+	return search(cpu, insn, scas_pair);
 }
 
 /* What comes from the port must have a place before the port is read, for reading can have effects. */
