@@ -17,7 +17,6 @@
 #include <stdlib.h>
 
 #include "engine/soft/decode.h"
-#include "engine/soft/exec/fuse.h"
 #include "engine/soft/interp.h"
 #include "engine/soft/mmu.h"
 #include "engine/soft/select.h"
@@ -25,12 +24,21 @@
 enum {
 	BUCKETS = 4096,
 	RUN_LENGTH = 48,
+	CROSSINGS = 64,
 	MAX_PAGES = 3000, /* some 30 KiB each, so 100 MiB */
 	LINE_BITS = 6,
 };
 
+/* An instruction that crosses into another page, followed by the end of its run. Good while @gen is cpu->code_gen. */
+struct crossing {
+	uint64_t rip;
+	uint32_t gen;
+	struct hk_insn insns[2];
+};
+
 struct hk_code_cache {
 	struct hk_code_page *buckets[BUCKETS];
+	struct crossing crossings[CROSSINGS];
 	struct hk_code_page *dropped;
 	unsigned page_count;
 };
@@ -149,6 +157,12 @@ static const struct hk_insn *more(struct hk_cpu *cpu, const struct hk_insn *insn
 	return HK_GO(cpu, next);
 }
 
+/* Straight on into the next page. */
+static const struct hk_insn *go_over(struct hk_cpu *cpu, const struct hk_insn *insn)
+{
+	return hk_code_find(cpu, hk_insn_rip(cpu, insn));
+}
+
 static const struct hk_insn *undefined(struct hk_cpu *cpu, const struct hk_insn *insn)
 {
 	return hk_raise(cpu, insn, HK_VECTOR_UD);
@@ -186,70 +200,84 @@ static struct hk_insn *append(struct hk_code_page *code)
 	return hk_code_insn(code, ++code->used);
 }
 
+static void note_lines(struct hk_code_page *code, unsigned off, unsigned len)
+{
+	unsigned end = off + len - 1 < HK_PAGE_SIZE ? off + len - 1 : HK_PAGE_SIZE - 1;
+
+	code->lines |= UINT64_C(1) << (off >> LINE_BITS);
+	code->lines |= UINT64_C(1) << (end >> LINE_BITS);
+}
+
+/* The end of a run that is no branch of the guest's. It is not indexed. */
+static void append_end(struct hk_code_page *code, unsigned off, bool is_long)
+{
+	struct hk_insn end = {.exec = hk_resync, .off = (int16_t)off};
+
+	if (off >= HK_PAGE_SIZE) {
+		end.exec = go_over;
+	} else if (code->index[off] != 0) {
+		end.exec = go_on;
+		end.target = hk_code_insn(code, code->index[off]);
+	} else if (is_long) {
+		end.exec = more;
+	}
+	*append(code) = end;
+}
+
 /*
- * Decodes the run that starts at @start. Return: false where not even its first instruction could be: it has to
- * run alone.
+ * Decodes the run that starts at @start. Return: false where not even its first instruction could
+ * be: it has to run alone.
  */
 static bool decode_run(
 	struct hk_cpu *cpu, struct hk_code_page *code, const uint8_t *bytes, unsigned start)
 {
+	struct hk_choice choices[RUN_LENGTH] = {{0}};
 	unsigned off = start;
+	unsigned count = 0;
+	bool ended = false;
 
 	if (!make_room(code, RUN_LENGTH + 1)) {
 		return false;
 	}
-	for (unsigned n = 0;; n++) {
-		struct hk_insn insn;
-		bool here = off < HK_PAGE_SIZE && code->index[off] == 0;
-		enum hk_decode result = HK_DECODE_SHORT;
 
-		if (here && n < RUN_LENGTH) {
-			result = hk_decode(bytes + off, HK_PAGE_SIZE - off, code->mode,
-				cpu->features, (int)off, &insn);
-		}
-		if (result == HK_DECODE_OK) {
+	unsigned first = code->used + 1;
+
+	while (!ended && count < RUN_LENGTH && off < HK_PAGE_SIZE && code->index[off] == 0) {
+		struct hk_insn insn;
+
+		switch (hk_decode(bytes + off, HK_PAGE_SIZE - off, (enum hk_code_mode)code->mode,
+			cpu->features, (int)off, &insn)) {
+		case HK_DECODE_OK:
 			insn.exec = hk_isa_exec(insn.row);
-			insn.exec = hk_select(&insn, code->mode);
-		} else if (result == HK_DECODE_UD) {
+			ended = is_last(&insn);
+			choices[count] = hk_select(&insn, (enum hk_code_mode)code->mode);
+			insn.exec = choices[count].exec;
+			note_lines(code, off, insn.len);
+			break;
+		case HK_DECODE_UD:
 			insn = (struct hk_insn){.exec = undefined, .off = (int16_t)off, .len = 1};
-		} else {
-			if (n == 0) {
+			choices[count] = (struct hk_choice){.exec = undefined};
+			ended = true;
+			note_lines(code, off, HK_MAX_INSN_LEN); /* as far as it may have looked */
+			break;
+		default: /* crosses into the next page, or is too long */
+			if (count == 0) {
 				return false;
 			}
-			/* The end of the run is no instruction of the guest's, so it is not indexed. */
-			insn = (struct hk_insn){.exec = hk_resync, .off = (int16_t)off};
-			if (off < HK_PAGE_SIZE && !here) {
-				insn.exec = go_on;
-				insn.target = hk_code_insn(code, code->index[off]);
-			} else if (n == RUN_LENGTH) {
-				insn.exec = more;
-			}
-			*append(code) = insn;
+			hk_select_run(hk_code_insn(code, first), choices, count);
+			append_end(code, off, false);
 			return true;
 		}
-
-		struct hk_insn *kept = append(code);
-
-		*kept = insn;
-		if (n > 0 && hk_link_is_near_jcc(kept)) {
-			kept[-1].exec = hk_fuse(&kept[-1], kept);
-		}
+		*append(code) = insn;
 		code->index[off] = (uint16_t)code->used;
-		code->lines |= UINT64_C(1) << (off >> LINE_BITS);
-		code->lines |= UINT64_C(1) << ((off + insn.len - 1) >> LINE_BITS);
-		if (result == HK_DECODE_UD) {
-			/* How far the decoder looked is not told: all that it may have. */
-			unsigned end = off + HK_MAX_INSN_LEN - 1;
-
-			end = end < HK_PAGE_SIZE ? end : HK_PAGE_SIZE - 1;
-			code->lines |= UINT64_C(1) << (end >> LINE_BITS);
-			return true;
-		}
-		if (is_last(&insn)) {
-			return true;
-		}
+		count++;
 		off += insn.len;
 	}
+	hk_select_run(hk_code_insn(code, first), choices, count);
+	if (!ended) {
+		append_end(code, off, count == RUN_LENGTH);
+	}
+	return true;
 }
 
 static const struct hk_insn *insn_at(
@@ -315,6 +343,55 @@ const struct hk_insn *hk_code_lookup(struct hk_cpu *cpu, uint64_t rip)
 		cpu->gpr[HK_REG_PAGE] = rip - offset;
 	}
 	return insn;
+}
+
+/*
+ * Both pages get an entry in the cache and are noted as decoded from: so a write to either, as well as a change of
+ * translation, changes the generation.
+ */
+const struct hk_insn *hk_code_crossing(struct hk_cpu *cpu, uint64_t rip)
+{
+	struct crossing *c = &cpu->code->crossings[(rip >> 12) % CROSSINGS];
+	uint64_t va = rip + cpu->seg_base[HK_CS];
+	unsigned offset = va & ~HK_PAGE_MASK;
+	uint8_t bytes[HK_MAX_INSN_LEN];
+	enum hk_code_mode mode = (enum hk_code_mode)cpu->mode;
+
+	if (c->rip == rip && c->gen == cpu->code_gen) {
+		cpu->gpr[HK_REG_PAGE] = rip + c->insns[0].len;
+		return c->insns;
+	}
+	if (mode != HK_CODE_64 || offset + HK_MAX_INSN_LEN <= HK_PAGE_SIZE) {
+		return NULL;
+	}
+
+	struct hk_code_page *first = page_at(cpu, va);
+	struct hk_code_page *second = first != NULL ? page_at(cpu, va + HK_MAX_INSN_LEN) : NULL;
+
+	/* The fetch faults, or not even needs the second page: run.c sorts it out. */
+	if (second == NULL || first->dropped) {
+		cpu->event.pending = false;
+		return NULL;
+	}
+	note_lines(first, offset, HK_PAGE_SIZE - offset);
+	note_lines(second, 0, HK_MAX_INSN_LEN);
+
+	uint32_t gen = cpu->code_gen;
+	struct hk_insn insns[2];
+
+	if (hk_fetch_bytes(cpu, va, bytes, sizeof(bytes)) != sizeof(bytes) ||
+		hk_decode(bytes, sizeof(bytes), mode, cpu->features, 0, &insns[0]) !=
+			HK_DECODE_OK ||
+		hk_decode(bytes, sizeof(bytes), mode, cpu->features, -(int)insns[0].len,
+			&insns[0]) != HK_DECODE_OK) {
+		cpu->event.pending = false;
+		return NULL;
+	}
+	insns[0].exec = hk_isa_exec(insns[0].row);
+	insns[1] = (struct hk_insn){.exec = go_over};
+	*c = (struct crossing){.rip = rip, .gen = gen, .insns = {insns[0], insns[1]}};
+	cpu->gpr[HK_REG_PAGE] = rip + insns[0].len;
+	return c->insns;
 }
 
 const struct hk_insn *hk_code_in_page(

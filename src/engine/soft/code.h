@@ -56,6 +56,13 @@ static inline struct hk_insn *hk_code_insn(const struct hk_code_page *code, unsi
 const struct hk_insn *hk_code_lookup(struct hk_cpu *cpu, uint64_t rip);
 
 /**
+ * hk_code_crossing() - the instruction at @rip, which crosses into the next page, kept decoded
+ *
+ * Return: NULL where it has to be run from its bytes.
+ */
+const struct hk_insn *hk_code_crossing(struct hk_cpu *cpu, uint64_t rip);
+
+/**
  * hk_code_find() - where a taken branch to @rip goes on, found fast if it has been before
  *
  * Return: NULL to leave to the run loop (cpu->rip is @rip), which looks further: attention is

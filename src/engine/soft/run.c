@@ -245,6 +245,9 @@ enum hk_cpu_stop hk_cpu_run(struct hk_cpu *cpu)
 
 		const struct hk_insn *insn = hk_code_lookup(cpu, cpu->rip);
 
+		if (insn == NULL && !cpu->event.pending) {
+			insn = hk_code_crossing(cpu, cpu->rip);
+		}
 		if (insn != NULL) {
 			run(cpu, insn);
 		} else if (!cpu->event.pending) {

@@ -131,6 +131,24 @@ static inline uint64_t seg_va(const struct hk_cpu *cpu, const struct hk_insn *in
 		return HK_NEXT(cpu, insn); \
 	}
 
+/* Flags that nobody will see (hk_fast_quiet()) are not noted. */
+#define DEFINE_QUIET(op, bits) \
+	FAST(op##bits##_rr_quiet) \
+	{ \
+		SET##bits(insn->base, OP_##op(GET##bits(insn->base), GET##bits(insn->reg))); \
+		return HK_NEXT(cpu, insn); \
+	} \
+	FAST(op##bits##_rr_reversed_quiet) \
+	{ \
+		SET##bits(insn->reg, OP_##op(GET##bits(insn->reg), GET##bits(insn->base))); \
+		return HK_NEXT(cpu, insn); \
+	} \
+	FAST(op##bits##_ri_quiet) \
+	{ \
+		SET##bits(insn->base, OP_##op(GET##bits(insn->base), (uint##bits##_t)insn->imm)); \
+		return HK_NEXT(cpu, insn); \
+	}
+
 /* The same to memory, in place. */
 #define DEFINE_ALU_MEM(op, bits, form, source) \
 	FAST(op##bits##_##form) \
@@ -214,6 +232,8 @@ static inline uint64_t seg_va(const struct hk_cpu *cpu, const struct hk_insn *in
 FOR_ALU(DEFINE_ALU, 8)
 FOR_ALU(DEFINE_ALU, 32)
 FOR_ALU(DEFINE_ALU, 64)
+FOR_ALU(DEFINE_QUIET, 32)
+FOR_ALU(DEFINE_QUIET, 64)
 FOR_COMPARE(DEFINE_COMPARE, 8)
 FOR_COMPARE(DEFINE_COMPARE, 16)
 FOR_COMPARE(DEFINE_COMPARE, 32)
@@ -221,6 +241,11 @@ FOR_COMPARE(DEFINE_COMPARE, 64)
 
 /* xor r, r and sub r, r of one register: how zero is loaded. */
 #define DEFINE_ZERO(bits) \
+	FAST(zero##bits##_quiet) \
+	{ \
+		SET##bits(insn->base, 0); \
+		return HK_NEXT(cpu, insn); \
+	} \
 	FAST(zero##bits) \
 	{ \
 		SET##bits(insn->base, 0); \
@@ -326,14 +351,14 @@ FAST(lea64_base) /* no index */
 
 FAST(push64_r)
 {
-	STORE(64, cpu->gpr[HK_RSP] - 8, cpu->gpr[insn->base], hk_x_push_rm);
+	STORE(64, cpu->gpr[HK_RSP] - 8, cpu->gpr[insn->base], hk_x_push);
 	cpu->gpr[HK_RSP] -= 8;
 	return HK_NEXT(cpu, insn);
 }
 
 FAST(pop64_r)
 {
-	LOAD(64, v, cpu->gpr[HK_RSP], hk_x_pop_rm);
+	LOAD(64, v, cpu->gpr[HK_RSP], hk_x_pop);
 	cpu->gpr[HK_RSP] += 8;
 	cpu->gpr[insn->base] = v;
 	return HK_NEXT(cpu, insn);
@@ -380,6 +405,13 @@ FAST(call64_r)
 	return hk_likely(next != NULL) ? HK_GO(cpu, next) : NULL;
 }
 
+FAST(push64_i)
+{
+	STORE(64, cpu->gpr[HK_RSP] - 8, insn->imm, hk_x_push_imm);
+	cpu->gpr[HK_RSP] -= 8;
+	return HK_NEXT(cpu, insn);
+}
+
 FAST(leave64)
 {
 	LOAD(64, v, cpu->gpr[HK_RBP], hk_x_leave);
@@ -396,6 +428,20 @@ FAST(leave64)
 		SET##bits(insn->base, hk_alu_##op(cpu, LOG##bits, GET##bits(insn->base), 0)); \
 		return HK_NEXT(cpu, insn); \
 	}
+#define DEFINE_UNARY_QUIET(op, bits, expression) \
+	FAST(op##bits##_r_quiet) \
+	{ \
+		uint##bits##_t a = GET##bits(insn->base); \
+\
+		SET##bits(insn->base, expression); \
+		return HK_NEXT(cpu, insn); \
+	}
+DEFINE_UNARY_QUIET(inc, 32, a + 1)
+DEFINE_UNARY_QUIET(inc, 64, a + 1)
+DEFINE_UNARY_QUIET(dec, 32, a - 1)
+DEFINE_UNARY_QUIET(dec, 64, a - 1)
+DEFINE_UNARY_QUIET(neg, 32, 0 - a)
+DEFINE_UNARY_QUIET(neg, 64, 0 - a)
 #define DEFINE_UNARIES(op) DEFINE_UNARY(op, 32) DEFINE_UNARY(op, 64)
 DEFINE_UNARIES(inc)
 DEFINE_UNARIES(dec)
@@ -420,6 +466,26 @@ DEFINE_UNARIES(not )
 				cpu, LOG##bits, GET##bits(insn->base), *hk_gpr8(cpu, insn->reg))); \
 		return HK_NEXT(cpu, insn); \
 	}
+#define DEFINE_SHIFT_QUIET(op, bits, expression) \
+	FAST(op##bits##_ri_quiet) \
+	{ \
+		unsigned count = insn->imm & (bits - 1); \
+		unsigned back = (bits - count) & (bits - 1); /* for rotates */ \
+		uint##bits##_t a = GET##bits(insn->base); \
+\
+		(void)back; \
+		SET##bits(insn->base, (uint##bits##_t)(expression)); \
+		return HK_NEXT(cpu, insn); \
+	}
+#define DEFINE_SHIFTS_QUIET(bits) \
+	DEFINE_SHIFT_QUIET(shl, bits, a << count) \
+	DEFINE_SHIFT_QUIET(shr, bits, a >> count) \
+	DEFINE_SHIFT_QUIET(sar, bits, (int##bits##_t)a >> count) \
+	DEFINE_SHIFT_QUIET(rol, bits, a << count | a >> back) \
+	DEFINE_SHIFT_QUIET(ror, bits, a >> count | a << back)
+DEFINE_SHIFTS_QUIET(32)
+DEFINE_SHIFTS_QUIET(64)
+
 #define DEFINE_BIT_TEST(bits) \
 	FAST(bt##bits##_ri) \
 	{ \
@@ -457,11 +523,32 @@ DEFINE_BIT_TEST(64)
 			hk_alu_imul(cpu, LOG##bits, GET##bits(insn->base), \
 				(uint##bits##_t)insn->imm)); \
 		return HK_NEXT(cpu, insn); \
+	} \
+	FAST(imul##bits##_rr_quiet) \
+	{ \
+		SET##bits(insn->reg, GET##bits(insn->reg) * GET##bits(insn->base)); \
+		return HK_NEXT(cpu, insn); \
+	} \
+	FAST(imul##bits##_rri_quiet) \
+	{ \
+		SET##bits(insn->reg, GET##bits(insn->base) * (uint##bits##_t)insn->imm); \
+		return HK_NEXT(cpu, insn); \
 	}
 DEFINE_IMUL(32)
 DEFINE_IMUL(64)
 
 /* CMOVcc and SETcc */
+
+#define DEFINE_CARRY(op, bits) \
+	FAST(op##bits##_rr) \
+	{ \
+		SET##bits(insn->base, \
+			hk_alu_##op(cpu, LOG##bits, GET##bits(insn->base), GET##bits(insn->reg))); \
+		return HK_NEXT(cpu, insn); \
+	}
+DEFINE_CARRY(adc, 64)
+DEFINE_CARRY(sbb, 32)
+DEFINE_CARRY(sbb, 64)
 
 #define DEFINE_CMOV(bits) \
 	FAST(cmov##bits##_rr) \
@@ -483,53 +570,78 @@ FAST(setcc_r)
 
 enum { REG, MEM, FS_GS, WHERE_COUNT };
 
+/* clang-format off */
 struct fast {
 	hk_exec_fn *generic;
 	uint8_t form;  /* enum hk_form */
 	uint8_t size;  /* log2 of bytes */
 	uint8_t where; /* the rm operand */
 	bool only_64;
-	hk_exec_fn *exec;
+	struct hk_choice choice;
 };
 
-#define ROWS_ALU(op, bits) \
-	{hk_x_##op, HK_FORM_RM_REG, LOG##bits, REG, false, op##bits##_rr}, \
-		{hk_x_##op, HK_FORM_REG_RM, LOG##bits, REG, false, op##bits##_rr_reversed}, \
-		{hk_x_##op, HK_FORM_RM_IMM, LOG##bits, REG, false, op##bits##_ri}, \
-		{hk_x_##op, HK_FORM_REG_RM, LOG##bits, MEM, true, op##bits##_rm}, \
-		{hk_x_##op, HK_FORM_RM_REG, LOG##bits, MEM, true, op##bits##_mr}, \
-		{hk_x_##op, HK_FORM_RM_IMM, LOG##bits, MEM, true, op##bits##_mi},
+/* In registers: with a variant that leaves the flags, without one, and without any interest in them. */
+#define ALL(exec)     {exec, exec##_quiet, HK_EFFECT_WRITES_ALL}
+#define ALL_LOUD(exec) {exec, NULL, HK_EFFECT_WRITES_ALL}
+#define SOME(exec)    {exec, exec##_quiet, HK_EFFECT_WRITES_SOME}
+#define SOME_LOUD(exec) {exec, NULL, HK_EFFECT_WRITES_SOME}
+#define NONE(exec)    {exec, NULL, HK_EFFECT_NONE}
+/* May read flags, touch memory or branch. */
+#define ANY(exec) {exec, NULL, HK_EFFECT_ANY}
+
+#define ROWS_MEM(op, bits) \
+	{hk_x_##op, HK_FORM_REG_RM, LOG##bits, MEM, true, ANY(op##bits##_rm)}, \
+	{hk_x_##op, HK_FORM_RM_REG, LOG##bits, MEM, true, ANY(op##bits##_mr)}, \
+	{hk_x_##op, HK_FORM_RM_IMM, LOG##bits, MEM, true, ANY(op##bits##_mi)},
+#define ROWS_REG(op, bits, EFFECT) \
+	{hk_x_##op, HK_FORM_RM_REG, LOG##bits, REG, false, EFFECT(op##bits##_rr)}, \
+	{hk_x_##op, HK_FORM_REG_RM, LOG##bits, REG, false, EFFECT(op##bits##_rr_reversed)}, \
+	{hk_x_##op, HK_FORM_RM_IMM, LOG##bits, REG, false, EFFECT(op##bits##_ri)},
+#define ROWS_ALU(op) \
+	ROWS_REG(op, 8, ALL_LOUD) ROWS_MEM(op, 8) \
+	ROWS_REG(op, 32, ALL) ROWS_MEM(op, 32) \
+	ROWS_REG(op, 64, ALL) ROWS_MEM(op, 64)
+#define ROWS_COMPARE(op) \
+	ROWS_REG(op, 8, ALL_LOUD) ROWS_MEM(op, 8) \
+	ROWS_REG(op, 16, ALL_LOUD) ROWS_MEM(op, 16) \
+	ROWS_REG(op, 32, ALL_LOUD) ROWS_MEM(op, 32) \
+	ROWS_REG(op, 64, ALL_LOUD) ROWS_MEM(op, 64)
 #define ROWS_MOV(bits) \
-	ROWS_ALU(mov, bits){hk_x_mov, HK_FORM_REG_RM, LOG##bits, FS_GS, true, mov##bits##_rs}, \
-		{hk_x_mov, HK_FORM_RM_REG, LOG##bits, FS_GS, true, mov##bits##_sr},
+	ROWS_REG(mov, bits, NONE) ROWS_MEM(mov, bits) \
+	{hk_x_mov, HK_FORM_REG_RM, LOG##bits, FS_GS, true, ANY(mov##bits##_rs)}, \
+	{hk_x_mov, HK_FORM_RM_REG, LOG##bits, FS_GS, true, ANY(mov##bits##_sr)},
 #define ROWS_EXTEND(generic, name, from, to) \
-	{generic, HK_FORM_REG_RM, LOG##to, REG, false, name##_##from##_##to##_r}, \
-		{generic, HK_FORM_REG_RM, LOG##to, MEM, true, name##_##from##_##to##_m},
-#define ROWS_UNARY(op) \
-	{hk_x_##op, HK_FORM_RM, LOG32, REG, false, op##32_r}, \
-		{hk_x_##op, HK_FORM_RM, LOG64, REG, false, op##64_r},
-#define ROWS_SHIFT(op) \
-	{hk_x_##op, HK_FORM_RM_IMM, LOG32, REG, false, op##32_ri}, \
-		{hk_x_##op, HK_FORM_RM_IMM, LOG64, REG, false, op##64_ri}, \
-		{hk_x_##op, HK_FORM_RM_REG, LOG32, REG, false, op##32_rc}, \
-		{hk_x_##op, HK_FORM_RM_REG, LOG64, REG, false, op##64_rc},
+	{generic, HK_FORM_REG_RM, LOG##to, REG, false, NONE(name##_##from##_##to##_r)}, \
+	{generic, HK_FORM_REG_RM, LOG##to, MEM, true, ANY(name##_##from##_##to##_m)},
+#define ROWS_UNARY(op, EFFECT) \
+	{hk_x_##op, HK_FORM_RM, LOG32, REG, false, EFFECT(op##32_r)}, \
+	{hk_x_##op, HK_FORM_RM, LOG64, REG, false, EFFECT(op##64_r)},
+#define ROWS_SHIFT(op, EFFECT) \
+	{hk_x_##op, HK_FORM_RM_IMM, LOG32, REG, false, EFFECT(op##32_ri)}, \
+	{hk_x_##op, HK_FORM_RM_IMM, LOG64, REG, false, EFFECT(op##64_ri)}, \
+	{hk_x_##op, HK_FORM_RM_REG, LOG32, REG, false, ANY(op##32_rc)}, \
+	{hk_x_##op, HK_FORM_RM_REG, LOG64, REG, false, ANY(op##64_rc)},
 #define ROWS_BIT_TEST(bits) \
-	{hk_x_bt, HK_FORM_RM_IMM, LOG##bits, REG, false, bt##bits##_ri}, \
-		{hk_x_bt, HK_FORM_RM_REG, LOG##bits, REG, false, bt##bits##_rr},
-#define ROWS_ALU_3(op)     ROWS_ALU(op, 8) ROWS_ALU(op, 32) ROWS_ALU(op, 64)
-#define ROWS_COMPARE_4(op) ROWS_ALU(op, 8) ROWS_ALU(op, 16) ROWS_ALU(op, 32) ROWS_ALU(op, 64)
+	{hk_x_bt, HK_FORM_RM_IMM, LOG##bits, REG, false, SOME_LOUD(bt##bits##_ri)}, \
+	{hk_x_bt, HK_FORM_RM_REG, LOG##bits, REG, false, SOME_LOUD(bt##bits##_rr)},
+#define ROWS_IMUL(bits) \
+	{hk_x_imul2, HK_FORM_REG_RM, LOG##bits, REG, false, ALL(imul##bits##_rr)},
+#define ROWS_IMUL3(bits) \
+	{hk_x_imul3, HK_FORM_REG_RM, LOG##bits, REG, false, ALL(imul##bits##_rri)},
 
 /* One handler's forms stand together: find() relies on it. */
-/* clang-format off */
 static const struct fast fasts[] = {
-	ROWS_ALU_3(add)
-	ROWS_ALU_3(sub)
-	ROWS_ALU_3(and)
-	ROWS_ALU_3(or)
-	ROWS_ALU_3(xor)
-	ROWS_COMPARE_4(cmp)
-	ROWS_COMPARE_4(test)
-	ROWS_MOV(8) ROWS_MOV(16) ROWS_MOV(32) ROWS_MOV(64)
+	ROWS_ALU(add)
+	ROWS_ALU(sub)
+	ROWS_ALU(and)
+	ROWS_ALU(or)
+	ROWS_ALU(xor)
+	ROWS_COMPARE(cmp)
+	ROWS_COMPARE(test)
+	ROWS_MOV(8)
+	ROWS_MOV(16)
+	ROWS_MOV(32)
+	ROWS_MOV(64)
 	ROWS_EXTEND(hk_x_movzx8, movzx, 8, 32)
 	ROWS_EXTEND(hk_x_movzx8, movzx, 8, 64)
 	ROWS_EXTEND(hk_x_movzx16, movzx, 16, 32)
@@ -539,31 +651,34 @@ static const struct fast fasts[] = {
 	ROWS_EXTEND(hk_x_movsx16, movsx, 16, 32)
 	ROWS_EXTEND(hk_x_movsx16, movsx, 16, 64)
 	ROWS_EXTEND(hk_x_movsxd, movsx, 32, 64)
-	{hk_x_lea, HK_FORM_REG_RM, LOG32, MEM, true, lea32},
-	{hk_x_lea, HK_FORM_REG_RM, LOG64, MEM, true, lea64},
-	ROWS_UNARY(inc)
-	ROWS_UNARY(dec)
-	ROWS_UNARY(neg)
-	ROWS_UNARY(not)
-	ROWS_SHIFT(shl)
-	ROWS_SHIFT(shr)
-	ROWS_SHIFT(sar)
-	ROWS_SHIFT(rol)
-	ROWS_SHIFT(ror)
+	{hk_x_lea, HK_FORM_REG_RM, LOG32, MEM, true, NONE(lea32)},
+	{hk_x_lea, HK_FORM_REG_RM, LOG64, MEM, true, NONE(lea64)},
+	ROWS_UNARY(inc, SOME)
+	ROWS_UNARY(dec, SOME)
+	ROWS_UNARY(neg, ALL)
+	ROWS_UNARY(not, NONE)
+	ROWS_SHIFT(shl, ALL)
+	ROWS_SHIFT(shr, ALL)
+	ROWS_SHIFT(sar, ALL)
+	ROWS_SHIFT(rol, SOME)
+	ROWS_SHIFT(ror, SOME)
 	ROWS_BIT_TEST(32)
 	ROWS_BIT_TEST(64)
-	{hk_x_imul2, HK_FORM_REG_RM, LOG32, REG, false, imul32_rr},
-	{hk_x_imul2, HK_FORM_REG_RM, LOG64, REG, false, imul64_rr},
-	{hk_x_imul3, HK_FORM_REG_RM, LOG32, REG, false, imul32_rri},
-	{hk_x_imul3, HK_FORM_REG_RM, LOG64, REG, false, imul64_rri},
-	{hk_x_push_rm, HK_FORM_RM, LOG64, REG, true, push64_r},
-	{hk_x_pop_rm, HK_FORM_RM, LOG64, REG, true, pop64_r},
-	{hk_x_jmp_rm, HK_FORM_RM, LOG64, REG, true, jmp64_r},
-	{hk_x_call_rm, HK_FORM_RM, LOG64, REG, true, call64_r},
-	{hk_x_leave, HK_FORM_RM, LOG64, REG, true, leave64},
-	{hk_x_cmov, HK_FORM_REG_RM, LOG32, REG, false, cmov32_rr},
-	{hk_x_cmov, HK_FORM_REG_RM, LOG64, REG, false, cmov64_rr},
-	{hk_x_setcc, HK_FORM_RM, LOG8, REG, false, setcc_r},
+	ROWS_IMUL(32)
+	ROWS_IMUL(64)
+	ROWS_IMUL3(32)
+	ROWS_IMUL3(64)
+	{hk_x_push, HK_FORM_RM, LOG64, REG, true, ANY(push64_r)},
+	{hk_x_pop, HK_FORM_RM, LOG64, REG, true, ANY(pop64_r)},
+	{hk_x_adc, HK_FORM_RM_REG, LOG64, REG, false, ANY(adc64_rr)},
+	{hk_x_sbb, HK_FORM_RM_REG, LOG32, REG, false, ANY(sbb32_rr)},
+	{hk_x_sbb, HK_FORM_RM_REG, LOG64, REG, false, ANY(sbb64_rr)},
+	{hk_x_jmp_rm, HK_FORM_RM, LOG64, REG, true, ANY(jmp64_r)},
+	{hk_x_call_rm, HK_FORM_RM, LOG64, REG, true, ANY(call64_r)},
+	{hk_x_leave, HK_FORM_RM, LOG64, REG, true, ANY(leave64)},
+	{hk_x_cmov, HK_FORM_REG_RM, LOG32, REG, false, ANY(cmov32_rr)},
+	{hk_x_cmov, HK_FORM_REG_RM, LOG64, REG, false, ANY(cmov64_rr)},
+	{hk_x_setcc, HK_FORM_RM, LOG8, REG, false, ANY(setcc_r)},
 };
 /* clang-format on */
 
@@ -606,13 +721,14 @@ static const struct fast *find(const struct hk_insn *insn, unsigned where)
 	return NULL;
 }
 
-hk_exec_fn *hk_fast(const struct hk_insn *insn, enum hk_code_mode mode)
+static struct hk_choice choose(const struct hk_insn *insn, enum hk_code_mode mode)
 {
+	struct hk_choice generic = ANY(insn->exec);
 	unsigned where = REG;
 
 	assert(insn->row < MAX_ROWS);
 	if ((insn->flags & HK_INSN_LOCK) != 0) {
-		return insn->exec;
+		return generic;
 	}
 	if (hk_insn_mem(insn)) {
 		bool is_64 = mode == HK_CODE_64 && hk_insn_addr_size(insn) == LOG64;
@@ -622,35 +738,49 @@ hk_exec_fn *hk_fast(const struct hk_insn *insn, enum hk_code_mode mode)
 		} else if (is_64 && (hk_insn_seg(insn) == HK_FS || hk_insn_seg(insn) == HK_GS)) {
 			where = FS_GS;
 		} else {
-			return insn->exec;
+			return generic;
 		}
-	}
-	if (insn->exec == hk_x_ret && mode == HK_CODE_64 && insn->imm == 0 &&
-		hk_insn_size(insn) == LOG64) {
-		return ret64;
 	}
 
 	const struct fast *f = find(insn, where);
 
 	if (f == NULL || (f->only_64 && mode != HK_CODE_64)) {
-		return insn->exec;
+		return generic;
 	}
 
 	/* The few that hang on more. */
+	bool is_shift = insn->exec == hk_x_shl || insn->exec == hk_x_shr ||
+		insn->exec == hk_x_sar || insn->exec == hk_x_rol || insn->exec == hk_x_ror;
+	bool clears = insn->exec == hk_x_xor || insn->exec == hk_x_sub;
 	bool same_regs = hk_insn_form(insn) != HK_FORM_RM_IMM && insn->base == insn->reg;
 
-	if ((insn->exec == hk_x_xor || insn->exec == hk_x_sub) && where == REG && same_regs) {
-		if (f->size == LOG32) {
-			return zero32;
+	if (is_shift && hk_insn_form(insn) == HK_FORM_RM_IMM &&
+		(insn->imm & ((8u << f->size) - 1)) == 0) {
+		return generic; /* leaves the flags alone */
+	}
+	if (clears && where == REG && same_regs && f->size == LOG32) {
+		return (struct hk_choice)ALL(zero32);
+	}
+	if (clears && where == REG && same_regs && f->size == LOG64) {
+		return (struct hk_choice)ALL(zero64);
+	}
+	if (f->choice.exec == lea64 && insn->index == HK_REG_ZERO) {
+		return (struct hk_choice)NONE(lea64_base);
+	}
+	return f->choice;
+}
+
+struct hk_choice hk_fast(const struct hk_insn *insn, enum hk_code_mode mode)
+{
+	if (mode == HK_CODE_64 && hk_insn_size(insn) == LOG64) {
+		if (insn->exec == hk_x_ret && insn->imm == 0) {
+			return (struct hk_choice)ANY(ret64);
 		}
-		if (f->size == LOG64) {
-			return zero64;
+		if (insn->exec == hk_x_push_imm) {
+			return (struct hk_choice)ANY(push64_i);
 		}
 	}
-	if (f->exec == lea64 && insn->index == HK_REG_ZERO) {
-		return lea64_base;
-	}
-	return f->exec;
+	return choose(insn, mode);
 }
 
 enum hk_fast_pair hk_fast_pair(const struct hk_insn *insn)
