@@ -68,6 +68,31 @@ static void segment_loads(void **state)
 	vm_assert_fault(HK_VECTOR_UD, 0);
 }
 
+static void far_pointers_into_segments(void **state)
+{
+	(void)state;
+	vm_start_protected(KERNEL_CODE_32);
+	vm.cpu.gpr[HK_RDI] = DATA;
+	vm_poke(DATA, 0x1234567 | (uint64_t)READ_ONLY << 32, 6);
+	RUN(0x0f, 0xb4, 0x07); /* lfs eax, [edi] */
+	vm_assert_ran();
+	assert_int_equal(vm.cpu.gpr[HK_RAX], 0x1234567);
+	assert_int_equal(vm.cpu.seg[HK_FS].selector, READ_ONLY);
+	RUN(0xc4, 0x0f); /* les ecx, [edi] */
+	vm_assert_ran();
+	assert_int_equal(vm.cpu.seg[HK_ES].selector, READ_ONLY);
+	assert_false(vm.cpu.flat);
+	vm.cpu.gpr[HK_RDX] = 7;
+	RUN(0x0f, 0xb2, 0x17); /* lss edx, [edi]: refused, and nothing has changed */
+	vm_assert_fault(HK_VECTOR_GP, READ_ONLY);
+	assert_int_equal(vm.cpu.gpr[HK_RDX], 7);
+	vm_poke(DATA + 4, KERNEL_DATA, 2);
+	RUN(0x0f, 0xb2, 0x27); /* lss esp, [edi] */
+	vm_assert_ran();
+	assert_int_equal(vm.cpu.gpr[HK_RSP], 0x1234567);
+	assert_int_equal(vm.cpu.shadow, 0);
+}
+
 static void null_stack_segment_of_64_bit_mode(void **state)
 {
 	(void)state;
@@ -171,7 +196,7 @@ static void lar_lsl_verr_verw(void **state)
 	vm_start_long(USER_CODE);
 	vm.cpu.gpr[HK_RAX] = USER_DATA;
 	RUN(0x0f, 0x02, 0xd0);
-	assert_int_equal(vm.cpu.gpr[HK_RDX], 0xc0f200);
+	assert_int_equal(vm.cpu.gpr[HK_RDX], 0xcff200);
 	RUN(0x0f, 0x03, 0xd0);
 	assert_int_equal(vm.cpu.gpr[HK_RDX], 0xffffffff);
 }
@@ -544,6 +569,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		VM_TEST(segment_loads),
+		VM_TEST(far_pointers_into_segments),
 		VM_TEST(null_stack_segment_of_64_bit_mode),
 		VM_TEST(limits_and_types_of_accesses),
 		VM_TEST(lar_lsl_verr_verw),

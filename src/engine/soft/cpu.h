@@ -243,7 +243,7 @@ struct hk_cpu {
 	uint8_t mode;           /* enum hk_code_mode */
 	uint8_t cpl;
 	uint8_t stack_size; /* log2 of bytes: 3 in 64-bit mode, else from SS.B */
-	bool flat; /* outside 64-bit mode: every data segment is usable, base any, limit 4 GiB */
+	bool flat; /* outside 64-bit mode: ES, SS and DS are writable, base any, limit 4 GiB */
 	uint8_t tlb_kind;
 	uint8_t shadow; /* bit 0: STI, bit 1: MOV SS: no interrupt before the next instruction */
 	bool nmi_masked;

@@ -27,6 +27,12 @@ static inline uint64_t hk_ea(const struct hk_cpu *cpu, const struct hk_insn *ins
 	}
 }
 
+/** hk_seg_is_flat() - outside 64-bit mode: do all 4 GiB behind @seg read and write? (Some others may, too.) */
+static inline bool hk_seg_is_flat(const struct hk_cpu *cpu, unsigned seg)
+{
+	return cpu->flat && (1u << seg & (1 << HK_ES | 1 << HK_SS | 1 << HK_DS)) != 0;
+}
+
 /**
  * hk_linear() - linear address of @len bytes at @offset in segment @seg
  *

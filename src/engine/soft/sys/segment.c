@@ -121,6 +121,10 @@ bool hk_linear_slow(struct hk_cpu *cpu, unsigned seg, uint64_t offset, unsigned 
 	const struct hk_segment *s = &cpu->seg[seg];
 	uint64_t va = cpu->seg_base[seg] + offset;
 
+	if (hk_seg_is_flat(cpu, seg) && offset + len - 1 <= UINT32_MAX) {
+		*ret_va = (uint32_t)va;
+		return true;
+	}
 	if (cpu->mode == HK_CODE_64) {
 		if (seg == HK_SS && (!hk_canonical(va) || !hk_canonical(va + len - 1))) {
 			return access_fault(cpu, seg);
@@ -359,7 +363,7 @@ HK_EXEC(lar)
 		return hk_give_up(cpu, insn);
 	}
 	if (visible) {
-		hk_reg_set(cpu, insn->reg, hk_insn_size(insn), descriptor >> 32 & 0xf0ff00);
+		hk_reg_set(cpu, insn->reg, hk_insn_size(insn), descriptor >> 32 & 0xffff00);
 	}
 	set_zf(cpu, visible);
 	return HK_NEXT(cpu, insn);
