@@ -75,6 +75,7 @@ enum special {
 	INEXACT,
 	SMALL_ARGUMENT, /* INEXACT, and ST(0) must be small */
 	ANY_NAN,
+	LONG,           /* a fault of its operand is at any part of it */
 	MMX_MODE,  /* converts from MMX registers or memory */
 	FRESH_X87, /* stores what x87 instructions before it left: pointers, opcode */
 	XSAVE,
@@ -141,6 +142,9 @@ static const struct {
 	{"fyl2xp1", SMALL_ARGUMENT},
 	{"dpps", ANY_NAN},
 	{"dppd", ANY_NAN},
+	{"maskmovq", LONG},
+	{"maskmovdqu", LONG},
+	{"fbstp", LONG},
 	{"cvtpi2ps", MMX_MODE},
 	{"cvtpi2pd", MMX_MODE},
 	{"fldenv", FRESH_X87},
@@ -255,6 +259,9 @@ static enum special find_special(const struct hk_isa_row *row)
 	}
 	if (strcmp(row->operands, "Sw,Ew") == 0) {
 		return SELECTOR;
+	}
+	if (strcmp(row->operands, "Mt") == 0) {
+		return LONG;
 	}
 	if (strcmp(row->name, "pop") == 0 && strlen(row->operands) == 2 &&
 		row->operands[1] == 's') {
@@ -1109,6 +1116,7 @@ static void set_laxness(struct isa_gen *gen, unsigned index, const struct isa_en
 		break;
 	case FRESH_X87:
 	case XSAVE:
+	case LONG:
 		insn->fault_lax = ISA_LAX_WHERE;
 		break;
 	case MMX_MODE:
