@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
-/* What the tests on KVM share: cmocka, tiny guests by name, and a reference to compare with. */
-#ifndef HK_TESTS_KVM_TEST_H
-#define HK_TESTS_KVM_TEST_H
+/* What the tests of engines share: cmocka, tiny guests by name, and a reference to compare with. */
+#ifndef HK_TESTS_ENGINE_TEST_H
+#define HK_TESTS_ENGINE_TEST_H
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -23,8 +23,11 @@
 		} \
 	} while (0)
 
-/** guests_are_in() - directory of the guests' ELF files */
-void guests_are_in(const char *directory);
+/** test_on() - the directory of the guests' ELF files, and the engine. Return: 0, or vm_require()'s. */
+int test_on(const char *directory, const char *engine);
+/** test_engine() - that engine */
+const char *test_engine(void);
+bool test_is_on(const char *engine);
 /** guest_config() - @name on @cpus CPUs and 32 MiB; the path lives until the next call */
 struct vm_config guest_config(const char *name, unsigned cpus, const char *options);
 
@@ -38,16 +41,16 @@ unsigned count_threads(void);
 uint64_t random_below(uint64_t limit);
 
 /**
- * kvm_test_main() - argv[1] is the directory of guests, argv[2] a pattern of tests to run
+ * engine_test_main() - argv[1] is the directory of guests, argv[2] the engine, argv[3] a pattern of tests to run
  *
- * Return: from main(); see vm_require() for hosts without KVM.
+ * Return: from main(); see vm_require() for hosts without that engine.
  */
-#define kvm_test_main(argc, argv, tests) \
+#define engine_test_main(argc, argv, tests) \
 	({ \
-		int kvm_skip_ = vm_require("kvm"); \
-		guests_are_in((argc) > 1 ? (argv)[1] : "."); \
-		cmocka_set_test_filter((argc) > 2 ? (argv)[2] : NULL); \
-		kvm_skip_ != 0 ? kvm_skip_ : cmocka_run_group_tests(tests, NULL, NULL); \
+		int skip_ = \
+			test_on((argc) > 1 ? (argv)[1] : ".", (argc) > 2 ? (argv)[2] : "soft"); \
+		cmocka_set_test_filter((argc) > 3 ? (argv)[3] : NULL); \
+		skip_ != 0 ? skip_ : cmocka_run_group_tests(tests, NULL, NULL); \
 	})
 
 #endif

@@ -4,9 +4,10 @@
  * another process goes on with it; again and again until the guest is done. What it says must be
  * what it says when left alone.
  *
- * The steps are this program run anew: "test_kvm_move --step FILE NANOSECONDS CPUS GUESTS".
+ * The steps are this program run anew: "test_engine_move --step FILE NANOSECONDS CPUS GUESTS ENGINE". On "kvm+soft" they
+ * take turns: what KVM saved goes on in software, and back.
  */
-#include "kvm_test.h"
+#include "engine_test.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +20,8 @@ enum { STEP_SAVED = 0, STEP_DONE = 10, STEP_FAILED = 1 };
 
 static const char options[] = "rounds=512";
 static const char *guests;
+static const char *engines[2];
+static unsigned engine_count;
 
 /* --- one step, in a process of its own ------------------------------------------- */
 
@@ -65,13 +68,13 @@ static int step_main(char **argv)
 		hk_parse_uint(argv[2], 1, HK_MAX_VCPUS, &cpus) < 0) {
 		return 2;
 	}
-	guests_are_in(argv[3]);
+	test_on(argv[3], argv[4]);
 	return step(argv[0], ns, (unsigned)cpus);
 }
 
 /* --- the test -------------------------------------------------------------------- */
 
-static int run_step(const char *path, uint64_t ns, unsigned cpus)
+static int run_step(const char *path, uint64_t ns, unsigned cpus, const char *engine)
 {
 	char ns_text[24], cpus_text[8];
 	int status;
@@ -84,8 +87,8 @@ static int run_step(const char *path, uint64_t ns, unsigned cpus)
 
 	assert_true(pid >= 0);
 	if (pid == 0) {
-		execl("/proc/self/exe", "test_kvm_move", "--step", path, ns_text, cpus_text, guests,
-			(char *)NULL);
+		execl("/proc/self/exe", "test_engine_move", "--step", path, ns_text, cpus_text,
+			guests, engine, (char *)NULL);
 		_exit(127);
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
@@ -114,7 +117,7 @@ static void move_until_done(unsigned cpus)
 			: saves < 4      ? random_below(3 * HK_NS_PER_MS) + 1
 					 : random_below(saves * 15 * HK_NS_PER_MS) + 1;
 
-		status = run_step(path, ns, cpus);
+		status = run_step(path, ns, cpus, engines[saves % engine_count]);
 		saves += status == STEP_SAVED;
 	} while (status == STEP_SAVED && saves < 60);
 	assert_int_equal(status, STEP_DONE);
@@ -194,9 +197,14 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_damaged_snapshot),
 	};
 
-	if (argc == 6 && strcmp(argv[1], "--step") == 0) {
+	if (argc == 7 && strcmp(argv[1], "--step") == 0) {
 		return step_main(argv + 2);
 	}
 	guests = argc > 1 ? argv[1] : ".";
-	return kvm_test_main(argc, argv, tests);
+	if (argc > 2 && strcmp(argv[2], "kvm+soft") == 0) {
+		engines[engine_count++] = "kvm";
+		argv[2] = "soft";
+	}
+	engines[engine_count++] = argc > 2 ? argv[2] : "soft";
+	return engine_test_main(argc, argv, tests);
 }

@@ -1,15 +1,28 @@
 /* SPDX-License-Identifier: ISC */
-#include "kvm_test.h"
+#include "engine_test.h"
 
 #include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
 
 static const char *guest_directory = ".";
+static const char *engine_name = "soft";
 
-void guests_are_in(const char *directory)
+int test_on(const char *directory, const char *engine)
 {
 	guest_directory = directory;
+	engine_name = engine;
+	return vm_require(engine);
+}
+
+const char *test_engine(void)
+{
+	return engine_name;
+}
+
+bool test_is_on(const char *engine)
+{
+	return strcmp(engine_name, engine) == 0;
 }
 
 struct vm_config guest_config(const char *name, unsigned cpus, const char *options)
@@ -19,7 +32,7 @@ struct vm_config guest_config(const char *name, unsigned cpus, const char *optio
 	assert_true(hk_fmt(path, sizeof(path), "%s/guest_%s", guest_directory, name) > 0);
 	return (struct vm_config){
 		.guest = path,
-		.engine = "kvm",
+		.engine = engine_name,
 		.cpus = cpus,
 		.ram_bytes = 32 * HK_MIB,
 		.options = options,
