@@ -11,6 +11,7 @@
  *
  * Source: FIPS 197; Intel SDM vol. 2, AESENC and its like.
  */
+#define HK_TAIL_CALLER
 #include "engine/soft/exec/simd.h"
 
 /* clang-format off */
@@ -179,9 +180,9 @@ HK_INLINE void aeskeygenassist(union hk_xmm *d, const union hk_xmm *s, unsigned 
 		.u32 = {low, rotate_left(low, 24) ^ imm, high, rotate_left(high, 24) ^ imm}};
 }
 
-HK_EXEC_BY(aesenc, hk_sse_binary(cpu, insn, aesenc))
-HK_EXEC_BY(aesenclast, hk_sse_binary(cpu, insn, aesenclast))
-HK_EXEC_BY(aesdec, hk_sse_binary(cpu, insn, aesdec))
-HK_EXEC_BY(aesdeclast, hk_sse_binary(cpu, insn, aesdeclast))
-HK_EXEC_BY(aesimc, hk_sse_binary(cpu, insn, aesimc))
+HK_SSE_BINARY(aesenc, aesenc)
+HK_SSE_BINARY(aesenclast, aesenclast)
+HK_SSE_BINARY(aesdec, aesdec)
+HK_SSE_BINARY(aesdeclast, aesdeclast)
+HK_SSE_BINARY(aesimc, aesimc)
 HK_EXEC_BY(aeskeygenassist, hk_sse_binary_imm(cpu, insn, aeskeygenassist))

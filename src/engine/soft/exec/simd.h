@@ -2,9 +2,10 @@
 /*
  * What the MMX and SSE handlers share: how operands come and go.
  *
- * A handler here is one inlined function that does the work and returns false where it failed; HK_EXEC_BY()
- * makes the handler of it. So locals whose address is taken are dead before the next instruction's
- * handler is called, which keeps that call a jump.
+ * A handler here is an inlined function that does the work and returns false where it failed;
+ * HK_EXEC_BY() makes the handler of it. Hot ones have a second such function, which does just the common
+ * forms, without giving a local variable's address away, and returns false where it has done nothing:
+ * HK_EXEC_HOT_BY(). From these, files with HK_TAIL_CALLER (interp.h) jump to the next handler.
  */
 #ifndef HK_ENGINE_SOFT_EXEC_SIMD_H
 #define HK_ENGINE_SOFT_EXEC_SIMD_H
@@ -18,10 +19,18 @@
 #define HK_EXEC_BY(name, work) \
 	HK_EXEC(name) \
 	{ \
-		if (hk_unlikely(!(work))) { \
-			return hk_give_up(cpu, insn); \
+		return (work) ? insn + 1 : hk_give_up(cpu, insn); \
+	}
+
+/* The same; @hot is tried first, and false where it has done nothing. Where it is all there is, @work is
+ * hk_sse_ok(cpu), which tells why. */
+#define HK_EXEC_HOT_BY(name, hot, work) \
+	static __attribute__((noinline)) HK_EXEC_BY(name##_rest, work) HK_EXEC(name) \
+	{ \
+		if (hk_likely(hot)) { \
+			return HK_NEXT(cpu, insn); \
 		} \
-		return HK_NEXT(cpu, insn); \
+		return hk_x_##name##_rest(cpu, insn); \
 	}
 
 /* An operation on @bytes (8 or 16, a constant where it is inlined) of @d with @s as second operand. */
@@ -66,6 +75,13 @@ HK_INLINE bool hk_sse_rm(struct hk_cpu *cpu, const struct hk_insn *insn, union h
 	return hk_xmm_load(cpu, insn, 16, true, ret);
 }
 
+/* May SSE be used now? As hk_sse_ok(), but notes no fault. */
+HK_INLINE bool hk_sse_usable(const struct hk_cpu *cpu)
+{
+	return hk_likely(
+		(cpu->cr0 & (HK_CR0_EM | HK_CR0_TS)) == 0 && (cpu->cr4 & HK_CR4_OSFXSR) != 0);
+}
+
 /* reg = reg op rm */
 HK_INLINE bool hk_sse_binary(struct hk_cpu *cpu, const struct hk_insn *insn, hk_simd_fn *op)
 {
@@ -78,6 +94,21 @@ HK_INLINE bool hk_sse_binary(struct hk_cpu *cpu, const struct hk_insn *insn, hk_
 	return true;
 }
 
+/* The same between registers: for HK_EXEC_HOT_BY(). */
+HK_INLINE bool hk_sse_binary_regs(struct hk_cpu *cpu, const struct hk_insn *insn, hk_simd_fn *op)
+{
+	if (!hk_sse_usable(cpu) || hk_insn_mem(insn)) {
+		return false;
+	}
+	const union hk_xmm src = cpu->xmm[insn->base];
+
+	op(&cpu->xmm[insn->reg], &src, 16);
+	return true;
+}
+
+#define HK_SSE_BINARY(name, op) \
+	HK_EXEC_HOT_BY(name, hk_sse_binary_regs(cpu, insn, op), hk_sse_binary(cpu, insn, op))
+
 /* reg = reg op rm, with an immediate */
 HK_INLINE bool hk_sse_binary_imm(struct hk_cpu *cpu, const struct hk_insn *insn, hk_simd_imm_fn *op)
 {
@@ -89,6 +120,22 @@ HK_INLINE bool hk_sse_binary_imm(struct hk_cpu *cpu, const struct hk_insn *insn,
 	op(&cpu->xmm[insn->reg], &src, (uint8_t)insn->imm, 16);
 	return true;
 }
+
+HK_INLINE bool hk_sse_binary_imm_regs(
+	struct hk_cpu *cpu, const struct hk_insn *insn, hk_simd_imm_fn *op)
+{
+	if (!hk_sse_usable(cpu) || hk_insn_mem(insn)) {
+		return false;
+	}
+	const union hk_xmm src = cpu->xmm[insn->base];
+
+	op(&cpu->xmm[insn->reg], &src, (uint8_t)insn->imm, 16);
+	return true;
+}
+
+#define HK_SSE_BINARY_IMM(name, op) \
+	HK_EXEC_HOT_BY( \
+		name, hk_sse_binary_imm_regs(cpu, insn, op), hk_sse_binary_imm(cpu, insn, op))
 
 /* An MMX instruction that writes register @n goes through. */
 HK_INLINE void hk_mmx_result(struct hk_cpu *cpu, unsigned n, uint64_t value)

@@ -7,10 +7,11 @@
  *
  * Source: Intel SDM vol. 2, "Operation" of each instruction.
  */
+#define HK_TAIL_CALLER
 #include "engine/soft/exec/packed.h"
 
-#define BINARY(op)     HK_EXEC_BY(op, hk_sse_binary(cpu, insn, hk_simd_##op))
-#define BINARY_IMM(op) HK_EXEC_BY(op, hk_sse_binary_imm(cpu, insn, hk_simd_##op))
+#define BINARY(op)     HK_SSE_BINARY(op, hk_simd_##op)
+#define BINARY_IMM(op) HK_SSE_BINARY_IMM(op, hk_simd_##op)
 
 HK_PACKED_LIST(BINARY)
 HK_PACKED_UNPACK_LOW_LIST(BINARY)
@@ -31,7 +32,7 @@ HK_INLINE bool shift(struct hk_cpu *cpu, const struct hk_insn *insn, hk_simd_shi
 
 HK_INLINE bool shift_imm(struct hk_cpu *cpu, const struct hk_insn *insn, hk_simd_shift_fn *op)
 {
-	if (!hk_sse_ok(cpu)) {
+	if (!hk_sse_usable(cpu)) {
 		return false;
 	}
 	op(&cpu->xmm[insn->base], (uint8_t)insn->imm, 16);
@@ -40,7 +41,7 @@ HK_INLINE bool shift_imm(struct hk_cpu *cpu, const struct hk_insn *insn, hk_simd
 
 #define SHIFT(op) \
 	HK_EXEC_BY(op, shift(cpu, insn, hk_simd_##op)) \
-	HK_EXEC_BY(op##_imm, shift_imm(cpu, insn, hk_simd_##op))
+	HK_EXEC_HOT_BY(op##_imm, shift_imm(cpu, insn, hk_simd_##op), hk_sse_ok(cpu))
 HK_PACKED_SHIFT_LIST(SHIFT)
 
 /* The whole register, by bytes. */
@@ -54,8 +55,8 @@ HK_INLINE void pslldq(union hk_xmm *d, uint64_t count, unsigned bytes)
 	*d = hk_xmm_of(count < bytes ? hk_u128(d) << 8 * (unsigned)count : 0);
 }
 
-HK_EXEC_BY(psrldq, shift_imm(cpu, insn, psrldq))
-HK_EXEC_BY(pslldq, shift_imm(cpu, insn, pslldq))
+HK_EXEC_HOT_BY(psrldq, shift_imm(cpu, insn, psrldq), hk_sse_ok(cpu))
+HK_EXEC_HOT_BY(pslldq, shift_imm(cpu, insn, pslldq), hk_sse_ok(cpu))
 
 BINARY_IMM(palignr)
 

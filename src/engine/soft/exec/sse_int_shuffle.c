@@ -4,10 +4,11 @@
  *
  * Source: Intel SDM vol. 2, "Operation" of each instruction.
  */
+#define HK_TAIL_CALLER
 #include "engine/soft/exec/packed.h"
 
-#define BINARY(op)     HK_EXEC_BY(op, hk_sse_binary(cpu, insn, op))
-#define BINARY_IMM(op) HK_EXEC_BY(op, hk_sse_binary_imm(cpu, insn, op))
+#define BINARY(op)     HK_SSE_BINARY(op, op)
+#define BINARY_IMM(op) HK_SSE_BINARY_IMM(op, op)
 
 /* Shuffles */
 

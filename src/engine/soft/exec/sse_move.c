@@ -8,6 +8,7 @@
  * Memory operands of 16 bytes must be aligned, but for MOVUPS, MOVUPD, MOVDQU and LDDQU: #GP(0), which comes
  * before any page fault.
  */
+#define HK_TAIL_CALLER
 #include "engine/soft/exec/simd.h"
 
 #include <assert.h>
@@ -95,6 +96,14 @@ bool hk_mask_store(struct hk_cpu *cpu, const struct hk_insn *insn, const void *d
 	return true;
 }
 
+/* The address of a memory operand of the plain kind. Return: false if it is not that. */
+HK_INLINE bool plain_va(const struct hk_cpu *cpu, const struct hk_insn *insn, uint64_t *ret_va)
+{
+	*ret_va = cpu->gpr[insn->base] + (cpu->gpr[insn->index] << hk_insn_scale(insn)) +
+		(uint64_t)(int64_t)insn->disp;
+	return (insn->flags & HK_INSN_PLAIN) != 0;
+}
+
 /* Whole registers */
 
 HK_INLINE bool load(struct hk_cpu *cpu, const struct hk_insn *insn, bool align)
@@ -117,8 +126,25 @@ HK_INLINE bool load(struct hk_cpu *cpu, const struct hk_insn *insn, bool align)
 	return true;
 }
 
-HK_EXEC_BY(sse_load, load(cpu, insn, true))      /* MOVAPS, MOVAPD, MOVDQA, MOVNTDQA */
-HK_EXEC_BY(sse_load_any, load(cpu, insn, false)) /* MOVUPS, MOVUPD, MOVDQU, LDDQU */
+HK_INLINE bool load_hot(struct hk_cpu *cpu, const struct hk_insn *insn, bool align)
+{
+	uint64_t va;
+
+	if (!hk_sse_usable(cpu)) {
+		return false;
+	}
+	if (!hk_insn_mem(insn)) {
+		cpu->xmm[insn->reg] = cpu->xmm[insn->base];
+		return true;
+	}
+	return plain_va(cpu, insn, &va) && (!align || (va & 15) == 0) &&
+		hk_tlb_read(cpu, va, 16) != NULL && hk_load128(cpu, va, &cpu->xmm[insn->reg]);
+}
+
+/* MOVAPS, MOVAPD, MOVDQA, MOVNTDQA */
+HK_EXEC_HOT_BY(sse_load, load_hot(cpu, insn, true), load(cpu, insn, true))
+/* MOVUPS, MOVUPD, MOVDQU, LDDQU */
+HK_EXEC_HOT_BY(sse_load_any, load_hot(cpu, insn, false), load(cpu, insn, false))
 
 HK_INLINE bool store(struct hk_cpu *cpu, const struct hk_insn *insn, bool align)
 {
@@ -135,8 +161,25 @@ HK_INLINE bool store(struct hk_cpu *cpu, const struct hk_insn *insn, bool align)
 		hk_store128(cpu, va, &cpu->xmm[insn->reg]);
 }
 
-HK_EXEC_BY(sse_store, store(cpu, insn, true))      /* MOVAPS, MOVAPD, MOVDQA, MOVNTPS, ... */
-HK_EXEC_BY(sse_store_any, store(cpu, insn, false)) /* MOVUPS, MOVUPD, MOVDQU */
+HK_INLINE bool store_hot(struct hk_cpu *cpu, const struct hk_insn *insn, bool align)
+{
+	uint64_t va;
+
+	if (!hk_sse_usable(cpu)) {
+		return false;
+	}
+	if (!hk_insn_mem(insn)) {
+		cpu->xmm[insn->base] = cpu->xmm[insn->reg];
+		return true;
+	}
+	return plain_va(cpu, insn, &va) && (!align || (va & 15) == 0) &&
+		hk_tlb_write(cpu, va, 16) != NULL && hk_store128(cpu, va, &cpu->xmm[insn->reg]);
+}
+
+/* MOVAPS, MOVAPD, MOVDQA, MOVNTPS, MOVNTPD, MOVNTDQ */
+HK_EXEC_HOT_BY(sse_store, store_hot(cpu, insn, true), store(cpu, insn, true))
+/* MOVUPS, MOVUPD, MOVDQU */
+HK_EXEC_HOT_BY(sse_store_any, store_hot(cpu, insn, false), store(cpu, insn, false))
 
 /* Parts, from and to memory */
 
@@ -158,57 +201,77 @@ HK_INLINE bool mem_store(
 		hk_va_store(cpu, va, size, value);
 }
 
-HK_INLINE bool load4(struct hk_cpu *cpu, const struct hk_insn *insn)
+static HK_GUEST_RACES uint64_t load_at(const void *p, unsigned size)
 {
-	uint64_t value;
+	uint64_t value = 0;
 
-	if (!mem_load(cpu, insn, 2, &value)) {
+	__builtin_memcpy(&value, p, size == 2 ? 4 : 8);
+	HK_GUEST_ACQUIRE();
+	return value;
+}
+
+HK_INLINE bool mem_load_hot(
+	struct hk_cpu *cpu, const struct hk_insn *insn, unsigned size, uint64_t *ret_value)
+{
+	const void *p;
+	uint64_t va;
+
+	if (!hk_sse_usable(cpu) || !plain_va(cpu, insn, &va) ||
+		(p = hk_tlb_read(cpu, va, 1u << size)) == NULL) {
 		return false;
 	}
-	cpu->xmm[insn->reg] = (union hk_xmm){.u64 = {value, 0}};
+	*ret_value = load_at(p, size);
 	return true;
 }
 
-HK_EXEC_BY(sse_load4, load4(cpu, insn)) /* MOVSS */
-
-HK_INLINE bool load8(struct hk_cpu *cpu, const struct hk_insn *insn)
+static HK_GUEST_RACES void store_at(void *p, unsigned size, uint64_t value)
 {
-	uint64_t value;
-
-	if (hk_insn_mem(insn)) {
-		if (!mem_load(cpu, insn, 3, &value)) {
-			return false;
-		}
-	} else {
-		if (!hk_sse_ok(cpu)) {
-			return false;
-		}
-		value = cpu->xmm[insn->base].u64[0];
-	}
-	cpu->xmm[insn->reg] = (union hk_xmm){.u64 = {value, 0}};
-	return true;
+	HK_GUEST_RELEASE();
+	__builtin_memcpy(p, &value, size == 2 ? 4 : 8);
 }
 
-HK_EXEC_BY(sse_load8, load8(cpu, insn)) /* MOVSD, MOVQ */
-
-HK_EXEC_BY(sse_store4, mem_store(cpu, insn, 2, cpu->xmm[insn->reg].u32[0])) /* MOVSS */
-HK_EXEC_BY(
-	sse_store8, mem_store(cpu, insn, 3, cpu->xmm[insn->reg].u64[0])) /* MOVSD, MOVQ, MOVLPS */
-HK_EXEC_BY(sse_store_high, mem_store(cpu, insn, 3, cpu->xmm[insn->reg].u64[1])) /* MOVHPS */
-
-HK_INLINE bool load_half(struct hk_cpu *cpu, const struct hk_insn *insn, unsigned half)
+HK_INLINE bool mem_store_hot(
+	struct hk_cpu *cpu, const struct hk_insn *insn, unsigned size, uint64_t value)
 {
-	uint64_t value;
+	uint64_t va;
+	void *p;
 
-	if (!mem_load(cpu, insn, 3, &value)) {
+	if (!hk_sse_usable(cpu) || !plain_va(cpu, insn, &va) ||
+		(p = hk_tlb_write(cpu, va, 1u << size)) == NULL) {
 		return false;
 	}
-	cpu->xmm[insn->reg].u64[half] = value;
+	store_at(p, size, value);
 	return true;
 }
 
-HK_EXEC_BY(sse_load_low, load_half(cpu, insn, 0))  /* MOVLPS, MOVLPD */
-HK_EXEC_BY(sse_load_high, load_half(cpu, insn, 1)) /* MOVHPS, MOVHPD */
+/* What becomes of a loaded value: the low part with zeros above, or a half. */
+#define LOAD_PART(name, size, statement) \
+	HK_INLINE bool name(struct hk_cpu *cpu, const struct hk_insn *insn, bool hot) \
+	{ \
+		union hk_xmm *d = &cpu->xmm[insn->reg]; \
+		uint64_t value; \
+\
+		if (!(hot ? mem_load_hot(cpu, insn, size, &value) \
+			  : mem_load(cpu, insn, size, &value))) { \
+			return false; \
+		} \
+		statement; \
+		return true; \
+	} \
+	HK_EXEC_HOT_BY(name, name(cpu, insn, true), name(cpu, insn, false))
+
+LOAD_PART(sse_load4, 2, *d = (union hk_xmm){.u64 = {value}}) /* MOVSS */
+LOAD_PART(sse_load8, 3, *d = (union hk_xmm){.u64 = {value}}) /* MOVSD, MOVQ */
+LOAD_PART(sse_load_low, 3, d->u64[0] = value)                /* MOVLPS, MOVLPD */
+LOAD_PART(sse_load_high, 3, d->u64[1] = value)               /* MOVHPS, MOVHPD */
+
+#define STORE_PART(name, size, value) \
+	HK_EXEC_HOT_BY(name, mem_store_hot(cpu, insn, size, cpu->xmm[insn->reg].value), \
+		mem_store(cpu, insn, size, cpu->xmm[insn->reg].value))
+
+STORE_PART(sse_store4, 2, u32[0])     /* MOVSS */
+STORE_PART(sse_store8, 3, u64[0])     /* MOVSD, MOVQ, MOVLPS, MOVLPD */
+STORE_PART(sse_store_high, 3, u64[1]) /* MOVHPS, MOVHPD */
 
 /* From and to general registers, or memory of the same size */
 
@@ -223,16 +286,36 @@ HK_INLINE bool from_general(struct hk_cpu *cpu, const struct hk_insn *insn, unsi
 	return true;
 }
 
-HK_EXEC_BY(sse_from_r32, from_general(cpu, insn, 2)) /* MOVD */
-HK_EXEC_BY(sse_from_r64, from_general(cpu, insn, 3)) /* MOVQ */
+HK_INLINE bool from_general_hot(struct hk_cpu *cpu, const struct hk_insn *insn, unsigned size)
+{
+	if (!hk_sse_usable(cpu) || hk_insn_mem(insn)) {
+		return false;
+	}
+	cpu->xmm[insn->reg] = (union hk_xmm){.u64 = {hk_reg_get(cpu, insn->base, size), 0}};
+	return true;
+}
+
+/* MOVD, MOVQ */
+HK_EXEC_HOT_BY(sse_from_r32, from_general_hot(cpu, insn, 2), from_general(cpu, insn, 2))
+HK_EXEC_HOT_BY(sse_from_r64, from_general_hot(cpu, insn, 3), from_general(cpu, insn, 3))
 
 HK_INLINE bool to_general(struct hk_cpu *cpu, const struct hk_insn *insn, unsigned size)
 {
 	return hk_sse_ok(cpu) && hk_rm_set(cpu, insn, size, cpu->xmm[insn->reg].u64[0]);
 }
 
-HK_EXEC_BY(sse_to_r32, to_general(cpu, insn, 2)) /* MOVD */
-HK_EXEC_BY(sse_to_r64, to_general(cpu, insn, 3)) /* MOVQ */
+HK_INLINE bool to_general_hot(struct hk_cpu *cpu, const struct hk_insn *insn, unsigned size)
+{
+	if (!hk_sse_usable(cpu) || hk_insn_mem(insn)) {
+		return false;
+	}
+	hk_reg_set(cpu, insn->base, size, cpu->xmm[insn->reg].u64[0]);
+	return true;
+}
+
+/* MOVD, MOVQ */
+HK_EXEC_HOT_BY(sse_to_r32, to_general_hot(cpu, insn, 2), to_general(cpu, insn, 2))
+HK_EXEC_HOT_BY(sse_to_r64, to_general_hot(cpu, insn, 3), to_general(cpu, insn, 3))
 
 /* Between registers: some elements of @s become some of @d, by a statement */
 
@@ -242,13 +325,13 @@ HK_EXEC_BY(sse_to_r64, to_general(cpu, insn, 3)) /* MOVQ */
 		union hk_xmm *d = &cpu->xmm[insn->to]; \
 		const union hk_xmm *s = &cpu->xmm[insn->from]; \
 \
-		if (!hk_sse_ok(cpu)) { \
+		if (!hk_sse_usable(cpu)) { \
 			return false; \
 		} \
 		statement; \
 		return true; \
 	} \
-	HK_EXEC_BY(name, name(cpu, insn))
+	HK_EXEC_HOT_BY(name, name(cpu, insn), hk_sse_ok(cpu))
 
 REG_MOVE(sse_merge4, reg, base, d->u32[0] = s->u32[0])    /* MOVSS */
 REG_MOVE(sse_merge4_rm, base, reg, d->u32[0] = s->u32[0]) /* the same, to rm */
@@ -256,6 +339,7 @@ REG_MOVE(sse_merge8, reg, base, d->u64[0] = s->u64[0])    /* MOVSD */
 REG_MOVE(sse_merge8_rm, base, reg, d->u64[0] = s->u64[0]) /* the same, to rm */
 REG_MOVE(movhlps, reg, base, d->u64[0] = s->u64[1])
 REG_MOVE(movlhps, reg, base, d->u64[1] = s->u64[0])
+REG_MOVE(sse_movq, reg, base, d->u64[0] = s->u64[0]; d->u64[1] = 0)    /* MOVQ */
 REG_MOVE(sse_movq_rm, base, reg, d->u64[0] = s->u64[0]; d->u64[1] = 0) /* MOVQ, to rm */
 
 HK_INLINE void dup_even(union hk_xmm *d, const union hk_xmm *s, unsigned bytes)
@@ -272,8 +356,8 @@ HK_INLINE void dup_odd(union hk_xmm *d, const union hk_xmm *s, unsigned bytes)
 	}
 }
 
-HK_EXEC_BY(movsldup, hk_sse_binary(cpu, insn, dup_even))
-HK_EXEC_BY(movshdup, hk_sse_binary(cpu, insn, dup_odd))
+HK_SSE_BINARY(movsldup, dup_even)
+HK_SSE_BINARY(movshdup, dup_odd)
 
 HK_INLINE bool movddup(struct hk_cpu *cpu, const struct hk_insn *insn)
 {
@@ -294,7 +378,7 @@ HK_INLINE bool movmskps(struct hk_cpu *cpu, const struct hk_insn *insn)
 {
 	const union hk_xmm *s = &cpu->xmm[insn->base];
 
-	if (!hk_sse_ok(cpu)) {
+	if (!hk_sse_usable(cpu)) {
 		return false;
 	}
 	cpu->gpr[insn->reg] = s->u32[0] >> 31 | s->u32[1] >> 31 << 1 | s->u32[2] >> 31 << 2 |
@@ -306,7 +390,7 @@ HK_INLINE bool movmskpd(struct hk_cpu *cpu, const struct hk_insn *insn)
 {
 	const union hk_xmm *s = &cpu->xmm[insn->base];
 
-	if (!hk_sse_ok(cpu)) {
+	if (!hk_sse_usable(cpu)) {
 		return false;
 	}
 	cpu->gpr[insn->reg] = s->u64[0] >> 63 | s->u64[1] >> 63 << 1;
@@ -317,16 +401,16 @@ HK_INLINE bool pmovmskb(struct hk_cpu *cpu, const struct hk_insn *insn)
 {
 	const union hk_xmm *s = &cpu->xmm[insn->base];
 
-	if (!hk_sse_ok(cpu)) {
+	if (!hk_sse_usable(cpu)) {
 		return false;
 	}
 	cpu->gpr[insn->reg] = hk_sign_bits8(s->u64[0]) | hk_sign_bits8(s->u64[1]) << 8;
 	return true;
 }
 
-HK_EXEC_BY(movmskps, movmskps(cpu, insn))
-HK_EXEC_BY(movmskpd, movmskpd(cpu, insn))
-HK_EXEC_BY(pmovmskb, pmovmskb(cpu, insn))
+HK_EXEC_HOT_BY(movmskps, movmskps(cpu, insn), hk_sse_ok(cpu))
+HK_EXEC_HOT_BY(movmskpd, movmskpd(cpu, insn), hk_sse_ok(cpu))
+HK_EXEC_HOT_BY(pmovmskb, pmovmskb(cpu, insn), hk_sse_ok(cpu))
 
 HK_INLINE bool maskmovdqu(struct hk_cpu *cpu, const struct hk_insn *insn)
 {
