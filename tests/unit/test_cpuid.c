@@ -199,6 +199,22 @@ static void parse_features(void **state)
 	assert_int_equal(hk_cpu_model_parse("hako-v2x,+bmi1", &model, NULL), -EINVAL);
 }
 
+static void assert_same_leaves(const struct hk_cpuid *a, const struct hk_cpuid *b)
+{
+	assert_int_equal(a->count, b->count);
+	for (unsigned i = 0; i < a->count; i++) {
+		const struct hk_cpuid_leaf *x = &a->leaves[i], *y = &b->leaves[i];
+
+		assert_int_equal(x->function, y->function);
+		assert_int_equal(x->index, y->index);
+		assert_int_equal(x->has_index, y->has_index);
+		assert_int_equal(x->eax, y->eax);
+		assert_int_equal(x->ebx, y->ebx);
+		assert_int_equal(x->ecx, y->ecx);
+		assert_int_equal(x->edx, y->edx);
+	}
+}
+
 /* Where the SDM has them (vol. 2A, CPUID), once more; and nothing else changes. */
 static void features_can_be_added(void **state)
 {
@@ -245,7 +261,7 @@ static void features_can_be_added(void **state)
 
 		assert_int_not_equal(*reg & 1u << rows[i].bit, 0);
 		*reg &= ~(1u << rows[i].bit);
-		assert_memory_equal(&more, &plain, sizeof(plain));
+		assert_same_leaves(&more, &plain);
 	}
 }
 
