@@ -119,7 +119,7 @@ static void limits_and_types_of_accesses(void **state)
 	} cases[] = {
 		{HK_DS, 0, 4, HK_ACCESS_WRITE, true},
 		{HK_DS, 0xfffffffc, 4, HK_ACCESS_WRITE, true},
-		{HK_DS, 0xfffffffd, 4, HK_ACCESS_WRITE, false},
+		{HK_DS, 0xfffffffd, 4, HK_ACCESS_WRITE, true}, /* goes on at 0 */
 		{HK_CS, 0, 4, HK_ACCESS_READ, true},
 		{HK_CS, 0, 4, HK_ACCESS_WRITE, false},
 		{HK_ES, 0, 1, HK_ACCESS_READ, false}, /* null */
@@ -129,7 +129,9 @@ static void limits_and_types_of_accesses(void **state)
 		{HK_GS, 0xff, 1, HK_ACCESS_READ, true},
 		{HK_GS, 0xff, 2, HK_ACCESS_READ, false},
 		{HK_GS, 0, 1, HK_ACCESS_WRITE, false},
-		{HK_SS, 0xffffffff, 2, HK_ACCESS_READ, false},
+		{HK_SS, 0xffffffff, 2, HK_ACCESS_READ, true},
+		{HK_FS, 0xffffffff, 2, HK_ACCESS_WRITE, false},
+		{HK_SS, 0x8000, 1, HK_ACCESS_READ, true},
 	};
 
 	(void)state;

@@ -107,7 +107,8 @@ bool hk_segment_reaches(const struct hk_segment *seg, uint64_t offset, unsigned 
 
 		return offset > seg->limit && last <= top;
 	}
-	return last <= seg->limit;
+	/* Behind 4 GiB it goes on at 0: the manual leaves it open, CPUs do. */
+	return last <= seg->limit || seg->limit == UINT32_MAX;
 }
 
 static bool access_fault(struct hk_cpu *cpu, unsigned seg)
@@ -121,7 +122,7 @@ bool hk_linear_slow(struct hk_cpu *cpu, unsigned seg, uint64_t offset, unsigned 
 	const struct hk_segment *s = &cpu->seg[seg];
 	uint64_t va = cpu->seg_base[seg] + offset;
 
-	if (hk_seg_is_flat(cpu, seg) && offset + len - 1 <= UINT32_MAX) {
+	if (hk_seg_is_flat(cpu, seg)) {
 		*ret_va = (uint32_t)va;
 		return true;
 	}
