@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The x87 unit against the one of the CPU this runs on: the same state, the same instruction, and everything
- * that can be seen afterwards is compared: registers, tags, status, memory, RFLAGS.
+ * The x87 unit against the one of the CPU this runs on: the same state, the same instruction, and
+ * everything that can be seen afterwards is compared: registers, tags, status, memory, RFLAGS.
  *
  * Every row of isa/x87.def takes part, with boundary values and random ones (fixed seed), all
  * roundings and precisions, masked and unmasked exceptions, full and empty stacks. Transcendental
  * functions may differ by one unit in the last place; how many do not is printed.
  *
- * The details that the manual leaves open were taken from an Intel CPU, so on others exceptions stay masked here.
+ * The details that the manual leaves open were taken from an Intel CPU, so on others exceptions
+ * stay masked here.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -454,7 +455,8 @@ struct tally {
 	unsigned wrong, same, differ;
 };
 
-/* Of a transcendental function: everything must agree but the last bit, and what follows from it. */
+/* Of a transcendental function: everything must agree but the last bit, and what follows from
+ * it. */
 static bool nearly_same(const struct state *native, const struct state *soft, struct tally *tally)
 {
 	struct state s = *soft;

@@ -2,12 +2,13 @@
 /*
  * x87 arithmetic and comparison.
  *
- * A result goes to its register unless an exception found before the computation (invalid, denormal,
- * zero divide) is not masked; then nothing is popped either. Unmasked overflow and underflow do give a result,
- * with the exponent wrapped, which softfloat does.
+ * A result goes to its register unless an exception found before the computation (invalid,
+ * denormal, zero divide) is not masked; then nothing is popped either. Unmasked overflow and
+ * underflow do give a result, with the exponent wrapped, which softfloat does.
  *
- * What hardware does and the manual does not tell: comparisons set the condition codes also when their exception is
- * not masked (they just do not pop); FCOMI leaves C1 alone but for a stack fault.
+ * What hardware does and the manual does not tell: comparisons set the condition codes also when
+ * their exception is not masked (they just do not pop); FCOMI leaves C1 alone but for a stack
+ * fault.
  */
 #include "engine/soft/exec/handlers.h"
 #include "engine/soft/fpu/x87.h"

@@ -5,8 +5,8 @@
  * These do not move the instruction and data pointers. The FN forms do not wait for
  * pending exceptions; the forms without N are an FWAIT before them.
  *
- * The environment has four layouts: 16 or 32 bits by the operand size, and pointers as selector and offset
- * (protected mode) or linear (real and virtual-8086 mode). Source: Intel SDM vol. 1, 8.1.10.
+ * The environment has four layouts: 16 or 32 bits by the operand size, and pointers as selector and
+ * offset (protected mode) or linear (real and virtual-8086 mode). Source: Intel SDM vol. 1, 8.1.10.
  */
 #include "engine/soft/exec/handlers.h"
 #include "engine/soft/fpu/x87.h"

@@ -2,8 +2,8 @@
 /*
  * x87 loads, stores, constants, conditional moves and the stack itself.
  *
- * A store to memory is done before anything else changes, because it can fault. It is left out where an exception
- * other than "inexact" is not masked; then nothing is popped.
+ * A store to memory is done before anything else changes, because it can fault. It is left out
+ * where an exception other than "inexact" is not masked; then nothing is popped.
  */
 #include "engine/soft/exec/handlers.h"
 #include "engine/soft/fpu/x87.h"
@@ -13,8 +13,8 @@
 #define BCD_INDEFINITE_HIGH UINT16_C(0xffff)
 #define BCD_MAX             INT64_C(999999999999999999) /* 18 digits */
 
-/* The end of a load: @value goes on the stack, unless it came from an invalid one. (A denormal one is loaded also
- * where that exception is not masked.) */
+/* The end of a load: @value goes on the stack, unless it came from an invalid one. (A denormal
+ * one is loaded also where that exception is not masked.) */
 static inline void push_value(struct hk_cpu *cpu, const struct hk_insn *insn, struct hk_f80 value,
 	const struct hk_fp_env *env)
 {

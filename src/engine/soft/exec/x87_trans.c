@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * x87 transcendental instructions. The functions are fpu/transcendental.c's; here is what they do to the stack.
+ * x87 transcendental instructions. The functions are fpu/transcendental.c's; here is what they do
+ * to the stack.
  */
 #include "engine/soft/exec/handlers.h"
 #include "engine/soft/fpu/transcendental.h"

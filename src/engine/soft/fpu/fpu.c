@@ -5,8 +5,8 @@
  * Of the tags only "empty" is state; valid, zero and special are worked out from the registers when
  * the tag word is stored, as hardware does since the 387.
  *
- * #MF comes at the next waiting instruction whatever CR0.NE says: the way of the PC/AT, through the interrupt
- * controller (IGNNE#), is of a time before our guests.
+ * #MF comes at the next waiting instruction whatever CR0.NE says: the way of the PC/AT, through the
+ * interrupt controller (IGNNE#), is of a time before our guests.
  */
 #include "engine/soft/fpu/x87.h"
 
@@ -42,8 +42,8 @@ void hk_x87_update_es(struct hk_x87 *x87)
 	}
 }
 
-/* The eleven bits of opcode that FOP shows. They are not kept with the decoded instruction, so they are read
- * from memory again: opcode and ModRM, after prefixes. */
+/* The eleven bits of opcode that FOP shows. They are not kept with the decoded instruction, so
+ * they are read from memory again: opcode and ModRM, after prefixes. */
 static uint16_t opcode(struct hk_cpu *cpu, const struct hk_insn *insn)
 {
 	uint8_t bytes[HK_MAX_INSN_LEN] = {0};

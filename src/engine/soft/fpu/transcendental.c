@@ -2,17 +2,19 @@
 /*
  * The transcendental functions of the x87 unit, without a libm.
  *
- * All is computed with 128 bits: struct wide is a floating-point number of that many. Each function reduces its
- * argument to where a short power series, evaluated in fixed point, gives a relative error below
- * 2^-115; so the result, rounded once to 64 bits, is the correctly rounded one but for about one
- * argument in 2^50. Hardware promises less (within one unit in the last place) and keeps it, so results
- * differ from a given CPU's now and then in the last bit: its microcode is not public. What share agrees
- * tests/unit/test_x87.c measures.
+ * All is computed with 128 bits: struct wide is a floating-point number of that many. Each function
+ * reduces its argument to where a short power series, evaluated in fixed point, converges. The
+ * relative error is below 2^-120 (measured: 2^-123), so the result, rounded once to 64 bits, is the
+ * correctly rounded one but for about one argument in 2^55.
  *
- * One thing is known and imitated: hardware reduces angles by a pi of 66 bits, so large arguments give the sine of
- * another angle than a mathematician's.
+ * Hardware promises less (within one unit in the last place) and keeps it, so results differ from a
+ * given CPU's now and then in the last bit: its microcode is not public. What share agrees is
+ * measured by tests/unit/test_x87.c. Known habits of hardware are imitated: it reduces angles by a
+ * pi of 66 bits, so large arguments give the sine of another angle than a mathematician's; and it
+ * calls every computed result inexact, even where it is not.
  *
- * Source: Intel SDM vol. 1, 8.3.8 to 8.3.10; vol. 2, tables of special operands at each instruction.
+ * Source: Intel SDM vol. 1, 8.3.8 to 8.3.10; vol. 2, tables of special operands at each
+ * instruction; beyond their domains, what an Intel Xeon does.
  */
 #include "engine/soft/fpu/transcendental.h"
 
@@ -281,8 +283,8 @@ static hk_u128 fraction(struct wide a)
 }
 
 /*
- * term[0] + term[1] t + term[2] t^2 ..., with every other sign negative where @alternating. The result
- * is between 1/2 and 2. An alternating series is never 1, however small t is, so that
+ * term[0] + term[1] t + term[2] t^2 ..., with every other sign negative where @alternating. The
+ * result is between 1/2 and 2. An alternating series is never 1, however small t is, so that
  * rounding sees on which side of it the sum is.
  */
 static struct wide series(const hk_u128 *term, unsigned count, hk_u128 t, bool alternating)
@@ -445,7 +447,8 @@ static struct hk_f80 multiply_log(
 	if (!integer) {
 		return round_inexact(result, env);
 	}
-	/* Hardware calls these inexact all the same, and has the negative ones a little too close to zero. */
+	/* Hardware calls these inexact all the same, and has the negative ones a little too
+	 * close to zero. */
 	if (log.sign) {
 		result.sig--;
 		return round_inexact(normalise(result.sign, result.exp, result.sig), env);
@@ -665,11 +668,12 @@ static struct wide cosine(struct wide a)
 	return series(cos_terms, HK_ARRAY_SIZE(cos_terms), fraction(multiply(a, a)), true);
 }
 
-/* Hardware does not compute with smaller angles: sine and tangent are the angle, the cosine is 1. */
+/* Hardware does not compute with smaller angles: sine and tangent are the angle, the cosine is
+ * 1. */
 enum { ANGLE_EXP_MIN = -68 };
 
-/* What sine, cosine and tangent have in common; @of_tiny is the result at and about zero. Return: whether *@ret is
- * set already. */
+/* What sine, cosine and tangent have in common; @of_tiny is the result at and about zero.
+ * Return: whether *@ret is set already. */
 static bool special_angle(const struct hk_fp_parts *parts, struct hk_f80 x, struct hk_f80 of_tiny,
 	struct hk_f80 *ret, struct hk_fp_env *env)
 {

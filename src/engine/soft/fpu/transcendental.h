@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The transcendental functions of the x87 unit, on softfloat's terms: results rounded as the environment says,
- * exceptions noted in it.
+ * The transcendental functions of the x87 unit, on softfloat's terms: results rounded as the
+ * environment says, exceptions noted in it.
  */
 #ifndef HK_ENGINE_SOFT_FPU_TRANSCENDENTAL_H
 #define HK_ENGINE_SOFT_FPU_TRANSCENDENTAL_H

@@ -5,13 +5,15 @@
  * Every handler goes the same way: may the unit be used (hk_x87_ready()); read memory; are the
  * registers there (else hk_x87_stack_fault()); compute with a struct hk_fp_env; note where the
  * instruction stands (hk_x87_point()) and what exceptions came up (hk_x87_signal()); write
- * registers, unless an unmasked exception forbids it. Stores to memory come before all of these changes,
- * because they can fault.
+ * registers, unless an unmasked exception forbids it. Stores to memory come before all of these
+ * changes, because they can fault.
  *
- * Pointers, as CPUID of the model tells: FIP, FCS, FDP and FDS follow every instruction that is not for control.
- * FOP is written with an unmasked exception only, as Intel CPUs since the Pentium 4 do.
+ * Pointers, as CPUID of the model tells: FIP, FCS, FDP and FDS follow every instruction that is not
+ * for control. FOP is written with an unmasked exception only, as Intel CPUs since the Pentium 4
+ * do.
  *
- * Source: Intel SDM vol. 1, chapter 8; where it leaves a choice, what a Xeon of the Sapphire Rapids kind does.
+ * Source: Intel SDM vol. 1, chapter 8; where it leaves a choice, what an Intel Xeon with AMX does
+ * (tests/unit/test_x87.c).
  */
 #ifndef HK_ENGINE_SOFT_FPU_X87_H
 #define HK_ENGINE_SOFT_FPU_X87_H

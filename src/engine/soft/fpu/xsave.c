@@ -3,8 +3,8 @@
  * FXSAVE and XSAVE images of the x87 and SSE state. The handlers that move them to and from guest
  * memory are in exec/x87_save.c; the engine's saved state has one, too.
  *
- * Every component always counts as in use, which the architecture allows: XSTATE_BV has all bits that were
- * asked for.
+ * Every component always counts as in use, which the architecture allows: XSTATE_BV has all bits
+ * that were asked for.
  */
 #include "engine/soft/fpu/xsave.h"
 
