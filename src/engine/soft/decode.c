@@ -2,468 +2,22 @@
 /*
  * The decoder.
  *
- * Theory: the rows of the instruction table (isa.h) are boiled down once to "shapes": small
- * records that say by number what the row says by letter. Each opcode of each map has a list
- * of its shapes, best first. What distinguishes the rows of one opcode (mandatory prefix, mode, ModRM.reg,
- * memory or register, VEX.W, ...) makes up a key with one bit set in each category; a shape allows some
- * bits of each. So choosing a row is one AND for each candidate, and there is mostly one.
+ * An instruction goes through four steps: prefixes, opcode, row, operands. How a row is found is told in
+ * decode_tables.h. All bytes are read before anything is refused for what it says, as hardware does: an
+ * instruction that runs into a page that is not there, or over 15 bytes, faults for that first.
  *
- * An instruction goes through four steps: prefixes, opcode, row, operands.
- *
- * Limits: VEX forms decode in real mode, too (hardware: #UD); nobody asks for them there.
+ * Limits: of an opcode that does not exist the length is not known. VEX forms decode in real mode, too
+ * (hardware: #UD); nobody asks for them there.
  *
  * Source: Intel SDM vol. 2, chapter 2 and appendices A and B.
  */
 #include "engine/soft/decode.h"
 
-#include <assert.h>
-#include <stdatomic.h>
 #include <string.h>
 
 #include "base/util.h"
+#include "engine/soft/decode_tables.h"
 #include "engine/vcpu_state.h"
-
-/* The key: one bit set in each category that the opcode has. */
-enum {
-	KEY_PP = 0,   /* NP, 66, F3, F2 */
-	KEY_MODE = 4, /* enum hk_code_mode */
-	KEY_W = 7,    /* REX.W or VEX.W */
-	KEY_B = 9,    /* REX.B */
-	KEY_L = 11,   /* VEX.L */
-	KEY_MOD = 13, /* memory, register */
-	KEY_REG = 15, /* ModRM.reg */
-	KEY_BITS = 23,
-};
-
-enum reg_kind {
-	REG_NONE,
-	REG_GPR,
-	REG_GPR8,
-	REG_XMM,
-	REG_LOW3, /* MMX: REX.R is ignored */
-	REG_SREG,
-	REG_SREG_LOAD, /* not CS */
-	REG_CR,
-	REG_DR,
-	REG_FIXED,
-};
-
-enum rm_kind {
-	RM_NONE,
-	RM_GPR, /* these may be memory, too */
-	RM_GPR8,
-	RM_XMM,
-	RM_LOW3,   /* MMX, ST(i) */
-	RM_OPCODE, /* in the opcode */
-	RM_OPCODE8,
-	RM_FIXED,
-	RM_MOFFS,
-};
-
-enum imm_kind {
-	IMM_NONE,
-	IMM_B,
-	IMM_B_SIGNED,
-	IMM_W,
-	IMM_Z,
-	IMM_V,
-	IMM_ENTER,
-	IMM_REL_B,
-	IMM_REL_Z,
-	IMM_FAR,
-	IMM_ONE,
-};
-
-/* How HK_INSN_SIZE comes about; below these: that size. */
-enum { SIZE_V = 4, SIZE_Z, SIZE_Y };
-
-struct shape {
-	uint32_t allow; /* bits of the key */
-	uint16_t row;
-	uint16_t row_flags; /* HK_ROW_* */
-	uint16_t form;      /* in place for hk_insn.flags */
-	uint16_t byte;      /* the whole ModRM byte, or ANY_BYTE */
-	uint8_t feature;
-	uint8_t size;
-	uint8_t size_class; /* 0, D64: 1, F64: 2 */
-	uint8_t reg, reg_fixed;
-	uint8_t rm, rm_fixed;
-	uint8_t imm;
-	uint8_t rank;     /* among the candidates of an opcode, best first */
-	uint8_t far_seg;  /* LES and its like */
-	bool mod_ignored; /* MOV of control registers: always a register */
-	bool vvvv;        /* VEX.vvvv is an operand, else it has to be 1111 */
-};
-
-enum { ANY_BYTE = 0x100 };
-
-#define ROW(map, pp, op, ext, name, operands, handler, feature, flags) +1
-enum {
-	ROWS = 0
-#include "engine/soft/isa/all.def"
-	,
-	MAX_CANDIDATES = 4096,
-};
-#undef ROW
-
-struct opcode {
-	uint16_t first; /* in candidates */
-	uint8_t count;  /* 0: no such instruction */
-	bool modrm;
-};
-
-/* Built once, by whoever comes first; constant then. */
-static struct {
-	_Atomic int state; /* enum tables_state */
-	struct shape shapes[ROWS];
-	struct opcode opcodes[HK_MAP_COUNT][256];
-	uint16_t candidates[MAX_CANDIDATES];
-} tables;
-
-enum tables_state { TABLES_NONE, TABLES_IN_WORK, TABLES_READY };
-
-/* ---- Building the tables ---- */
-
-static unsigned row_span(const struct hk_isa_row *row)
-{
-	struct hk_operand operands[HK_MAX_OPERANDS];
-	unsigned count = hk_isa_operands(row, operands);
-
-	if ((row->flags & HK_ROW_CC) != 0) {
-		return 16;
-	}
-	for (unsigned i = 0; i < count; i++) {
-		if (operands[i].place == 'Z') {
-			return 8;
-		}
-	}
-	return 1;
-}
-
-static bool is_one_of(char c, const char *set)
-{
-	return c != 0 && strchr(set, c) != NULL;
-}
-
-static bool row_has_modrm(const struct hk_isa_row *row)
-{
-	struct hk_operand operands[HK_MAX_OPERANDS];
-	unsigned count = hk_isa_operands(row, operands);
-
-	if (row->ext != EXT_ANY || row->map == HK_MAP_0F38 || row->map == HK_MAP_0F3A) {
-		return true;
-	}
-	for (unsigned i = 0; i < count; i++) {
-		if (operands[i].what != HK_OPERAND_FIXED &&
-			is_one_of(operands[i].place, "EGRMSCDVWUPQNT")) {
-			return true;
-		}
-	}
-	return false;
-}
-
-static uint32_t key_bits(unsigned category, uint32_t bits)
-{
-	return bits << category;
-}
-
-static uint32_t row_allow(const struct hk_isa_row *row, bool memory, bool reg)
-{
-	static const uint8_t pp[] = {
-		[HK_PP_ANY] = 15,
-		[HK_PP_NP] = 1,
-		[HK_PP_66] = 2,
-		[HK_PP_F3] = 4,
-		[HK_PP_F2] = 8,
-	};
-	unsigned modes = (row->flags & HK_ROW_I64) != 0 ? 1 << HK_CODE_16 | 1 << HK_CODE_32
-		: (row->flags & HK_ROW_O64) != 0        ? 1 << HK_CODE_64
-							: (1 << HK_CODE_MODE_COUNT) - 1;
-	unsigned w = (row->flags & HK_ROW_W0) != 0 ? 1 : (row->flags & HK_ROW_W1) != 0 ? 2 : 3;
-	unsigned mod = (memory ? 1 : 0) | (reg ? 2 : 0);
-	unsigned n = (row->ext & EXT_HAS_BYTE) != 0 ? 1u << (row->ext >> 11 & 7)
-		: (row->ext & EXT_HAS_N) != 0       ? 1u << (row->ext & 7)
-						    : 255;
-
-	return key_bits(KEY_PP, pp[row->pp]) | key_bits(KEY_MODE, modes) | key_bits(KEY_W, w) |
-		key_bits(KEY_B, (row->flags & HK_ROW_B0) != 0 ? 1 : 3) |
-		key_bits(KEY_L, (row->flags & HK_ROW_L0) != 0 ? 1 : 3) | key_bits(KEY_MOD, mod) |
-		key_bits(KEY_REG, n);
-}
-
-/* SIZE_* or the size for a size letter; -1: it says nothing. */
-static int letter_size(char letter)
-{
-	switch (letter) {
-	case 'b':
-		return 0;
-	case 'w':
-		return 1;
-	case 'd':
-		return 2;
-	case 'q':
-		return 3;
-	case 'v':
-		return SIZE_V;
-	case 'z':
-		return SIZE_Z;
-	case 'y':
-		return SIZE_Y;
-	default:
-		return -1;
-	}
-}
-
-/* As isa.h says of HK_INSN_SIZE. */
-static uint8_t row_size(const struct hk_operand *operands, unsigned count)
-{
-	static const char *const ranks[] = {"EMR", "GZBOXYr"};
-
-	for (unsigned i = 0; i < count; i++) {
-		if (operands[i].size == 'v' && operands[i].what != HK_OPERAND_IMM) {
-			return SIZE_V;
-		}
-	}
-	for (unsigned rank = 0; rank < HK_ARRAY_SIZE(ranks); rank++) {
-		for (unsigned i = 0; i < count; i++) {
-			const struct hk_operand *o = &operands[i];
-			/* The port of IN and OUT */
-			bool dx = o->what == HK_OPERAND_FIXED && o->fixed == HK_RDX;
-			int size = letter_size(o->size);
-
-			if (is_one_of(o->place, ranks[rank]) && !dx && size >= 0) {
-				return (uint8_t)size;
-			}
-		}
-	}
-	return SIZE_V;
-}
-
-/* Notes where operand @o is found. Return: 'm' rm, 'r' reg, 'i' immediate, '-' elsewhere. */
-static char shape_operand(struct shape *s, const struct hk_operand *o, bool first)
-{
-	switch (o->place) {
-	case 'E':
-	case 'M':
-	case 'R':
-		s->rm = o->size == 'b' ? RM_GPR8 : RM_GPR;
-		return 'm';
-	case 'W':
-	case 'U':
-		s->rm = RM_XMM;
-		return 'm';
-	case 'Q':
-	case 'N':
-	case 'T':
-		s->rm = RM_LOW3;
-		return 'm';
-	case 'Z':
-		s->rm = o->size == 'b' ? RM_OPCODE8 : RM_OPCODE;
-		return 'm';
-	case 'O':
-		s->rm = RM_MOFFS;
-		return 'm';
-	case 'G':
-		s->reg = o->size == 'b' ? REG_GPR8 : REG_GPR;
-		return 'r';
-	case 'V':
-		s->reg = REG_XMM;
-		return 'r';
-	case 'P':
-		s->reg = REG_LOW3;
-		return 'r';
-	case 'S':
-		s->reg = first ? REG_SREG_LOAD : REG_SREG;
-		return 'r';
-	case 'C':
-		s->reg = REG_CR;
-		s->mod_ignored = true;
-		return 'r';
-	case 'D':
-		s->reg = REG_DR;
-		s->mod_ignored = true;
-		return 'r';
-	case 's':
-		s->reg = REG_FIXED;
-		s->reg_fixed = o->fixed;
-		return 'r';
-	case 'B':
-		s->vvvv = true;
-		return '-';
-	case 'I':
-		s->imm = o->sign_extended ? IMM_B_SIGNED
-			: o->size == 'b'  ? IMM_B
-			: o->size == 'w'  ? IMM_W
-			: o->size == 'z'  ? IMM_Z
-					  : IMM_V;
-		return 'i';
-	case '1':
-		s->imm = IMM_ONE;
-		return 'i';
-	case 'J':
-		s->imm = o->size == 'b' ? IMM_REL_B : IMM_REL_Z;
-		return '-';
-	case 'A':
-		s->imm = IMM_FAR;
-		return '-';
-	default:
-		return '-';
-	}
-}
-
-/* The accumulator, CL: they take whichever place the other operands leave. DX is no operand but a port. */
-static char shape_fixed_gpr(struct shape *s, const struct hk_operand *o)
-{
-	uint8_t number = o->size == 'b' ? (uint8_t)(o->fixed * 8) : o->fixed;
-
-	if (o->fixed == HK_RDX) {
-		return '-';
-	}
-	if (s->rm == RM_NONE) {
-		s->rm = RM_FIXED;
-		s->rm_fixed = number;
-		return 'm';
-	}
-	if (s->reg == REG_NONE) {
-		s->reg = REG_FIXED;
-		s->reg_fixed = number;
-		return 'r';
-	}
-	return '-';
-}
-
-/* LES, LSS and so on: which segment register. */
-static uint8_t far_segment(const char *name)
-{
-	static const char letters[] = {
-		[HK_ES] = 'e', [HK_SS] = 's', [HK_DS] = 'd', [HK_FS] = 'f', [HK_GS] = 'g'};
-
-	for (unsigned seg = 0; seg < HK_ARRAY_SIZE(letters); seg++) {
-		if (letters[seg] == name[1]) {
-			return (uint8_t)seg;
-		}
-	}
-	return 0;
-}
-
-/* The better a row says what it means, the earlier it is asked. */
-static uint8_t row_rank(const struct hk_isa_row *row)
-{
-	return (uint8_t)((row->pp == HK_PP_ANY ? 16 : 0) + (row_span(row) > 1 ? 8 : 0) +
-		((row->ext & EXT_HAS_BYTE) != 0               ? 0
-				: (row->ext & EXT_HAS_N) != 0 ? 1
-							      : 2));
-}
-
-static void build_shape(unsigned row_index)
-{
-	const struct hk_isa_row *row = &hk_isa[row_index];
-	struct shape *s = &tables.shapes[row_index];
-	struct hk_operand operands[HK_MAX_OPERANDS];
-	unsigned count = hk_isa_operands(row, operands);
-	char roles[HK_MAX_OPERANDS + 1] = "";
-	bool memory = (row->ext & EXT_REG) == 0, reg = (row->ext & EXT_MEM) == 0;
-	enum hk_form form = HK_FORM_RM;
-
-	assert(count <= HK_MAX_OPERANDS);
-	*s = (struct shape){
-		.row = (uint16_t)row_index,
-		.row_flags = row->flags,
-		.byte = (row->ext & EXT_HAS_BYTE) != 0 ? row->ext >> 8 : ANY_BYTE,
-		.feature = row->feature,
-		.rank = row_rank(row),
-		.size = row_size(operands, count),
-		.size_class = (row->flags & HK_ROW_F64) != 0 ? 2
-			: (row->flags & HK_ROW_D64) != 0     ? 1
-							     : 0,
-	};
-	for (unsigned i = 0; i < count; i++) {
-		roles[i] = shape_operand(s, &operands[i], i == 0);
-		if (is_one_of(operands[i].place, "RUNT") && operands[i].what != HK_OPERAND_FIXED) {
-			memory = false;
-		} else if (operands[i].place == 'M') {
-			reg = false;
-		}
-		if (operands[i].place == 'M' && operands[i].size == 'p') {
-			s->far_seg = far_segment(row->name);
-		}
-	}
-	for (unsigned i = 0; i < count; i++) {
-		if (operands[i].place == 'r') {
-			roles[i] = shape_fixed_gpr(s, &operands[i]);
-		}
-	}
-	if ((row->flags & HK_ROW_IMM8_2) != 0) {
-		s->imm = IMM_ENTER;
-	}
-	if (roles[0] == 'm' && roles[1] == 'r') {
-		form = HK_FORM_RM_REG;
-	} else if (roles[0] == 'r' && strchr(roles, 'm') != NULL) {
-		form = HK_FORM_REG_RM;
-	} else if (roles[0] == 'm' && roles[1] == 'i') {
-		form = HK_FORM_RM_IMM;
-	}
-	s->form = (uint16_t)(form << HK_INSN_FORM_SHIFT);
-	s->allow = row_allow(row, memory || s->mod_ignored, reg || s->mod_ignored);
-}
-
-/* Rows of an opcode stand together in candidates: first count them, then put them in order. */
-static void build_tables(void)
-{
-	unsigned total = 0;
-
-	for (unsigned i = 0; i < ROWS; i++) {
-		const struct hk_isa_row *row = &hk_isa[i];
-		bool modrm = row_has_modrm(row);
-
-		build_shape(i);
-		for (unsigned n = 0; n < row_span(row); n++) {
-			struct opcode *o = &tables.opcodes[row->map][(row->op + n) & 255];
-
-			o->count++;
-			o->modrm = o->modrm || modrm;
-		}
-	}
-	for (unsigned i = 0; i < HK_MAP_COUNT * 256; i++) {
-		struct opcode *o = &tables.opcodes[i / 256][i % 256];
-
-		o->first = (uint16_t)total;
-		total += o->count;
-		o->count = 0;
-	}
-	assert(total <= MAX_CANDIDATES);
-	for (unsigned i = 0; i < ROWS; i++) {
-		const struct hk_isa_row *row = &hk_isa[i];
-
-		for (unsigned n = 0; n < row_span(row); n++) {
-			struct opcode *o = &tables.opcodes[row->map][(row->op + n) & 255];
-			uint16_t *list = tables.candidates + o->first;
-			unsigned at = o->count++;
-
-			while (at > 0 && tables.shapes[list[at - 1]].rank > tables.shapes[i].rank) {
-				list[at] = list[at - 1];
-				at--;
-			}
-			list[at] = (uint16_t)i;
-		}
-	}
-}
-
-void hk_decode_init(void)
-{
-	int state = TABLES_NONE;
-
-	if (atomic_compare_exchange_strong(&tables.state, &state, TABLES_IN_WORK)) {
-		build_tables();
-		atomic_store_explicit(&tables.state, TABLES_READY, memory_order_release);
-		return;
-	}
-	/* Another thread builds them: a fraction of a millisecond. */
-	while (atomic_load_explicit(&tables.state, memory_order_acquire) != TABLES_READY) {
-	}
-}
-
-/* ---- Decoding ---- */
 
 /* Reading the bytes of one instruction: at most 15, fewer where the caller has fewer. */
 struct reader {
@@ -676,18 +230,18 @@ static enum hk_decode take_opcode(struct reader *in, enum hk_code_mode mode, str
 }
 
 /* The row for this opcode. @modrm is that byte where the opcode has one. Return: NULL: none. */
-static const struct shape *choose_shape(const struct opcode *o, enum hk_code_mode mode,
+static const struct hk_shape *choose_shape(const struct hk_opcode *o, enum hk_code_mode mode,
 	uint32_t features, const struct prefixes *p, uint8_t modrm)
 {
 	uint32_t key = 1u << (KEY_PP + p->pp) | 1u << (KEY_MODE + mode) | 1u << (KEY_W + p->w) |
 		1u << (KEY_B + p->b) | 1u << (KEY_L + p->vex_l);
-	const uint16_t *candidate = tables.candidates + o->first;
+	const uint16_t *candidate = hk_decode_tables.candidates + o->first;
 
 	if (o->modrm) {
 		key |= 1u << (KEY_MOD + (modrm >= 0xc0)) | 1u << (KEY_REG + (modrm >> 3 & 7));
 	}
 	for (unsigned i = 0; i < o->count; i++) {
-		const struct shape *s = &tables.shapes[candidate[i]];
+		const struct hk_shape *s = &hk_decode_tables.shapes[candidate[i]];
 
 		if ((key & ~s->allow) == 0 && (s->byte == ANY_BYTE || s->byte == modrm) &&
 			(features >> s->feature & 1) != 0) {
@@ -785,7 +339,8 @@ static bool take_memory_32(struct reader *in, enum hk_code_mode mode, const stru
 	return true;
 }
 
-/* Segment of the memory operand, and whether its address is as simple as can be. */
+/* Segment of the memory operand, and whether its address is as simple as can be. @memory: it is given by
+ * ModRM; the segment goes for moffs and strings, too. */
 static inline void set_segment(
 	struct hk_insn *insn, enum hk_code_mode mode, const struct prefixes *p, bool memory)
 {
@@ -800,9 +355,9 @@ static inline void set_segment(
 	}
 }
 
-/* ModRM.reg. Return: false: no such register. */
-static inline bool set_reg(
-	const struct shape *s, const struct prefixes *p, uint8_t modrm, struct hk_insn *insn)
+/* ModRM.reg, or the register that the opcode implies in its place */
+static inline void set_reg(
+	const struct hk_shape *s, const struct prefixes *p, uint8_t modrm, struct hk_insn *insn)
 {
 	unsigned low = modrm >> 3 & 7;
 	unsigned number = low | (unsigned)p->r << 3;
@@ -812,33 +367,26 @@ static inline bool set_reg(
 		break;
 	case REG_GPR:
 	case REG_XMM:
+	case REG_CR:
+	case REG_DR:
 		insn->reg = (uint8_t)number;
 		break;
 	case REG_GPR8:
 		insn->reg = gpr8(number, p->has_rex);
 		break;
 	case REG_LOW3:
-		insn->reg = (uint8_t)low;
-		break;
 	case REG_SREG:
 	case REG_SREG_LOAD:
 		insn->reg = (uint8_t)low;
-		return low <= HK_GS && (s->reg == REG_SREG || low != HK_CS);
-	case REG_CR:
-		insn->reg = (uint8_t)number;
-		return number == 0 || (number >= 2 && number <= 4) || number == 8;
-	case REG_DR:
-		insn->reg = (uint8_t)number;
-		return number < 8;
+		break;
 	case REG_FIXED:
 		insn->reg = s->reg_fixed;
 		break;
 	}
-	return true;
 }
 
 /* The rm operand where it is no memory. @op: the last opcode byte. */
-static inline void set_rm(const struct shape *s, const struct prefixes *p, uint8_t op,
+static inline void set_rm(const struct hk_shape *s, const struct prefixes *p, uint8_t op,
 	uint8_t modrm, struct hk_insn *insn)
 {
 	unsigned high = (unsigned)p->b << 3;
@@ -870,8 +418,7 @@ static inline void set_rm(const struct shape *s, const struct prefixes *p, uint8
 }
 
 /* A moffs operand: the address itself. Up to 32 bits it is a displacement, too. */
-static bool take_moffs(
-	struct reader *in, enum hk_code_mode mode, const struct prefixes *p, struct hk_insn *insn)
+static bool take_moffs(struct reader *in, struct hk_insn *insn)
 {
 	unsigned bytes = 1u << hk_insn_addr_size(insn);
 
@@ -882,17 +429,12 @@ static bool take_moffs(
 	insn->disp = (int32_t)insn->imm;
 	insn->base = HK_REG_ZERO;
 	insn->index = HK_REG_ZERO;
-	insn->flags |= HK_INSN_MEM;
-	set_segment(insn, mode, p, true);
-	if (insn->imm != (uint64_t)(int64_t)insn->disp) {
-		insn->flags &= (uint16_t)~HK_INSN_PLAIN;
-	}
 	return true;
 }
 
 /* The immediate. Of branches the distance, for now. @size: the operand size */
 static inline bool take_imm(
-	const struct shape *s, struct reader *in, unsigned size, struct hk_insn *insn)
+	const struct hk_shape *s, struct reader *in, unsigned size, struct hk_insn *insn)
 {
 	unsigned imm = s->imm;
 
@@ -981,17 +523,69 @@ static enum hk_decode make_page_relative(struct hk_insn *insn, enum hk_code_mode
 	return HK_DECODE_OK;
 }
 
+/* The sizes, the form and what the row fixes. Return: log2 of the operand size in bytes, also where
+ * HK_INSN_SIZE is something else. */
+static inline unsigned set_row(const struct hk_shape *s, enum hk_code_mode mode,
+	const struct prefixes *p, struct hk_insn *insn)
+{
+	unsigned operand_size = operand_sizes[mode][s->size_class][p->w][p->size];
+	unsigned size = s->size;
+
+	switch (size) {
+	case SIZE_V:
+		size = operand_size;
+		break;
+	case SIZE_Z:
+		size = HK_MIN(operand_size, 2u);
+		break;
+	case SIZE_Y:
+		size = p->w || (s->size_class == 2 && mode == HK_CODE_64) ? 3 : 2;
+		break;
+	}
+	insn->row = s->row;
+	insn->flags =
+		(uint16_t)(s->form | size | address_sizes[mode][p->addr] << HK_INSN_ADDR_SHIFT);
+	if ((s->row_flags & HK_ROW_REP) != 0) {
+		insn->flags |= (uint16_t)(p->rep << HK_INSN_REP_SHIFT);
+	}
+	return operand_size;
+}
+
+/* What makes no instruction though there is a row for it. */
+static inline bool is_valid(
+	const struct hk_shape *s, const struct prefixes *p, const struct hk_insn *insn)
+{
+	if (p->lock && ((s->row_flags & HK_ROW_LOCK) == 0 || !hk_insn_mem(insn))) {
+		return false;
+	}
+	if (p->vvvv != 15 && !s->vvvv) {
+		return false;
+	}
+	switch ((enum reg_kind)s->reg) {
+	case REG_SREG:
+		return insn->reg <= HK_GS;
+	case REG_SREG_LOAD:
+		return insn->reg <= HK_GS && insn->reg != HK_CS;
+	case REG_CR:
+		return insn->reg == 0 || (insn->reg >= 2 && insn->reg <= 4) || insn->reg == 8;
+	case REG_DR:
+		return insn->reg < 8;
+	default:
+		return true;
+	}
+}
+
 static enum hk_decode decode(
 	struct reader *in, enum hk_code_mode mode, uint32_t features, struct hk_insn *insn)
 {
 	struct prefixes p = {.seg = NO_SEG, .vvvv = 15};
-	const struct opcode *o;
-	const struct shape *s;
+	const struct hk_opcode *o;
+	const struct hk_shape *s;
 	enum hk_decode result;
 	enum hk_map map;
-	unsigned v; /* the operand size, while HK_INSN_SIZE may be fixed */
+	unsigned operand_size;
 	uint8_t op, modrm = 0;
-	bool memory = false;
+	bool memory;
 
 	if (!take_prefixes(in, mode, &p)) {
 		return HK_DECODE_SHORT;
@@ -1000,7 +594,7 @@ static enum hk_decode decode(
 	if (result != HK_DECODE_OK) {
 		return result;
 	}
-	o = &tables.opcodes[map][op];
+	o = &hk_decode_tables.opcodes[map][op];
 	if (o->count == 0) {
 		return HK_DECODE_UD;
 	}
@@ -1015,55 +609,39 @@ static enum hk_decode decode(
 		return HK_DECODE_UD;
 	}
 
-	v = operand_sizes[mode][s->size_class][p.w][p.size];
-	insn->row = s->row;
-	insn->flags = (uint16_t)(s->form | address_sizes[mode][p.addr] << HK_INSN_ADDR_SHIFT);
-	if (s->size < SIZE_V) {
-		insn->flags |= s->size;
-	} else if (s->size == SIZE_V) {
-		insn->flags |= (uint16_t)v;
-	} else if (s->size == SIZE_Z) {
-		insn->flags |= (uint16_t)HK_MIN(v, 2u);
-	} else {
-		insn->flags |= p.w || (s->size_class == 2 && mode == HK_CODE_64) ? 3 : 2;
-	}
-	if (o->modrm) {
-		memory = modrm < 0xc0 && !s->mod_ignored;
-		if (memory &&
-			!(hk_insn_addr_size(insn) == 1
-					? take_memory_16(in, modrm, insn)
-					: take_memory_32(in, mode, &p, modrm, insn))) {
+	operand_size = set_row(s, mode, &p, insn);
+	memory = o->modrm && modrm < 0xc0 && !s->mod_ignored;
+	if (memory) {
+		if (hk_insn_addr_size(insn) == 1 ? !take_memory_16(in, modrm, insn)
+						 : !take_memory_32(in, mode, &p, modrm, insn)) {
 			return HK_DECODE_SHORT;
 		}
-	}
-	if (memory) {
+		insn->flags |= HK_INSN_MEM;
+	} else if (s->rm == RM_MOFFS) {
+		if (!take_moffs(in, insn)) {
+			return HK_DECODE_SHORT;
+		}
 		insn->flags |= HK_INSN_MEM;
 	} else {
 		set_rm(s, &p, op, modrm, insn);
 	}
 	set_segment(insn, mode, &p, memory);
-	if (!set_reg(s, &p, modrm, insn)) {
+	set_reg(s, &p, modrm, insn);
+	if (s->vvvv) {
+		insn->aux = p.vvvv ^ 15;
+	}
+	insn->cond = (s->row_flags & HK_ROW_CC) != 0 ? op & 15 : s->far_seg;
+	if (!take_imm(s, in, operand_size, insn)) {
+		return HK_DECODE_SHORT;
+	}
+
+	insn->len = (uint8_t)in->pos;
+	if (!is_valid(s, &p, insn)) {
 		return HK_DECODE_UD;
 	}
 	if (p.lock) {
-		if ((s->row_flags & HK_ROW_LOCK) == 0 || !memory) {
-			return HK_DECODE_UD;
-		}
 		insn->flags |= HK_INSN_LOCK;
 	}
-	if (s->vvvv) {
-		insn->aux = p.vvvv ^ 15;
-	} else if (p.vvvv != 15) {
-		return HK_DECODE_UD;
-	}
-	if ((s->row_flags & HK_ROW_REP) != 0) {
-		insn->flags |= (uint16_t)(p.rep << HK_INSN_REP_SHIFT);
-	}
-	insn->cond = (s->row_flags & HK_ROW_CC) != 0 ? op & 15 : s->far_seg;
-	if (!(s->rm == RM_MOFFS ? take_moffs(in, mode, &p, insn) : take_imm(s, in, v, insn))) {
-		return HK_DECODE_SHORT;
-	}
-	insn->len = (uint8_t)in->pos;
 	if (s->imm == IMM_REL_B || s->imm == IMM_REL_Z || (memory && insn->base == HK_REG_PAGE)) {
 		return make_page_relative(insn, mode);
 	}
@@ -1076,8 +654,9 @@ enum hk_decode hk_decode(const uint8_t *bytes, unsigned len_bytes, enum hk_code_
 	struct reader in = {.bytes = bytes, .end = HK_MIN(len_bytes, (unsigned)HK_MAX_INSN_LEN)};
 	enum hk_decode result;
 
-	if (__builtin_expect(
-		    atomic_load_explicit(&tables.state, memory_order_acquire) != TABLES_READY, 0)) {
+	if (__builtin_expect(atomic_load_explicit(&hk_decode_tables.state, memory_order_acquire) !=
+			    TABLES_READY,
+		    0)) {
 		hk_decode_init();
 	}
 	*ret_insn = (struct hk_insn){.off = (int16_t)off};
