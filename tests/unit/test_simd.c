@@ -575,29 +575,36 @@ static void units_that_are_off(void **state)
 	}
 }
 
-/* Only selected bytes are written, and only they can fault. */
+/* Only selected bytes are written, but all must be writable. */
 static void masked_stores(void **state)
 {
+	static const struct hk_insn regs = {.reg = 1, .base = 2};
 	uint8_t want[HK_PAGE_SIZE];
 
 	for (unsigned i = 0; i < 16; i++) {
 		cpu.xmm[1].u8[i] = (uint8_t)(0xc0 + i);
 	}
 	memcpy(want, memory, sizeof(want));
-	cpu.xmm[2] = (union hk_xmm){.u8 = {[2] = 0x80, [5] = 0xff, [6] = 0x7f}};
-	cpu.gpr[HK_RDI] = END - 6;
-	assert_int_equal(run(hk_x_maskmovdqu, (struct hk_insn){.reg = 1, .base = 2}), -1);
-	want[HK_PAGE_SIZE - 4] = 0xc2;
-	want[HK_PAGE_SIZE - 1] = 0xc5;
+	cpu.xmm[2] = (union hk_xmm){.u8 = {[2] = 0x80, [5] = 0xff, [6] = 0x7f, [15] = 0x81}};
+	cpu.gpr[HK_RDI] = END - 16;
+	assert_int_equal(run(hk_x_maskmovdqu, regs), -1);
+	want[HK_PAGE_SIZE - 14] = 0xc2;
+	want[HK_PAGE_SIZE - 11] = 0xc5;
+	want[HK_PAGE_SIZE - 1] = 0xcf;
 	assert_memory_equal(memory, want, sizeof(want));
 
-	cpu.gpr[HK_RDI]++;
-	assert_int_equal(run(hk_x_maskmovdqu, (struct hk_insn){.reg = 1, .base = 2}), HK_VECTOR_PF);
+	cpu.gpr[HK_RDI] = END - 15;
+	assert_int_equal(run(hk_x_maskmovdqu, regs), HK_VECTOR_PF);
 	assert_int_equal(cpu.event.cr2, END);
 	assert_memory_equal(memory, want, sizeof(want));
 
-	cpu.gpr[HK_RDI] = END;
-	assert_int_equal(run(hk_x_maskmovdqu, (struct hk_insn){.reg = 1, .base = 3}), -1);
+	/* The upper half comes first. */
+	cpu.gpr[HK_RDI] = END + 4;
+	assert_int_equal(run(hk_x_maskmovdqu, regs), HK_VECTOR_PF);
+	assert_int_equal(cpu.event.cr2, END + 12);
+	cpu.gpr[HK_RDI] = BASE - 8;
+	assert_int_equal(run(hk_x_maskmovdqu, regs), HK_VECTOR_PF);
+	assert_int_equal(cpu.event.cr2, BASE - 8);
 
 	/* The segment and the address size count. */
 	cpu.seg_base[HK_FS] = 0x100;

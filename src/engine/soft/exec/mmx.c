@@ -168,7 +168,7 @@ HK_INLINE bool maskmovq(struct hk_cpu *cpu, const struct hk_insn *insn)
 {
 	if (!hk_mmx_ok(cpu) ||
 		!hk_mask_store(cpu, insn, hk_mmx(cpu, insn->reg),
-			hk_sign_bits8(*hk_mmx(cpu, insn->base)))) {
+			hk_sign_bits8(*hk_mmx(cpu, insn->base)), 8)) {
 		return false;
 	}
 	hk_mmx_enter(cpu);

@@ -194,11 +194,12 @@ HK_INLINE unsigned hk_sign_bits8(uint64_t bytes)
 }
 
 /**
- * hk_mask_store() - MASKMOVQ, MASKMOVDQU: store the bytes of @data whose bit in @mask is set at
- * the segment's rDI. sse_move.c
+ * hk_mask_store() - MASKMOVQ, MASKMOVDQU: store those of the @len (8, 16) bytes of @data whose bit in
+ * @mask is set at the segment's rDI. sse_move.c
  *
  * Return: false with the fault noted; nothing is written then.
  */
-bool hk_mask_store(struct hk_cpu *cpu, const struct hk_insn *insn, const void *data, unsigned mask);
+bool hk_mask_store(struct hk_cpu *cpu, const struct hk_insn *insn, const void *data, unsigned mask,
+	unsigned len);
 
 #endif

@@ -59,18 +59,16 @@ bool hk_xmm_store(
 }
 
 /*
- * Only selected bytes are touched, also by checks: a page is of interest only where one of them
- * stands in it. With none selected nothing can fault.
+ * Only selected bytes are written, but all of them must be writable, as on AMD's CPUs, even if none
+ * is selected; of 16 bytes the upper half faults first. (Intel's may let unselected bytes off.)
  */
-bool hk_mask_store(struct hk_cpu *cpu, const struct hk_insn *insn, const void *data, unsigned mask)
+bool hk_mask_store(struct hk_cpu *cpu, const struct hk_insn *insn, const void *data, unsigned mask,
+	unsigned len)
 {
 	const uint8_t *bytes = data;
 	uint64_t offset = cpu->gpr[HK_RDI];
 	uint64_t va;
 
-	if (mask == 0) {
-		return true;
-	}
 	switch (hk_insn_addr_size(insn)) {
 	case 1:
 		offset = (uint16_t)offset;
@@ -81,16 +79,14 @@ bool hk_mask_store(struct hk_cpu *cpu, const struct hk_insn *insn, const void *d
 	default:
 		break;
 	}
-	const unsigned first = (unsigned)__builtin_ctz(mask);
-	const unsigned len = 32 - (unsigned)__builtin_clz(mask) - first;
-
-	if (!hk_linear(cpu, hk_insn_seg(insn), offset + first, len, HK_ACCESS_WRITE, &va) ||
-		!hk_probe(cpu, va, len, HK_ACCESS_WRITE)) {
+	if (!hk_linear(cpu, hk_insn_seg(insn), offset, len, HK_ACCESS_WRITE, &va) ||
+		!hk_probe(cpu, va + len - 8, 8, HK_ACCESS_WRITE) ||
+		!hk_probe(cpu, va, 8, HK_ACCESS_WRITE)) {
 		return false;
 	}
 	for (unsigned i = 0; i < len; i++) {
-		if ((mask >> (first + i) & 1) != 0 && !hk_store8(cpu, va + i, bytes[first + i])) {
-			return false; /* not after the probe */
+		if ((mask >> i & 1) != 0 && !hk_store8(cpu, va + i, bytes[i])) {
+			return false; /* not after the probes */
 		}
 	}
 	return true;
@@ -418,7 +414,7 @@ HK_INLINE bool maskmovdqu(struct hk_cpu *cpu, const struct hk_insn *insn)
 
 	return hk_sse_ok(cpu) &&
 		hk_mask_store(cpu, insn, &cpu->xmm[insn->reg],
-			hk_sign_bits8(mask->u64[0]) | hk_sign_bits8(mask->u64[1]) << 8);
+			hk_sign_bits8(mask->u64[0]) | hk_sign_bits8(mask->u64[1]) << 8, 16);
 }
 
 HK_EXEC_BY(maskmovdqu, maskmovdqu(cpu, insn))
