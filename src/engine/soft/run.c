@@ -84,7 +84,7 @@ static void run_alone(struct hk_cpu *cpu)
 	enum hk_decode result =
 		hk_decode(bytes, have, (enum hk_code_mode)cpu->mode, cpu->features, 0, &insns[0]);
 
-	if (result == HK_DECODE_OK) {
+	if (result == HK_DECODE_OK || result == HK_DECODE_FAR) {
 		unsigned len = insns[0].len;
 
 		result = hk_decode(bytes, have, (enum hk_code_mode)cpu->mode, cpu->features,

@@ -143,13 +143,18 @@ HK_EXEC(bound)
 	int64_t index = (int64_t)hk_sign_extend(cpu->gpr[insn->reg], size);
 	uint64_t va, low, high;
 
+	/* Below the lower bound, the upper one is not looked at. */
 	if (!hk_mem_va(cpu, insn, 2u << size, HK_ACCESS_READ, &va) ||
-		!hk_va_load(cpu, va, size, &low) ||
-		!hk_va_load(cpu, va + hk_insn_bytes(insn), size, &high)) {
+		!hk_va_load(cpu, va, size, &low)) {
 		return hk_give_up(cpu, insn);
 	}
-	if (index < (int64_t)hk_sign_extend(low, size) ||
-		index > (int64_t)hk_sign_extend(high, size)) {
+	if (index < (int64_t)hk_sign_extend(low, size)) {
+		return hk_raise(cpu, insn, HK_VECTOR_BR);
+	}
+	if (!hk_va_load(cpu, va + hk_insn_bytes(insn), size, &high)) {
+		return hk_give_up(cpu, insn);
+	}
+	if (index > (int64_t)hk_sign_extend(high, size)) {
 		return hk_raise(cpu, insn, HK_VECTOR_BR);
 	}
 	return HK_NEXT(cpu, insn);

@@ -314,13 +314,18 @@ static bool mmx_source(struct hk_cpu *cpu, const struct hk_insn *insn, uint64_t 
 	return hk_mem_va(cpu, insn, 8, HK_ACCESS_READ, &va) && hk_load64(cpu, va, ret);
 }
 
+/*
+ * With a memory operand these two leave the x87 unit alone. Source: Intel SDM vol. 2, CVTPI2PD; of
+ * CVTPI2PS it does not say so, but CPUs do the same.
+ */
 HK_EXEC(cvtpi2ps)
 {
 	struct hk_fp_env env = hk_fp_env_sse(cpu->mxcsr);
 	uint64_t b;
 	uint32_t low, high;
 
-	if (!hk_sse_ok(cpu) || !hk_mmx_ok(cpu) || !mmx_source(cpu, insn, &b)) {
+	if (!hk_sse_ok(cpu) || (!hk_insn_mem(insn) && !hk_mmx_ok(cpu)) ||
+		!mmx_source(cpu, insn, &b)) {
 		return hk_give_up(cpu, insn);
 	}
 	low = hk_f32_from_int64((int32_t)b, &env);
@@ -328,13 +333,14 @@ HK_EXEC(cvtpi2ps)
 	if (!hk_sse_flags(cpu, env.flags)) {
 		return hk_give_up(cpu, insn);
 	}
-	hk_mmx_enter(cpu);
+	if (!hk_insn_mem(insn)) {
+		hk_mmx_enter(cpu);
+	}
 	cpu->xmm[insn->reg].u32[0] = low;
 	cpu->xmm[insn->reg].u32[1] = high;
 	return insn + 1;
 }
 
-/* With a memory operand this one leaves the x87 unit alone. Source: Intel SDM vol. 2, CVTPI2PD. */
 HK_EXEC(cvtpi2pd)
 {
 	uint64_t b;

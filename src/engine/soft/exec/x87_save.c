@@ -2,14 +2,16 @@
 /*
  * FXSAVE, FXRSTOR, XSAVE, XRSTOR, LDMXCSR, STMXCSR.
  *
- * The model has no XSAVEOPT, XSAVEC or XSAVES, so images are in the standard format, with x87 and SSE state.
- * Outside 64-bit mode there are eight XMM registers, and the other eight neither move nor change.
+ * The model has no XSAVEOPT, XSAVEC or XSAVES, so images are in the standard format, with x87 and
+ * SSE state. Outside 64-bit mode there are eight XMM registers, and the other eight neither move
+ * nor change.
  *
  * Source: Intel SDM vol. 1, chapter 13; vol. 2, the instructions' pages.
  */
 #include "engine/soft/exec/handlers.h"
 #include "engine/soft/fpu/x87.h"
 #include "engine/soft/fpu/xsave.h"
+#include "engine/soft/sys/segment.h"
 
 static unsigned xmm_bytes(const struct hk_cpu *cpu)
 {
@@ -28,8 +30,8 @@ static bool area(struct hk_cpu *cpu, const struct hk_insn *insn, unsigned len, u
 	if (!hk_mem_va(cpu, insn, len, access, ret_va)) {
 		return false;
 	}
-	if ((*ret_va & (align - 1)) != 0) {
-		return hk_fault_code(cpu, HK_VECTOR_GP, 0);
+	if ((*ret_va & (align - 1)) != 0 && hk_canonical(*ret_va)) {
+		return hk_fault_code(cpu, HK_VECTOR_GP, 0); /* not canonical comes first: #SS */
 	}
 	return hk_probe(cpu, *ret_va, len, access);
 }
