@@ -75,9 +75,10 @@ enum special {
 	INEXACT,
 	SMALL_ARGUMENT, /* INEXACT, and ST(0) must be small */
 	ANY_NAN,
-	LONG,           /* a fault of its operand is at any part of it */
-	MMX_MODE,  /* converts from MMX registers or memory */
-	FRESH_X87, /* stores what x87 instructions before it left: pointers, opcode */
+	LONG,        /* a fault of its operand is at any part of it */
+	MASKED_MOVE, /* bytes that are not stored may fault or not */
+	MMX_MODE,    /* converts from MMX registers or memory */
+	FRESH_X87,   /* stores what x87 instructions before it left: pointers, opcode */
 	XSAVE,
 };
 
@@ -142,8 +143,8 @@ static const struct {
 	{"fyl2xp1", SMALL_ARGUMENT},
 	{"dpps", ANY_NAN},
 	{"dppd", ANY_NAN},
-	{"maskmovq", LONG},
-	{"maskmovdqu", LONG},
+	{"maskmovq", MASKED_MOVE},
+	{"maskmovdqu", MASKED_MOVE},
 	{"fbstp", LONG},
 	{"cvtpi2ps", MMX_MODE},
 	{"cvtpi2pd", MMX_MODE},
@@ -703,6 +704,9 @@ static uint32_t prepare(struct isa_gen *gen, unsigned index, struct isa_encoding
 			setup_store(gen, target, selector << 16 | 0x1234);
 		}
 		break;
+	case MASKED_MOVE:
+		setup_mov(gen, HK_RDI, (uint32_t)ISA_DATA + below(gen, ISA_DATA_BYTES - 16));
+		break;
 	case SMALL_ARGUMENT:
 		make_small(gen->c->start.fx + ISA_FX_ST);
 		break;
@@ -1117,6 +1121,8 @@ static void set_laxness(struct isa_gen *gen, unsigned index, const struct isa_en
 	case FRESH_X87:
 	case XSAVE:
 	case LONG:
+	case FAR_IMM:
+	case FAR_MEM:
 		insn->fault_lax = ISA_LAX_WHERE;
 		break;
 	case MMX_MODE:

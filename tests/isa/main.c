@@ -93,8 +93,8 @@ static void print_insns(const struct isa_case *c, unsigned count)
 			end = c->len;
 		}
 		if (off < end &&
-			hk_decode(c->code + off, end - off, mode, UINT32_MAX, 0, &insn) ==
-				HK_DECODE_OK) {
+			hk_decode(c->code + off, end - off, mode, UINT32_MAX, (int)off - (int)end,
+				&insn) == HK_DECODE_OK) {
 			hk_disasm(&insn, mode, c->start.rip + off, text);
 		}
 		printf("    %08" PRIx64 " ", c->start.rip + off);
