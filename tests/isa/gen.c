@@ -765,13 +765,16 @@ static void choose_memory(
 {
 	const uint64_t *gpr = gen->c->start.gpr;
 	bool aimed = target != 0;
+	/* Locked accesses across cache lines are slow, or not allowed: take no chances with the address. */
+	bool locked = e->lock || strcmp(e->row->name, "xchg") == 0;
 	uint64_t rest;
 
 	e->base = e->index = ISA_NO_REG;
 	if (!aimed) {
 		target = aim(gen, size);
-		if (e->lock) { /* locked accesses across cache lines are slow, or not allowed at all */
-			target &= ~15u;
+		if (locked) {
+			target = (target & ~63u) +
+				(chance(gen, 60) ? below(gen, 3) * 16 : below(gen, 48));
 		}
 	}
 	if (!e->code64 && !aimed && chance(gen, 2)) {
@@ -802,6 +805,10 @@ static void choose_memory(
 		return; /* no registers at all */
 	}
 	e->base = pick_of(gen, gen->pointers);
+	if (locked) {
+		e->disp = e->base == ISA_NO_REG ? target : target - (uint32_t)gpr[e->base];
+		return;
+	}
 	if (e->base == ISA_NO_REG || chance(gen, 5)) {
 		e->base = chance(gen, 20) ? ISA_NO_REG : (uint8_t)below(gen, e->code64 ? 16 : 8);
 	}
@@ -820,7 +827,7 @@ static void choose_memory(
 	}
 	rest = target - gpr[e->base] - (e->index != ISA_NO_REG ? gpr[e->index] << e->scale : 0);
 	e->disp = (uint32_t)rest;
-	if (chance(gen, 30) && !e->lock) { /* where the registers lead, or near it */
+	if (chance(gen, 30)) { /* where the registers lead, or near it */
 		e->disp_len = chance(gen, 50) ? 0 : 1;
 		e->disp = e->disp_len == 0 ? 0 : below(gen, 256) & (chance(gen, 50) ? 0xf0 : 0xff);
 	} else if ((int64_t)rest == (int8_t)rest) {
@@ -1201,9 +1208,10 @@ static bool add_insn(struct isa_gen *gen, unsigned index)
 	for (unsigned i = 0; i < row->operand_count; i++) {
 		if (row->operands[i].what == HK_OPERAND_REL) {
 			fix_later(gen, off + imm_at, e.imm_len, true);
-			if (isa->op == 0xe2 && isa->map == HK_MAP_L) {
-				gen->fixups[gen->fixup_count - 1].self = chance(gen, 10) &&
-					gen->c->start.gpr[HK_RCX] < 100 && gen->c->insn_count == 1;
+			if (isa->op == 0xe2 && isa->map == HK_MAP_L && gen->c->insn_count == 1 &&
+				chance(gen, 30)) { /* LOOP to itself */
+				gen->c->start.gpr[HK_RCX] = 1 + below(gen, 100);
+				gen->fixups[gen->fixup_count - 1].self = true;
 			}
 		} else if (row->operands[i].what == HK_OPERAND_FAR) {
 			fix_later(gen, off + imm_at, 4, false);

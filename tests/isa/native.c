@@ -39,13 +39,14 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <ucontext.h>
 #include <unistd.h>
 
 #include "engine/soft/cpu.h"
 #include "engine/soft/isa.h"
 
-enum { HANG_MS = 2000, SIGNAL_STACK = 128 * 1024 };
+enum { HANG_MS = 5000, SIGNAL_STACK = 128 * 1024 };
 
 struct batch {
 	struct isa_case cases[ISA_BATCH];
@@ -361,6 +362,14 @@ static void give_order(struct isa_native *native)
 	}
 }
 
+static int64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
 struct isa_case *isa_native_cases(struct isa_native *native, unsigned batch)
 {
 	return native->shared->batches[batch].cases;
@@ -375,6 +384,7 @@ void isa_native_start(struct isa_native *native, unsigned batch, unsigned count)
 const struct isa_result *isa_native_wait(struct isa_native *native, unsigned batch)
 {
 	struct batch *b = &native->shared->batches[batch];
+	int64_t begin_ms = now_ms();
 
 	for (;;) {
 		struct pollfd ready = {.fd = native->answers, .events = POLLIN};
@@ -383,7 +393,7 @@ const struct isa_result *isa_native_wait(struct isa_native *native, unsigned bat
 
 		int n = poll(&ready, 1, HANG_MS);
 
-		if (n < 0 && errno == EINTR) {
+		if (n < 0 && errno == EINTR && now_ms() - begin_ms < HANG_MS) {
 			continue;
 		}
 		if (n > 0 && read(native->answers, &answer, 1) == 1) {
@@ -399,6 +409,7 @@ const struct isa_result *isa_native_wait(struct isa_native *native, unsigned bat
 		}
 		native->order.first = (uint16_t)(current + 1);
 		give_order(native);
+		begin_ms = now_ms();
 	}
 }
 
