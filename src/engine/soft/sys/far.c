@@ -30,11 +30,17 @@ static bool cs_is_64(const struct hk_cpu *cpu, const struct hk_segment *cs)
 	return hk_long_mode(cpu) && (cs->attr & HK_ATTR_L) != 0;
 }
 
-/* May RIP be @rip in @cs? Return: false with #GP(0) noted. */
-static bool rip_ok(struct hk_cpu *cpu, const struct hk_segment *cs, uint64_t rip)
+/* May RIP be *@rip in @cs? It is cut to 32 bits outside 64-bit code. Return: false with #GP(0) noted. */
+static bool rip_ok(struct hk_cpu *cpu, const struct hk_segment *cs, uint64_t *rip)
 {
-	bool ok = cs_is_64(cpu, cs) ? hk_canonical(rip) : rip <= cs->limit;
+	bool ok;
 
+	if (cs_is_64(cpu, cs)) {
+		ok = hk_canonical(*rip);
+	} else {
+		*rip = (uint32_t)*rip;
+		ok = *rip <= cs->limit;
+	}
 	return ok || hk_fault_code(cpu, HK_VECTOR_GP, 0);
 }
 
@@ -54,7 +60,7 @@ static bool real_target(
 
 	cs.selector = selector;
 	cs.base = (uint32_t)selector << 4;
-	if (!rip_ok(cpu, &cs, offset)) {
+	if (!rip_ok(cpu, &cs, &offset)) {
 		return false;
 	}
 	*ret_target = (struct target){.cs = cs, .rip = offset};
@@ -90,7 +96,7 @@ static bool code_target(struct hk_cpu *cpu, uint16_t selector, uint64_t descript
 
 	struct hk_segment cs = hk_descriptor_segment(descriptor, selector);
 
-	if (!rip_ok(cpu, &cs, offset) ||
+	if (!rip_ok(cpu, &cs, &offset) ||
 		!hk_descriptor_mark(cpu, selector, HK_ATTR_ACCESSED, &descriptor)) {
 		return false;
 	}
@@ -175,7 +181,7 @@ static const struct hk_insn *jump_far(
 	if (cpl != cpu->cpl) {
 		return hk_raise_code(cpu, insn, HK_VECTOR_GP, gate.selector & 0xfffc);
 	}
-	if (!rip_ok(cpu, &target.cs, gate.offset)) {
+	if (!rip_ok(cpu, &target.cs, &gate.offset)) {
 		return hk_give_up(cpu, insn);
 	}
 	target.rip = gate.offset;
@@ -255,7 +261,7 @@ static const struct hk_insn *call_far(
 
 	if (!call_gate_load(cpu, selector, descriptor, &gate) ||
 		!hk_gate_code(cpu, gate.selector, &target.cs, &cpl) ||
-		!rip_ok(cpu, &target.cs, gate.offset)) {
+		!rip_ok(cpu, &target.cs, &gate.offset)) {
 		return hk_give_up(cpu, insn);
 	}
 	target.rip = gate.offset;
@@ -350,7 +356,7 @@ static bool return_target(
 
 	struct hk_segment cs = hk_descriptor_segment(descriptor, selector);
 
-	if (!rip_ok(cpu, &cs, rip) ||
+	if (!rip_ok(cpu, &cs, &rip) ||
 		!hk_descriptor_mark(cpu, selector, HK_ATTR_ACCESSED, &descriptor)) {
 		return false;
 	}
