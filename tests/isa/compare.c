@@ -101,6 +101,9 @@ static bool next_to(const uint8_t *a, const uint8_t *b)
 	uint64_t x = get64(a), y = get64(b);
 	uint16_t ex = isa_get16(a + 8), ey = isa_get16(b + 8);
 
+	/* Denormals have the exponent of the smallest normal numbers. */
+	ex += (ex & 0x7fff) == 0;
+	ey += (ey & 0x7fff) == 0;
 	if (ex == ey) {
 		return x - y + 1 <= 2;
 	}

@@ -563,6 +563,21 @@ static void fix_all(struct isa_gen *gen)
 	}
 }
 
+/* To be popped: rarely with TF or NT, never with AC, which we do not have. */
+static uint32_t choose_flags(struct isa_gen *gen)
+{
+	uint32_t keep = HK_FLAGS_ARITH | HK_FLAG_FIXED | HK_FLAG_IF | HK_FLAG_DF | HK_FLAG_IOPL |
+		HK_FLAG_ID;
+
+	if (chance(gen, 10)) {
+		keep |= HK_FLAG_NT;
+	}
+	if (chance(gen, 10)) {
+		keep |= HK_FLAG_TF;
+	}
+	return (uint32_t)isa_random(&gen->random) & keep;
+}
+
 /* Within -1/4 and 1/4, if it is a number. */
 static void make_small(uint8_t *st)
 {
@@ -672,13 +687,13 @@ static uint32_t prepare(struct isa_gen *gen, unsigned index, struct isa_encoding
 			setup_push(gen, chance(gen, 90) ? ISA_SEL_DATA : selector);
 			setup_push(gen, (uint32_t)ISA_DATA + 0x800 + below(gen, 0x1000));
 		}
-		setup_push(gen, (uint32_t)isa_random(&gen->random) & 0x203ed7);
+		setup_push(gen, choose_flags(gen));
 		setup_push(gen, chance(gen, 90) ? cs : selector);
 		off = setup_push(gen, 0);
 		fix_later(gen, off + 1, 4, false);
 		break;
 	case POP_FLAGS:
-		setup_push(gen, (uint32_t)isa_random(&gen->random) & 0x203ed7);
+		setup_push(gen, choose_flags(gen));
 		break;
 	case POP_SELECTOR:
 		setup_push(gen, selector);
@@ -924,6 +939,9 @@ static void choose_form(
 		e->rep = chance(gen, 50) ? 0 : chance(gen, 70) ? 0xf3 : 0xf2;
 		e->addrsize = e->code64 && chance(gen, 8);
 	}
+	if (isa->map == HK_MAP_L && isa->op >= 0xe0 && isa->op <= 0xe3) {
+		e->addrsize = chance(gen, 15); /* LOOP and JCXZ count in ECX then, or CX */
+	}
 	e->cond = (uint8_t)below(gen, 16);
 	e->opcode_reg = 0;
 	for (unsigned i = 0; i < row->operand_count; i++) {
@@ -1035,7 +1053,8 @@ static void follow_flags(struct isa_gen *gen, unsigned index, const struct isa_e
 		}
 		writes = count != UINT32_MAX ? HK_FLAGS_ARITH : 0;
 		undefined = HK_FLAG_AF | (count != 1 ? HK_FLAG_OF : 0);
-		if (count >= bits && !is_called(&hk_isa[index], "sar")) {
+		if ((count == UINT32_MAX ? bits < 32 : count >= bits) &&
+			!is_called(&hk_isa[index], "sar")) {
 			undefined |= HK_FLAG_CF;
 		}
 		break;
@@ -1159,6 +1178,74 @@ static void tell_surprise(struct isa_gen *gen, const struct hk_isa_row *row, con
 	printf("\n");
 }
 
+/*
+ * Puts prefixes before the instruction that should not matter, or may. Return: the new length; 0: better not.
+ */
+static unsigned add_prefixes(struct isa_gen *gen, uint8_t *bytes, unsigned len, bool mem)
+{
+	static const uint8_t prefixes[] = {
+		0x26, 0x2e, 0x36, 0x3e, 0x66, 0x66, 0x67, 0xf2, 0xf3, 0xf3, 0x64, 0x65};
+	unsigned usable = gen->options.fsgsbase ? sizeof(prefixes) : sizeof(prefixes) - 2;
+	unsigned count = chance(gen, 90) ? 1 + below(gen, 3) : below(gen, HK_MAX_INSN_LEN);
+
+	memmove(bytes + count, bytes, len);
+	for (unsigned i = 0; i < count; i++) {
+		bytes[i] = prefixes[below(gen, usable)];
+		if (!gen->c->code32 && chance(gen, 15)) {
+			bytes[i] = (uint8_t)(0x40 + below(gen, 16));
+		} else if (!mem && chance(gen, 3)) {
+			bytes[i] = 0xf0;
+		}
+	}
+	return gen->c->len + len + count <= ISA_MAX_CODE ? len + count : 0;
+}
+
+/* Not branches, whose fix-ups would move; not XCHG, which locks the bus, and is PAUSE with F3 90. */
+static bool may_mutate(
+	const struct hk_isa_row *isa, const struct row *row, const struct isa_encoding *e)
+{
+	return row->special == PLAIN && !e->lock && strchr(isa->operands, 'J') == NULL &&
+		strcmp(isa->name, "xchg") != 0;
+}
+
+/* The instruction with prefixes that nobody asked for. Return: false where that makes it another one. */
+static bool add_mutant(
+	struct isa_gen *gen, const struct isa_encoding *e, const uint8_t *from, unsigned len)
+{
+	struct isa_encoding changed = *e;
+	struct hk_insn decoded = {.row = 0};
+	unsigned index = (unsigned)(e->row - hk_isa);
+	uint8_t bytes[2 * HK_MAX_INSN_LEN];
+	enum hk_decode verdict;
+
+	memcpy(bytes, from, len);
+	len = add_prefixes(gen, bytes, len, e->mem);
+	if (len == 0) {
+		return false;
+	}
+	verdict = hk_decode(bytes, len, gen->c->code32 ? HK_CODE_32 : HK_CODE_64,
+		gen->options.features, 0, &decoded);
+	if (verdict == HK_DECODE_OK) {
+		index = decoded.row;
+		if (decoded.len != len || gen->rows[index].special != PLAIN ||
+			gen->rows[index].excuse != NULL || !can_follow(gen, index) ||
+			strcmp(hk_isa[index].name, "xchg") == 0) {
+			return false;
+		}
+	} else if (verdict != HK_DECODE_LONG ||
+		gen->c->start.rip + gen->c->len > ISA_CODE + ISA_CODE_BYTES - HK_MAX_INSN_LEN - 1) {
+		return false; /* the end of the page faults before the 16th byte is missed */
+	}
+	changed.opsize = hk_insn_size(&decoded) == 1;
+	changed.rexw = hk_insn_size(&decoded) == 3;
+	follow_flags(gen, index, &changed);
+	gen->pointers = 0;
+	gen->x87_used |= uses_x87(&gen->rows[index]);
+	add_bytes(gen, bytes, len, index, false);
+	set_laxness(gen, index, &changed);
+	return true;
+}
+
 /* Adds an instruction of the row. Return: false where it cannot come here. */
 static bool add_insn(struct isa_gen *gen, unsigned index)
 {
@@ -1183,6 +1270,9 @@ static bool add_insn(struct isa_gen *gen, unsigned index)
 	len = isa_encode(&e, gen->c->start.rip + gen->c->len, bytes, &imm_at);
 	if (len == 0) {
 		return false;
+	}
+	if (may_mutate(isa, row, &e) && chance(gen, 4)) {
+		return add_mutant(gen, &e, bytes, len);
 	}
 	verdict = hk_decode(bytes, len, gen->c->code32 ? HK_CODE_32 : HK_CODE_64,
 		gen->options.features, 0, &decoded);

@@ -280,6 +280,10 @@ void isa_gen_values(struct isa_random *r, struct isa_state *state)
 		fsw |= (uint16_t)(isa_random(r) & 0x4700); /* condition codes */
 		fsw |= (uint16_t)(isa_below(r, 128) & fcw & 0x3f);
 	}
+	if ((fcw & 0x3f) != 0x3f && isa_chance(r, 20)) { /* an exception waits */
+		fsw |= (uint16_t)(isa_below(r, 64) & ~fcw);
+		fsw |= (fsw & ~fcw & 0x3f) != 0 ? 0x8080 : 0;
+	}
 	if (isa_chance(r, 40)) {
 		mxcsr = (uint16_t)(isa_random(r) & 0xe07f) | 0x1f80;
 		if (isa_chance(r, 25)) {
