@@ -378,8 +378,12 @@ static bool ins_one(struct hk_cpu *cpu, const struct hk_insn *insn)
 	return true;
 }
 
+/* The port is checked even where a REP counts nothing. */
 HK_EXEC(ins)
 {
+	if (!hk_io_allowed(cpu, (uint16_t)cpu->gpr[HK_RDX], hk_insn_bytes(insn))) {
+		return hk_give_up(cpu, insn);
+	}
 	return run(cpu, insn, ins_one, no_bulk);
 }
 
@@ -399,5 +403,8 @@ static bool outs_one(struct hk_cpu *cpu, const struct hk_insn *insn)
 
 HK_EXEC(outs)
 {
+	if (!hk_io_allowed(cpu, (uint16_t)cpu->gpr[HK_RDX], hk_insn_bytes(insn))) {
+		return hk_give_up(cpu, insn);
+	}
 	return run(cpu, insn, outs_one, no_bulk);
 }
