@@ -283,7 +283,7 @@ void vm_run_bytes(const uint8_t *bytes, unsigned len)
 	uint64_t at = vm.cpu.rip + vm.cpu.seg_base[HK_CS];
 
 	assert_int_equal(hk_mem_write(&vm.mem, at, bytes, len), 0);
-	vm.cpu.event = (struct hk_event){0};
+	vm.cpu.event = (struct hk_cpu_event){0};
 	hk_cpu_step_raw(&vm.cpu);
 }
 

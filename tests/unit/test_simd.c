@@ -92,7 +92,7 @@ static int run(hk_exec_fn *exec, struct hk_insn insn)
 	code[0].len = 4;
 	code[0].flags |= 3 << HK_INSN_ADDR_SHIFT | HK_DS << HK_INSN_SEG_SHIFT;
 	gave_up = false;
-	cpu.event = (struct hk_event){.pending = false};
+	cpu.event = (struct hk_cpu_event){.pending = false};
 	exec(&cpu, code);
 	assert_int_equal(gave_up, cpu.event.pending);
 	return gave_up ? cpu.event.vector : -1;

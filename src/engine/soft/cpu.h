@@ -174,8 +174,8 @@ struct hk_x87 {
 	uint16_t fcs, fds;
 };
 
-/** struct hk_event - an exception on its way to the guest */
-struct hk_event {
+/** struct hk_cpu_event - an exception on its way to the guest */
+struct hk_cpu_event {
 	bool pending;
 	uint8_t vector;
 	bool has_code;
@@ -267,7 +267,7 @@ struct hk_cpu {
 	uint64_t mcg_status, mc0[4];
 	uint64_t tsc_aux;
 
-	struct hk_event event;
+	struct hk_cpu_event event;
 	bool failed;    /* triple fault: shut down */
 	bool irq_waits; /* bus->interrupt may have one, but it was not the time for it */
 	bool nmi_waits;

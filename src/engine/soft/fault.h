@@ -18,14 +18,14 @@
 /** hk_fault() - an exception without error code. Return: false, so that callers can return it. */
 static inline bool hk_fault(struct hk_cpu *cpu, enum hk_vector vector)
 {
-	cpu->event = (struct hk_event){.pending = true, .vector = vector};
+	cpu->event = (struct hk_cpu_event){.pending = true, .vector = vector};
 	return false;
 }
 
 /** hk_fault_code() - an exception with an error code. Return: false. */
 static inline bool hk_fault_code(struct hk_cpu *cpu, enum hk_vector vector, uint32_t code)
 {
-	cpu->event = (struct hk_event){
+	cpu->event = (struct hk_cpu_event){
 		.pending = true,
 		.vector = vector,
 		.has_code = true,
@@ -37,7 +37,7 @@ static inline bool hk_fault_code(struct hk_cpu *cpu, enum hk_vector vector, uint
 /** hk_fault_page() - a page fault at @va; @code as in Intel SDM vol. 3, 4.7. Return: false. */
 static inline bool hk_fault_page(struct hk_cpu *cpu, uint64_t va, uint32_t code)
 {
-	cpu->event = (struct hk_event){
+	cpu->event = (struct hk_cpu_event){
 		.pending = true,
 		.vector = HK_VECTOR_PF,
 		.has_code = true,

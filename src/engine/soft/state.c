@@ -155,7 +155,7 @@ static void set_pending(struct hk_soft_vcpu *vcpu, const struct hk_vcpu_state *s
 	bool is_page_fault = p->exception_vector == HK_VECTOR_PF;
 
 	/* KVM puts CR2 in place before it delivers, and says it a second time at most. */
-	cpu->event = (struct hk_event){
+	cpu->event = (struct hk_cpu_event){
 		.pending = p->exception,
 		.vector = p->exception_vector,
 		.has_code = p->exception_has_code,

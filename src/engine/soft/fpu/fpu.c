@@ -47,7 +47,7 @@ void hk_x87_update_es(struct hk_x87 *x87)
 static uint16_t opcode(struct hk_cpu *cpu, const struct hk_insn *insn)
 {
 	uint8_t bytes[HK_MAX_INSN_LEN] = {0};
-	struct hk_event event = cpu->event;
+	struct hk_cpu_event event = cpu->event;
 	unsigned have = hk_fetch_bytes(
 		cpu, cpu->seg_base[HK_CS] + hk_insn_rip(cpu, insn), bytes, insn->len);
 

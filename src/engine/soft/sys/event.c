@@ -30,9 +30,9 @@ enum {
 
 enum fault_class { BENIGN, CONTRIBUTORY, PAGE_FAULT, DOUBLE_FAULT };
 
-/* struct hk_event has no room for where it came from; deliveries carry it along. */
+/* struct hk_cpu_event has no room for where it came from; deliveries carry it along. */
 struct delivery {
-	struct hk_event event;
+	struct hk_cpu_event event;
 	bool interrupt; /* from outside: an interrupt or NMI */
 };
 
@@ -306,7 +306,7 @@ static bool escalate(const struct delivery *first, struct delivery *second)
 		return is == BENIGN;
 	}
 	if ((was == CONTRIBUTORY && is == CONTRIBUTORY) || (was == PAGE_FAULT && is != BENIGN)) {
-		second->event = (struct hk_event){
+		second->event = (struct hk_cpu_event){
 			.pending = true,
 			.vector = HK_VECTOR_DF,
 			.has_code = true,
@@ -374,7 +374,7 @@ const struct hk_insn *hk_give_up(struct hk_cpu *cpu, const struct hk_insn *insn)
 
 const struct hk_insn *hk_raise_soft(struct hk_cpu *cpu, const struct hk_insn *insn, unsigned vector)
 {
-	cpu->event = (struct hk_event){
+	cpu->event = (struct hk_cpu_event){
 		.pending = true,
 		.vector = (uint8_t)vector,
 		.soft = true,

@@ -55,7 +55,7 @@ static void reset_core(struct hk_cpu *cpu)
 	cpu->nmi_masked = false;
 	cpu->nmi_waits = false;
 	cpu->activity = cpu->index == 0 ? HK_CPU_RUNNING : HK_CPU_WAIT_SIPI;
-	cpu->event = (struct hk_event){0};
+	cpu->event = (struct hk_cpu_event){0};
 	cpu->failed = false;
 	hk_tlb_flush(cpu, true);
 	hk_cpu_mode_changed(cpu);
