@@ -788,15 +788,17 @@ static void choose_memory(
 	if (!aimed) {
 		target = aim(gen, size);
 		if (locked) {
-			target = (target & ~63u) +
-				(chance(gen, 60) ? below(gen, 3) * 16 : below(gen, 48));
+			/* BTS and the like go on from there, by whole operands */
+			bool whole = e->row->name[0] == 'b' || chance(gen, 60);
+
+			target = (target & ~63u) + (whole ? below(gen, 3) * 16 : below(gen, 48));
 		}
 	}
-	if (!e->code64 && !aimed && chance(gen, 2)) {
+	if (!e->code64 && !aimed && !locked && chance(gen, 2)) {
 		choose_memory16(gen, e);
 		return;
 	}
-	if (!aimed && e->code64 && gen->options.fsgsbase && chance(gen, 4)) {
+	if (!aimed && !locked && e->code64 && gen->options.fsgsbase && chance(gen, 4)) {
 		bool gs = chance(gen, 50);
 
 		e->segment = gs ? 0x65 : 0x64;
@@ -819,7 +821,7 @@ static void choose_memory(
 	if (aimed || chance(gen, 4)) {
 		return; /* no registers at all */
 	}
-	e->base = pick_of(gen, gen->pointers);
+	e->base = pick_of(gen, locked ? gen->pointers & ~(1u << HK_RSP) : gen->pointers);
 	if (locked) {
 		e->disp = e->base == ISA_NO_REG ? target : target - (uint32_t)gpr[e->base];
 		return;
@@ -1110,6 +1112,12 @@ static void forget_pointers(struct isa_gen *gen, unsigned index, const struct is
 		case 'B':
 			changed |= (uint16_t)(1u << e->vvvv);
 			break;
+		case 'r': /* implied by the opcode */
+			changed |= (uint16_t)(1u << row->operands[i].fixed);
+			break;
+		case 'J': /* LOOP, or what may have been skipped */
+			changed |= 1u << HK_RCX;
+			break;
 		default:
 			break;
 		}
@@ -1233,8 +1241,8 @@ static bool add_mutant(
 			return false;
 		}
 	} else if (verdict != HK_DECODE_LONG ||
-		gen->c->start.rip + gen->c->len > ISA_CODE + ISA_CODE_BYTES - HK_MAX_INSN_LEN - 1) {
-		return false; /* the end of the page faults before the 16th byte is missed */
+		gen->c->start.rip + gen->c->len + len + 16 > ISA_CODE + ISA_CODE_BYTES) {
+		return false; /* where a page ends soon, its end faults first */
 	}
 	changed.opsize = hk_insn_size(&decoded) == 1;
 	changed.rexw = hk_insn_size(&decoded) == 3;
