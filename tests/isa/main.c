@@ -26,6 +26,7 @@
 
 #include "base/util.h"
 #include "compare.h"
+#include "engine/soft/cpu.h"
 #include "engine/soft/decode.h"
 #include "gen.h"
 #include "native.h"
@@ -38,6 +39,18 @@ enum {
 	STOP_AFTER = 100,
 	EXIT_SKIP = 77,
 };
+
+/* With AddressSanitizer, much of the address space above 4 GiB is mapped in the child, too. */
+#if defined(__SANITIZE_ADDRESS__)
+#define CROWDED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define CROWDED 1
+#endif
+#endif
+#ifndef CROWDED
+#define CROWDED 0
+#endif
 
 struct coverage {
 	uint64_t run, compared, failed;
@@ -231,7 +244,10 @@ static void check_case(struct tester *t, const struct isa_case *c, const struct 
 
 		isa_soft_case(t->soft, c, (enum isa_way)way, &t->result);
 		if (!isa_same(native, &t->result, mask, c->code32, NULL, &inexact)) {
-			report(t, c, number, (enum isa_way)way);
+			if (!CROWDED || t->result.vector != HK_VECTOR_PF ||
+				t->result.cr2 <= UINT32_MAX) {
+				report(t, c, number, (enum isa_way)way);
+			}
 			return;
 		}
 		if (way == 0 && (mask.lax & (ISA_LAX_ULP | ISA_LAX_RCP)) != 0) {
