@@ -15,19 +15,26 @@
 
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "engine/soft/decode.h"
 #include "engine/soft/interp.h"
 #include "engine/soft/mmu.h"
+#include "engine/soft/run.h"
 #include "engine/soft/select.h"
 
 enum {
 	BUCKETS = 4096,
 	RUN_LENGTH = 48,
 	CROSSINGS = 64,
-	MAX_PAGES = 3000, /* some 30 KiB each, so 100 MiB */
 	LINE_BITS = 6,
+	MAX_BYTES = 128 << 20, /* an ordinary page is some 30 KiB, but guests can make it 600 */
+	CHUNK_BYTES = HK_CODE_CHUNK * sizeof(struct hk_insn),
 };
+
+/* Generations above it are for the way back to the run loop, where they start anew: no two links of different
+ * times may ever have the same. */
+#define LAST_GEN (UINT32_MAX - (1u << 20))
 
 /* An instruction that crosses into another page, followed by the end of its run. Good while @gen is cpu->code_gen. */
 struct crossing {
@@ -40,7 +47,7 @@ struct hk_code_cache {
 	struct hk_code_page *buckets[BUCKETS];
 	struct crossing crossings[CROSSINGS];
 	struct hk_code_page *dropped;
-	unsigned page_count;
+	size_t bytes; /* of all pages, dropped ones too */
 };
 
 struct hk_code_cache *hk_code_create(void)
@@ -48,12 +55,28 @@ struct hk_code_cache *hk_code_create(void)
 	return calloc(1, sizeof(struct hk_code_cache));
 }
 
-static void free_page(struct hk_code_page *code)
+size_t hk_code_bytes(const struct hk_cpu *cpu)
+{
+	return cpu->code->bytes;
+}
+
+/* Too much is noted here, and dealt with when nothing runs: hk_code_reclaim(). */
+static void add_bytes(struct hk_cpu *cpu, size_t bytes)
+{
+	cpu->code->bytes += bytes;
+	if (cpu->code->bytes > MAX_BYTES) {
+		hk_cpu_attend(cpu, HK_ATT_RECLAIM);
+	}
+}
+
+static void free_page(struct hk_code_cache *cache, struct hk_code_page *code)
 {
 	for (unsigned i = 0; i < HK_CODE_MAX_CHUNKS && code->chunks[i] != NULL; i++) {
 		free(code->chunks[i]);
+		cache->bytes -= CHUNK_BYTES;
 	}
 	free(code);
+	cache->bytes -= sizeof(*code);
 }
 
 void hk_code_destroy(struct hk_code_cache *cache)
@@ -67,7 +90,7 @@ void hk_code_destroy(struct hk_code_cache *cache)
 		while (code != NULL) {
 			struct hk_code_page *next = code->next;
 
-			free_page(code);
+			free_page(cache, code);
 			code = next;
 		}
 	}
@@ -125,7 +148,7 @@ static struct hk_code_page *add_page(struct hk_cpu *cpu, hk_gpa page, unsigned m
 
 	code->next = cache->buckets[bucket];
 	cache->buckets[bucket] = code;
-	cache->page_count++;
+	add_bytes(cpu, sizeof(*code));
 	return code;
 }
 
@@ -176,7 +199,7 @@ static bool is_last(const struct hk_insn *insn)
 }
 
 /* Room for @count instructions in a row. Return: false without memory. */
-static bool make_room(struct hk_code_page *code, unsigned count)
+static bool make_room(struct hk_cpu *cpu, struct hk_code_page *code, unsigned count)
 {
 	unsigned left = (HK_CODE_CHUNK - code->used % HK_CODE_CHUNK) % HK_CODE_CHUNK;
 
@@ -190,9 +213,13 @@ static bool make_room(struct hk_code_page *code, unsigned count)
 		return false;
 	}
 	if (code->chunks[chunk] == NULL) {
-		code->chunks[chunk] = malloc(HK_CODE_CHUNK * sizeof(struct hk_insn));
+		code->chunks[chunk] = malloc(CHUNK_BYTES);
+		if (code->chunks[chunk] == NULL) {
+			return false;
+		}
+		add_bytes(cpu, CHUNK_BYTES);
 	}
-	return code->chunks[chunk] != NULL;
+	return true;
 }
 
 static struct hk_insn *append(struct hk_code_page *code)
@@ -236,7 +263,7 @@ static bool decode_run(
 	unsigned count = 0;
 	bool ended = false;
 
-	if (!make_room(code, RUN_LENGTH + 1)) {
+	if (!make_room(cpu, code, RUN_LENGTH + 1)) {
 		return false;
 	}
 
@@ -317,6 +344,9 @@ static struct hk_code_page *page_at(struct hk_cpu *cpu, uint64_t va)
 	if (code != NULL) {
 		*e = (struct hk_fetch_entry){.page = va & HK_PAGE_MASK, .code = code};
 		cpu->local_fetches[cpu->tlb_kind] |= !found.global;
+		if (found.large) {
+			hk_range_widen(&cpu->large_fetches[cpu->tlb_kind], va);
+		}
 	}
 	return code;
 }
@@ -394,21 +424,34 @@ const struct hk_insn *hk_code_crossing(struct hk_cpu *cpu, uint64_t rip)
 	return c->insns;
 }
 
+static bool stands_in(const struct hk_insn *insn, const struct hk_code_page *code)
+{
+	for (unsigned i = 0; i < HK_CODE_MAX_CHUNKS && code->chunks[i] != NULL; i++) {
+		if ((uintptr_t)insn - (uintptr_t)code->chunks[i] < CHUNK_BYTES) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/*
+ * Guests that change page tables and do not flush may find another page at the same address. Links within a page live
+ * as long as it does, so they must not lead there.
+ */
 const struct hk_insn *hk_code_in_page(
 	struct hk_cpu *cpu, const struct hk_insn *insn, unsigned offset)
 {
-	uint64_t page_rip = cpu->gpr[HK_REG_PAGE];
-	uint64_t va = page_rip + cpu->seg_base[HK_CS];
+	uint64_t va = cpu->gpr[HK_REG_PAGE] + offset + cpu->seg_base[HK_CS];
 
-	(void)insn;
 	if (cpu->mode != HK_CODE_64) {
 		va = (uint32_t)va;
 	}
 
 	struct hk_code_page *code = page_at(cpu, va);
 
-	return code != NULL ? insn_at(cpu, code, hk_soft_mem_page(cpu->mem, code->page), offset)
-			    : NULL;
+	return code != NULL && stands_in(insn, code)
+		? insn_at(cpu, code, hk_soft_mem_page(cpu->mem, code->page), offset)
+		: NULL;
 }
 
 const struct hk_insn *hk_jump(struct hk_cpu *cpu, const struct hk_insn *insn, uint64_t rip)
@@ -432,6 +475,9 @@ const struct hk_insn *hk_code_find_slow(struct hk_cpu *cpu, uint64_t rip)
 static void new_gen(struct hk_cpu *cpu, unsigned kind)
 {
 	cpu->code_gens[kind] = ++cpu->last_gen;
+	if (cpu->last_gen > LAST_GEN) {
+		hk_cpu_attend(cpu, HK_ATT_RECLAIM);
+	}
 	if (kind == cpu->tlb_kind) {
 		cpu->code_gen = cpu->code_gens[kind];
 	}
@@ -443,6 +489,7 @@ static void flush_kind(struct hk_cpu *cpu, unsigned kind)
 		cpu->fetches[kind][i].page = HK_TLB_NONE;
 	}
 	cpu->local_fetches[kind] = false;
+	hk_range_clear(&cpu->large_fetches[kind]);
 	new_gen(cpu, kind);
 }
 
@@ -458,8 +505,12 @@ void hk_code_flush_fetches(struct hk_cpu *cpu, bool global)
 void hk_code_flush_fetch_page(struct hk_cpu *cpu, uint64_t va)
 {
 	for (unsigned kind = 0; kind < HK_TLB_KIND_COUNT; kind++) {
-		cpu->fetches[kind][va >> 12 & (HK_FETCH_ENTRIES - 1)].page = HK_TLB_NONE;
-		new_gen(cpu, kind);
+		if (hk_range_has(&cpu->large_fetches[kind], va)) {
+			flush_kind(cpu, kind);
+		} else {
+			cpu->fetches[kind][va >> 12 & (HK_FETCH_ENTRIES - 1)].page = HK_TLB_NONE;
+			new_gen(cpu, kind);
+		}
 	}
 }
 
@@ -470,7 +521,6 @@ static void drop_page(struct hk_cpu *cpu, struct hk_code_page **link)
 	*link = code->next;
 	code->next = cpu->code->dropped;
 	cpu->code->dropped = code;
-	cpu->code->page_count--;
 	code->dropped = true;
 	/* Whoever runs in it leaves at the next instruction; links into it end with the generation. */
 	for (unsigned i = 0; i < HK_CODE_MAX_CHUNKS && code->chunks[i] != NULL; i++) {
@@ -550,17 +600,31 @@ void hk_code_drop_all(struct hk_cpu *cpu)
 	}
 }
 
-void hk_code_reclaim(struct hk_cpu *cpu)
+static void free_dropped(struct hk_code_cache *cache)
 {
-	struct hk_code_cache *cache = cpu->code;
-
-	if (cache->page_count > MAX_PAGES) {
-		hk_code_drop_all(cpu);
-	}
 	while (cache->dropped != NULL) {
 		struct hk_code_page *code = cache->dropped;
 
 		cache->dropped = code->next;
-		free_page(code);
+		free_page(cache, code);
+	}
+}
+
+static void start_anew(struct hk_cpu *cpu)
+{
+	hk_code_drop_all(cpu);
+	free_dropped(cpu->code);
+	memset(cpu->code->crossings, 0, sizeof(cpu->code->crossings));
+	cpu->last_gen = 0;
+	for (unsigned kind = 0; kind < HK_TLB_KIND_COUNT; kind++) {
+		new_gen(cpu, kind);
+	}
+}
+
+void hk_code_reclaim(struct hk_cpu *cpu)
+{
+	free_dropped(cpu->code);
+	if (cpu->code->bytes > MAX_BYTES || cpu->last_gen > LAST_GEN) {
+		start_anew(cpu);
 	}
 }

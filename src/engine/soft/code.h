@@ -101,8 +101,11 @@ void hk_code_drop_all(struct hk_cpu *cpu);
 void hk_code_flush_fetches(struct hk_cpu *cpu, bool global);
 void hk_code_flush_fetch_page(struct hk_cpu *cpu, uint64_t va);
 
-/** hk_code_reclaim() - free dropped pages; drop all if there are too many. Only while nothing runs. */
+/** hk_code_reclaim() - free dropped pages; drop all if there is too much. Only while nothing runs. */
 void hk_code_reclaim(struct hk_cpu *cpu);
+
+/** hk_code_bytes() - host memory that decoded code takes, but for the cache itself */
+size_t hk_code_bytes(const struct hk_cpu *cpu);
 
 /**
  * hk_link() - the handler that runs a relative branch fast, in place of its generic one (link.c)

@@ -109,9 +109,10 @@ enum hk_vector {
 enum {
 	HK_ATT_IRQ = 1 << 0, /* bus->interrupt may have a vector */
 	HK_ATT_NMI = 1 << 1,
-	HK_ATT_KICK = 1 << 2, /* return to the caller of hk_cpu_run() */
-	HK_ATT_WORK = 1 << 3, /* call bus->work: other CPUs want something of this one */
-	HK_ATT_STEP = 1 << 4, /* set by the run loop while it runs one instruction */
+	HK_ATT_KICK = 1 << 2,    /* return to the caller of hk_cpu_run() */
+	HK_ATT_WORK = 1 << 3,    /* call bus->work: other CPUs want something of this one */
+	HK_ATT_STEP = 1 << 4,    /* set by the run loop while it runs one instruction */
+	HK_ATT_RECLAIM = 1 << 5, /* hk_code_reclaim() has something to do */
 };
 
 /** struct hk_tlb_entry - one translation; see mmu.h */
@@ -119,7 +120,12 @@ struct hk_tlb_entry {
 	uint64_t read;    /* linear page address, or HK_TLB_NONE */
 	uint64_t write;   /* the same, where stores need no further look */
 	uintptr_t addend; /* host address minus linear address */
-	hk_gpa page;      /* guest physical page address */
+	hk_gpa page; /* guest physical page address; bits 0-11: log2 of a large page's size, or 0 */
+};
+
+/** struct hk_range - linear addresses from @first to @last; none where first is beyond last */
+struct hk_range {
+	uint64_t first, last;
 };
 
 enum { HK_TLB_BITS = 10, HK_TLB_ENTRIES = 1 << HK_TLB_BITS, HK_TLB_LOG_SLOTS = 256 };
@@ -292,6 +298,9 @@ struct hk_cpu {
 	uint32_t code_gens[HK_TLB_KIND_COUNT];
 	uint32_t last_gen;
 	bool local_fetches[HK_TLB_KIND_COUNT]; /* some entry is of a page that is not global */
+	/* Where parts of large pages may be in tlbs, and in fetches: INVLPG is for all of such a page. */
+	struct hk_range large[HK_TLB_KIND_COUNT];
+	struct hk_range large_fetches[HK_TLB_KIND_COUNT];
 	/* Under what each kind's fetches were looked up: they know only linear addresses. */
 	struct {
 		uint64_t cs_base;

@@ -32,12 +32,15 @@ const struct hk_insn *hk_link_near(struct hk_cpu *cpu, const struct hk_insn *ins
 static const struct hk_insn *link_far(struct hk_cpu *cpu, const struct hk_insn *insn)
 {
 	uint64_t rip = hk_link_rip(cpu, insn);
-	const struct hk_insn *next = NULL;
+
+	/* Of a call it has been checked before the push. */
+	if (!hk_branch_ok(cpu, rip)) {
+		return hk_give_up(cpu, insn);
+	}
 
 	/* What cannot be fetched faults at the target. */
-	if (hk_branch_ok(cpu, rip)) {
-		next = hk_code_lookup(cpu, rip);
-	}
+	const struct hk_insn *next = hk_code_lookup(cpu, rip);
+
 	if (next == NULL) {
 		return hk_leave_to(cpu, rip);
 	}

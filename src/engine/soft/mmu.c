@@ -124,6 +124,7 @@ struct walk {
 	bool writable;
 	bool dirty;
 	bool global;
+	uint8_t large_shift; /* log2 of the mapping's size where that is more than a page, else 0 */
 };
 
 struct walk_request {
@@ -144,21 +145,47 @@ static bool walk_fault(struct hk_cpu *cpu, const struct walk_request *request, u
 	return hk_fault_page(cpu, request->va, code);
 }
 
-/* Sets bits of an entry that is still @old. Return: false where it changed meanwhile. */
-static bool update_entry(void *entry, bool wide, uint64_t old, uint64_t bits)
+/* RAM was written that somebody may have decoded. */
+static void forget_code(struct hk_cpu *cpu, hk_gpa gpa, unsigned len)
+{
+	/* First the store, then the look who has to forget. Pairs with the decoder's fetch_or. */
+	atomic_thread_fence(memory_order_seq_cst);
+
+	uint32_t cpus = hk_soft_mem_code_cpus(cpu->mem, gpa, len);
+	uint32_t self = 1u << cpu->index;
+
+	if ((cpus & self) != 0) {
+		hk_code_drop(cpu, gpa, len);
+	}
+	if ((cpus & ~self) != 0) {
+		cpu->bus->drop_code(cpu, gpa, len, cpus & ~self);
+	}
+}
+
+static bool exchange_entry(void *entry, bool wide, uint64_t old, uint64_t now)
+{
+	uint32_t old32 = (uint32_t)old;
+
+	if (wide) {
+		return __atomic_compare_exchange_n(
+			(uint64_t *)entry, &old, now, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+	}
+	return __atomic_compare_exchange_n((uint32_t *)entry, &old32, (uint32_t)now, false,
+		__ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+
+/* Sets bits of the entry at @gpa that is still @old. Return: false where it changed meanwhile. */
+static bool update_entry(
+	struct hk_cpu *cpu, hk_gpa gpa, void *entry, bool wide, uint64_t old, uint64_t bits)
 {
 	if ((old & bits) == bits) {
 		return true;
 	}
-	if (wide) {
-		return __atomic_compare_exchange_n((uint64_t *)entry, &old, old | bits, false,
-			__ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+	if (!exchange_entry(entry, wide, old, old | bits)) {
+		return false;
 	}
-
-	uint32_t old32 = (uint32_t)old;
-
-	return __atomic_compare_exchange_n((uint32_t *)entry, &old32, old32 | (uint32_t)bits, false,
-		__ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+	forget_code(cpu, gpa, wide ? 8 : 4);
+	return true;
 }
 
 /* How page tables are laid out in the three paging modes. */
@@ -251,7 +278,7 @@ static enum walk_result walk_once(
 			nx |= layout.wide && (entry & PTE_NX) != 0;
 		}
 		if (level > 0 && !large) {
-			if (!pdpt_pae && !update_entry(host, layout.wide, entry, PTE_A)) {
+			if (!pdpt_pae && !update_entry(cpu, at, host, layout.wide, entry, PTE_A)) {
 				return WALK_AGAIN;
 			}
 			table = entry & (layout.wide ? PTE_ADDR : UINT64_C(0xfffff000));
@@ -274,7 +301,7 @@ static enum walk_result walk_once(
 			walk_fault(cpu, request, PF_PRESENT);
 			return WALK_FAULT;
 		}
-		if (!update_entry(host, layout.wide, entry, PTE_A | (write ? PTE_D : 0))) {
+		if (!update_entry(cpu, at, host, layout.wide, entry, PTE_A | (write ? PTE_D : 0))) {
 			return WALK_AGAIN;
 		}
 
@@ -289,6 +316,7 @@ static enum walk_result walk_once(
 			.writable = writable,
 			.dirty = write || (entry & PTE_D) != 0,
 			.global = (entry & PTE_G) != 0 && (cpu->cr4 & HK_CR4_PGE) != 0,
+			.large_shift = (uint8_t)(level > 0 ? shift : 0),
 		};
 		return WALK_OK;
 	}
@@ -354,7 +382,10 @@ static void fill(struct hk_cpu *cpu, uint64_t va, const struct walk *found, void
 	e->read = page;
 	e->write = found->writable && found->dirty && !code ? page : HK_TLB_NONE;
 	e->addend = (uintptr_t)host - (uintptr_t)page;
-	e->page = found->page;
+	e->page = found->page | found->large_shift;
+	if (found->large_shift != 0) {
+		hk_range_widen(&cpu->large[cpu->tlb_kind], page);
+	}
 	if (!found->global) {
 		unsigned *count = &cpu->tlb_log[cpu->tlb_kind].count;
 
@@ -517,20 +548,8 @@ static void span_store(struct hk_cpu *cpu, const struct span *span, const void *
 		return;
 	}
 	ram_store(span->host, buf, span->len);
-	if (!span->code) {
-		return;
-	}
-	/* First the store, then the look who has to forget. Pairs with the decoder's fetch_or. */
-	atomic_thread_fence(memory_order_seq_cst);
-
-	uint32_t cpus = hk_soft_mem_code_cpus(cpu->mem, span->gpa, span->len);
-	uint32_t self = 1u << cpu->index;
-
-	if ((cpus & self) != 0) {
-		hk_code_drop(cpu, span->gpa, span->len);
-	}
-	if ((cpus & ~self) != 0) {
-		cpu->bus->drop_code(cpu, span->gpa, span->len, cpus & ~self);
+	if (span->code) {
+		forget_code(cpu, span->gpa, span->len);
 	}
 }
 
@@ -639,10 +658,10 @@ bool hk_lock_begin(struct hk_cpu *cpu, uint64_t va, unsigned len, struct hk_lock
 void hk_lock_end(struct hk_cpu *cpu, struct hk_lock *lock)
 {
 	if (lock->exclusive) {
-		bool ok = hk_store(cpu, lock->va, lock->bounce, lock->len);
-
-		assert(ok);
-		(void)ok;
+		/* It fails only where a device has changed the page tables since: then it is lost. */
+		if (!hk_store(cpu, lock->va, lock->bounce, lock->len)) {
+			cpu->event.pending = false;
+		}
 		cpu->bus->exclusive_end(cpu);
 	}
 }
@@ -659,6 +678,7 @@ static void leave_supervisor(struct hk_cpu *cpu, uint8_t kind)
 {
 	cpu->tlb_kind = kind;
 	cpu->tlb = cpu->tlbs[kind];
+	cpu->code_gen = cpu->code_gens[kind]; /* a store may have dropped code */
 }
 
 bool hk_sys_load(struct hk_cpu *cpu, uint64_t va, void *buf, unsigned len)
@@ -714,6 +734,7 @@ bool hk_translate(struct hk_cpu *cpu, uint64_t va, enum hk_access access, bool u
 	*ret = (struct hk_translation){
 		.gpa = found.page | (va & ~HK_PAGE_MASK),
 		.global = found.global,
+		.large = found.large_shift != 0,
 	};
 	return true;
 }
@@ -762,6 +783,7 @@ static void forget_kind(struct hk_cpu *cpu, unsigned kind, bool global)
 		for (unsigned i = 0; i < HK_TLB_ENTRIES; i++) {
 			tlb[i].read = tlb[i].write = HK_TLB_NONE;
 		}
+		hk_range_clear(&cpu->large[kind]);
 		return;
 	}
 	for (unsigned i = 0; i < count; i++) {
@@ -779,6 +801,19 @@ void hk_tlb_flush(struct hk_cpu *cpu, bool global)
 	hk_code_flush_fetches(cpu, global);
 }
 
+/* Pages that are parts of the large page at @va. */
+static void forget_large(struct hk_cpu *cpu, unsigned kind, uint64_t va)
+{
+	for (unsigned i = 0; i < HK_TLB_ENTRIES; i++) {
+		struct hk_tlb_entry *e = &cpu->tlbs[kind][i];
+		unsigned shift = (unsigned)(e->page & ~HK_PAGE_MASK);
+
+		if (shift != 0 && (e->read ^ va) >> shift == 0) {
+			e->read = e->write = HK_TLB_NONE;
+		}
+	}
+}
+
 void hk_tlb_flush_page(struct hk_cpu *cpu, uint64_t va)
 {
 	unsigned slot = va >> 12 & (HK_TLB_ENTRIES - 1);
@@ -788,6 +823,9 @@ void hk_tlb_flush_page(struct hk_cpu *cpu, uint64_t va)
 
 		/* Its slot is in the log already, if it has to be; a second time does no harm. */
 		e->read = e->write = HK_TLB_NONE;
+		if (hk_range_has(&cpu->large[kind], va)) {
+			forget_large(cpu, kind, va);
+		}
 	}
 	hk_code_flush_fetch_page(cpu, va);
 }
@@ -802,7 +840,7 @@ void hk_tlb_protect(struct hk_cpu *cpu, hk_gpa page)
 	}
 	for (unsigned kind = 0; kind < HK_TLB_KIND_COUNT; kind++) {
 		for (unsigned i = 0; i < HK_TLB_ENTRIES; i++) {
-			if (cpu->tlbs[kind][i].page == page) {
+			if ((cpu->tlbs[kind][i].page & HK_PAGE_MASK) == page) {
 				cpu->tlbs[kind][i].write = HK_TLB_NONE;
 			}
 		}

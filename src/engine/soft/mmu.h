@@ -23,7 +23,8 @@
 
 #include "engine/soft/cpu.h"
 
-#define HK_PAGE_MASK UINT64_C(0xfffffffffffff000)
+#define HK_PAGE_MASK    UINT64_C(0xfffffffffffff000)
+#define HK_LARGEST_PAGE (UINT64_C(1) << 30)
 
 /**
  * struct hk_soft_mem - guest memory with what all CPUs know of its pages
@@ -167,6 +168,7 @@ unsigned hk_fetch_bytes(struct hk_cpu *cpu, uint64_t va, uint8_t *buf, unsigned 
 struct hk_translation {
 	hk_gpa gpa;
 	bool global; /* stays over a change of CR3 */
+	bool large;  /* part of a page of more than 4 KiB */
 };
 
 /**
@@ -177,8 +179,29 @@ struct hk_translation {
 bool hk_translate(struct hk_cpu *cpu, uint64_t va, enum hk_access access, bool user,
 	struct hk_translation *ret);
 
+/* struct hk_range holds all addresses that it was widened to, up to the largest page's size around them. */
+static inline void hk_range_widen(struct hk_range *range, uint64_t va)
+{
+	uint64_t first = va & ~(HK_LARGEST_PAGE - 1);
+	uint64_t last = va | (HK_LARGEST_PAGE - 1);
+
+	range->first = first < range->first ? first : range->first;
+	range->last = last > range->last ? last : range->last;
+}
+
+static inline void hk_range_clear(struct hk_range *range)
+{
+	*range = (struct hk_range){.first = UINT64_MAX};
+}
+
+static inline bool hk_range_has(const struct hk_range *range, uint64_t va)
+{
+	return range->first <= va && va <= range->last;
+}
+
 /** hk_tlb_flush() - drop all translations; without @global keep those of global pages */
 void hk_tlb_flush(struct hk_cpu *cpu, bool global);
+/** hk_tlb_flush_page() - drop that of the page at @va, which may be a large one */
 void hk_tlb_flush_page(struct hk_cpu *cpu, uint64_t va);
 
 /** hk_tlb_protect() - no entry for the page may be written through without a look (mmu.c). The CPU's

@@ -128,14 +128,16 @@ static void run_alone(struct hk_cpu *cpu)
 /* Code breakpoints: faults, before the instruction. Return: is one due? */
 static bool breakpoint_here(struct hk_cpu *cpu)
 {
+	uint64_t va = cpu->rip + cpu->seg_base[HK_CS];
 	uint32_t hits = 0;
 
 	if ((cpu->rflags & HK_FLAG_RF) != 0) {
 		return false;
 	}
+	va = cpu->mode == HK_CODE_64 ? va : (uint32_t)va;
 	for (unsigned i = 0; i < 4; i++) {
 		if ((cpu->dr7 >> (2 * i) & 3) != 0 && (cpu->dr7 >> (16 + 4 * i) & 3) == 0 &&
-			cpu->dr[i] == cpu->rip + cpu->seg_base[HK_CS]) {
+			cpu->dr[i] == va) {
 			hits |= 1u << i;
 		}
 	}
@@ -259,6 +261,7 @@ enum hk_cpu_stop hk_cpu_run(struct hk_cpu *cpu)
 void hk_cpu_step_raw(struct hk_cpu *cpu)
 {
 	hk_code_reclaim(cpu);
+	atomic_fetch_and_explicit(&cpu->attention, ~(uint32_t)HK_ATT_RECLAIM, memory_order_relaxed);
 	cpu->shadow = 0;
 	step(cpu);
 }
