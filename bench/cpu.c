@@ -222,7 +222,8 @@ static uint64_t page_faults(void)
 	uint64_t sum = 0;
 
 	for (unsigned round = 0; round < 8 / scale + 1; round++) {
-		uint8_t *p = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		uint8_t *p = mmap(
+			NULL, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 		if (p == MAP_FAILED) {
 			return 0;
@@ -266,7 +267,8 @@ static uint64_t pipes(void)
 	pid_t pid = fork();
 
 	if (pid == 0) {
-		while (rounds-- > 0 && read(there[0], &byte, 1) == 1 && write(back[1], &byte, 1) == 1) {
+		while (rounds-- > 0 && read(there[0], &byte, 1) == 1 &&
+			write(back[1], &byte, 1) == 1) {
 		}
 		_exit(0);
 	}

@@ -38,9 +38,10 @@ HK_HOST_FP bool host_f32_to_f64(uint32_t a, uint64_t *ret)
 
 HK_HOST_FP bool host_f64_to_f32(struct hk_cpu *cpu, uint64_t a, uint32_t *ret)
 {
+	static const double limit = 170141183460469231731687303715884105728.0; /* 2^127 */
 	double x = hk_f64_value(a);
 
-	if (!hk_f64_plain(a) || !hk_fp_host_ok(cpu) || !(x < 0x1p127 && x > -0x1p127)) {
+	if (!hk_f64_plain(a) || !hk_fp_host_ok(cpu) || x >= limit || x <= -limit) {
 		return false;
 	}
 	*ret = hk_f32_bits((float)x);

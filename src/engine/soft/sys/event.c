@@ -74,7 +74,7 @@ static bool is_fault(const struct delivery *d)
 	if (d->event.vector == HK_VECTOR_DB) {
 		return (d->event.dr6 & DR6_BD) != 0;
 	}
-	return (FAULTS >> d->event.vector & 1) != 0;
+	return ((uint32_t)FAULTS >> d->event.vector & 1) != 0;
 }
 
 static uint64_t pushed_flags(const struct hk_cpu *cpu, const struct delivery *d)
