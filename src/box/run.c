@@ -377,6 +377,9 @@ static void machine_failed(struct hk_box *box, enum hk_stop why)
 	case HK_STOP_CRASH:
 		hk_crash_line(hk_machine_crash(box->machine), where);
 		hk_fail_msg(&err, EIO, "the box crashed: its CPU gave up (triple fault) %s", where);
+		if (!box->config.verbose) {
+			hk_err_hint(&err, "--verbose shows its registers");
+		}
 		dump_crash(box);
 		break;
 	default:
