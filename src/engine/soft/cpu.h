@@ -136,6 +136,7 @@ enum hk_tlb_kind {
 	HK_TLB_KERNEL,    /* CPL 0 to 2 */
 	HK_TLB_USER,      /* CPL 3 */
 	HK_TLB_KERNEL_AC, /* CPL 0 to 2 with EFLAGS.AC, where SMAP is on */
+	HK_TLB_USER_AC, /* CPL 3 with EFLAGS.AC and CR0.AM: stays empty, so that all alignment is looked at */
 	HK_TLB_KIND_COUNT,
 };
 

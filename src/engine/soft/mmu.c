@@ -376,7 +376,7 @@ static void fill(struct hk_cpu *cpu, uint64_t va, const struct walk *found, void
 	struct hk_tlb_entry *e = &cpu->tlb[slot];
 	uint64_t page = va & HK_PAGE_MASK;
 
-	if (page_is_watched(cpu, va)) {
+	if (page_is_watched(cpu, va) || cpu->tlb_kind == HK_TLB_USER_AC) {
 		return;
 	}
 	e->read = page;
@@ -410,7 +410,7 @@ static bool span_at(
 	struct walk_request request = {
 		.va = va,
 		.access = access,
-		.user = cpu->tlb_kind == HK_TLB_USER,
+		.user = cpu->tlb_kind == HK_TLB_USER || cpu->tlb_kind == HK_TLB_USER_AC,
 		.smap_off = cpu->tlb_kind == HK_TLB_KERNEL_AC,
 	};
 	struct walk found;
@@ -574,6 +574,16 @@ static void watch(struct hk_cpu *cpu, uint64_t va, unsigned len, bool write)
 	}
 }
 
+/* Alignment checks of user programs that ask for them. Of longer operands no instruction is checked here. */
+static bool alignment_ok(struct hk_cpu *cpu, uint64_t va, unsigned len)
+{
+	if (hk_likely(cpu->tlb_kind != HK_TLB_USER_AC) || len > 8 || (len & (len - 1)) != 0 ||
+		(va & (len - 1)) == 0) {
+		return true;
+	}
+	return hk_fault_code(cpu, HK_VECTOR_AC, 0);
+}
+
 bool hk_load(struct hk_cpu *cpu, uint64_t va, void *buf, unsigned len)
 {
 	struct span spans[2];
@@ -582,7 +592,7 @@ bool hk_load(struct hk_cpu *cpu, uint64_t va, void *buf, unsigned len)
 	if (len == 0) {
 		return true;
 	}
-	if (!spans_at(cpu, va, len, HK_ACCESS_READ, spans)) {
+	if (!spans_at(cpu, va, len, HK_ACCESS_READ, spans) || !alignment_ok(cpu, va, len)) {
 		return false;
 	}
 	span_load(cpu, &spans[0], buf);
@@ -601,7 +611,7 @@ bool hk_store(struct hk_cpu *cpu, uint64_t va, const void *buf, unsigned len)
 	if (len == 0) {
 		return true;
 	}
-	if (!spans_at(cpu, va, len, HK_ACCESS_WRITE, spans)) {
+	if (!spans_at(cpu, va, len, HK_ACCESS_WRITE, spans) || !alignment_ok(cpu, va, len)) {
 		return false;
 	}
 	span_store(cpu, &spans[0], buf);

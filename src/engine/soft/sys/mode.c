@@ -9,9 +9,11 @@
 
 void hk_kind_changed(struct hk_cpu *cpu)
 {
+	bool ac = (cpu->rflags & HK_FLAG_AC) != 0;
+
 	if (cpu->cpl == 3) {
-		cpu->tlb_kind = HK_TLB_USER;
-	} else if ((cpu->cr4 & HK_CR4_SMAP) != 0 && (cpu->rflags & HK_FLAG_AC) != 0) {
+		cpu->tlb_kind = ac && (cpu->cr0 & HK_CR0_AM) != 0 ? HK_TLB_USER_AC : HK_TLB_USER;
+	} else if ((cpu->cr4 & HK_CR4_SMAP) != 0 && ac) {
 		cpu->tlb_kind = HK_TLB_KERNEL_AC;
 	} else {
 		cpu->tlb_kind = HK_TLB_KERNEL;
