@@ -300,6 +300,7 @@ static const struct hk_cpu_bus_ops bus = {
 	.interrupt = bus_interrupt,
 	.random = bus_random,
 	.hypercall = bus_hypercall,
+	.yield = bus_exclusive,
 	.work = bus_work,
 	.exclusive_begin = bus_exclusive,
 	.exclusive_end = bus_exclusive,

@@ -224,6 +224,7 @@ static const struct hk_cpu_bus_ops no_bus = {
 	.interrupt = no_interrupt,
 	.random = no_random,
 	.hypercall = nothing,
+	.yield = nothing,
 	.work = nothing,
 	.exclusive_begin = nothing,
 	.exclusive_end = nothing,

@@ -108,6 +108,7 @@ static const struct hk_cpu_bus_ops bus = {
 	.interrupt = bus_interrupt,
 	.random = bus_random,
 	.hypercall = bus_hypercall,
+	.yield = bus_nothing,
 	.work = bus_nothing,
 	.exclusive_begin = bus_nothing,
 	.exclusive_end = bus_nothing,

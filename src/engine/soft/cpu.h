@@ -218,6 +218,8 @@ struct hk_cpu_bus_ops {
 	void (*random)(struct hk_cpu *cpu, void *buf, size_t len_bytes);
 	/* A hypercall (VMCALL): number in RAX, arguments in RBX, RCX, RDX, RSI; result to RAX. */
 	void (*hypercall)(struct hk_cpu *cpu);
+	/* The guest spins, that is it waits for another CPU: the host's may be of use to that. */
+	void (*yield)(struct hk_cpu *cpu);
 	/* What others asked of this CPU (HK_ATT_WORK): TLB shoot-downs, code drops, a rest. */
 	void (*work)(struct hk_cpu *cpu);
 	/* Between these no other CPU runs: for locked accesses that the host cannot make atomic. */
@@ -288,6 +290,7 @@ struct hk_cpu {
 	const struct hk_cpuid
 		*cpuid; /* borrowed: what CPUID shows; features are checked against it */
 	unsigned index;
+	unsigned pauses;   /* PAUSE instructions, for bus->yield */
 	uint32_t features; /* enum hk_soft_feature: optional instructions switched on */
 
 	/* Non-global entries of each TLB since its last flush, to undo just those. */

@@ -33,8 +33,15 @@
 #include "engine/soft/fault.h"
 #include "engine/soft/flags.h"
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define HK_SANITIZED
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define HK_SANITIZED
+#endif
+#endif
 #if defined(HK_TAIL_CALLER) && defined(__OPTIMIZE__) && !defined(__wasm__) && \
-	!defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && !defined(HK_SANITIZED)
+	!defined(HK_SANITIZED)
 #define HK_GO(cpu, to) ((to)->exec((cpu), (to)))
 #else
 #define HK_GO(cpu, to) (to)

@@ -15,6 +15,7 @@
  * wait, wait until it is done.
  */
 #include <assert.h>
+#include <sched.h>
 #include <string.h>
 
 #include "base/util.h"
@@ -70,6 +71,20 @@ void hk_soft_end(struct hk_soft_vcpu *vcpu)
 	pthread_mutex_lock(&vcpu->soft->rest_lock);
 	rest_locked(vcpu);
 	pthread_mutex_unlock(&vcpu->soft->rest_lock);
+}
+
+/* Nobody has to wait meanwhile until the host lets this CPU's thread run again. */
+void hk_soft_yield(struct hk_cpu *cpu)
+{
+	struct hk_soft_vcpu *vcpu = hk_soft_vcpu_of_cpu(cpu);
+
+	if (vcpu->soft->vcpu_count == 1) {
+		return;
+	}
+	hk_soft_end(vcpu);
+	/* seccomp: sched_yield */
+	sched_yield();
+	hk_soft_begin(vcpu);
 }
 
 void hk_soft_work(struct hk_cpu *cpu)

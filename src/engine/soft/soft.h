@@ -186,6 +186,7 @@ int hk_soft_set_clock(
 /** hk_soft_begin() / hk_soft_end() - around hk_cpu_run(). Begin waits while another CPU runs alone. */
 void hk_soft_begin(struct hk_soft_vcpu *vcpu);
 void hk_soft_end(struct hk_soft_vcpu *vcpu);
+void hk_soft_yield(struct hk_cpu *cpu);
 void hk_soft_work(struct hk_cpu *cpu);
 void hk_soft_exclusive_begin(struct hk_cpu *cpu);
 void hk_soft_exclusive_end(struct hk_cpu *cpu);

@@ -165,6 +165,7 @@ static const struct hk_cpu_bus_ops bus_ops = {
 	.interrupt = hk_soft_interrupt,
 	.random = bus_random,
 	.hypercall = bus_hypercall,
+	.yield = hk_soft_yield,
 	.work = hk_soft_work,
 	.exclusive_begin = hk_soft_exclusive_begin,
 	.exclusive_end = hk_soft_exclusive_end,

@@ -9,9 +9,14 @@ HK_EXEC(nop)
 	return HK_NEXT(cpu, insn);
 }
 
+/* Now and then the host's CPU is offered to others: who spins that long waits for one that may not have any. */
 HK_EXEC(pause)
 {
-	(void)cpu;
+	enum { PAUSES_PER_YIELD = 32 };
+
+	if (++cpu->pauses % PAUSES_PER_YIELD == 0) {
+		cpu->bus->yield(cpu);
+	}
 	return HK_NEXT(cpu, insn);
 }
 
