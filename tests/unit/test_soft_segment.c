@@ -297,7 +297,8 @@ static void iret_checks(void **state)
 		{CODE, KERNEL_CODE | 3, 0, USER_DATA, HK_VECTOR_GP, KERNEL_CODE},
 		{CODE, ABSENT_CODE, 0, KERNEL_DATA, HK_VECTOR_NP, ABSENT_CODE},
 		{NOT_CANONICAL, USER_CODE, 0, USER_DATA, HK_VECTOR_GP, 0},
-		{UINT64_C(0x100000000), USER_CODE_32, 0, USER_DATA, HK_VECTOR_GP, 0},
+		{UINT64_C(0x100000000) | CODE, USER_CODE_32, 0x1234, USER_DATA, -1,
+			0}, /* RIP is cut */
 		{CODE, USER_CODE, 0, 3, HK_VECTOR_GP, 0},
 		{CODE, USER_CODE, 0, KERNEL_DATA, HK_VECTOR_GP, KERNEL_DATA},
 		{CODE, USER_CODE, 0, KERNEL_DATA | 3, HK_VECTOR_GP, KERNEL_DATA},
@@ -328,7 +329,7 @@ static void iret_checks(void **state)
 			continue;
 		}
 		vm_assert_ran();
-		assert_int_equal(vm.cpu.rip, cases[i].rip);
+		assert_int_equal(vm.cpu.rip, (uint32_t)cases[i].rip);
 		assert_int_equal(vm.cpu.cpl, cases[i].cs & 3);
 		assert_int_equal(vm.cpu.gpr[HK_RSP], cases[i].rsp);
 		assert_int_equal(vm.cpu.seg[HK_SS].selector, cases[i].ss);
