@@ -280,6 +280,11 @@ static bool decode_run(
 			choices[count] = hk_select(&insn, (enum hk_code_mode)code->mode);
 			insn.exec = choices[count].exec;
 			note_lines(code, off, insn.len);
+			if (insn.exec == NULL) { /* nothing to do: goes on with what follows */
+				code->index[off] = (uint16_t)(code->used + 1);
+				off += insn.len;
+				continue;
+			}
 			break;
 		case HK_DECODE_UD:
 			insn = (struct hk_insn){.exec = undefined, .off = (int16_t)off, .len = 1};
@@ -288,7 +293,7 @@ static bool decode_run(
 			note_lines(code, off, HK_MAX_INSN_LEN); /* as far as it may have looked */
 			break;
 		default: /* crosses into the next page, or is too long */
-			if (count == 0) {
+			if (off == start) {
 				return false;
 			}
 			hk_select_run(hk_code_insn(code, first), choices, count);

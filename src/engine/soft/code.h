@@ -20,7 +20,8 @@ enum {
 
 /**
  * struct hk_code_page - the decoded instructions of one guest page in one mode
- * @index: by offset: 1 + number of the instruction that starts there; 0: not decoded
+ * @index: by offset: 1 + number of the instruction that starts there, or of the first to be run from there on;
+ *	0: not decoded
  * @chunks: instruction n is chunks[n / HK_CODE_CHUNK][n % HK_CODE_CHUNK]
  * @lines: bit n: some of the bytes 64 n to 64 n + 63 were decoded
  */

@@ -123,6 +123,27 @@ struct hk_tlb_entry {
 	hk_gpa page; /* guest physical page address; bits 0-11: log2 of a large page's size, or 0 */
 };
 
+/** struct hk_span - what of an access falls into one page */
+struct hk_span {
+	uint8_t *host; /* of the first byte, or NULL: not RAM */
+	hk_gpa gpa;
+	unsigned len;
+	bool code; /* somebody decoded code from the page */
+};
+
+/**
+ * struct hk_held - what the last hk_probe() for writing found
+ *
+ * So that the stores after it cannot fail, even if another CPU changes the page tables meanwhile. It is
+ * good for as long as an entry of the TLB is.
+ */
+struct hk_held {
+	uint64_t va;
+	unsigned len; /* 0: nothing is held */
+	uint8_t kind; /* enum hk_tlb_kind */
+	struct hk_span spans[2];
+};
+
 /** struct hk_range - linear addresses from @first to @last; none where first is beyond last */
 struct hk_range {
 	uint64_t first, last;
@@ -282,6 +303,7 @@ struct hk_cpu {
 	bool nmi_waits;
 	uint8_t watch_hit; /* data breakpoints that the instruction hit */
 	uint64_t dr7_seen; /* what the TLB was filled under */
+	struct hk_held held;
 
 	/* What surrounds it */
 	const struct hk_cpu_bus_ops *bus; /* borrowed */

@@ -396,16 +396,8 @@ static void fill(struct hk_cpu *cpu, uint64_t va, const struct walk *found, void
 	}
 }
 
-/* One page's part of an access. */
-struct span {
-	uint8_t *host; /* of the first byte, or NULL: not RAM */
-	hk_gpa gpa;
-	unsigned len;
-	bool code; /* somebody decoded code from the page */
-};
-
 static bool span_at(
-	struct hk_cpu *cpu, uint64_t va, unsigned len, enum hk_access access, struct span *ret)
+	struct hk_cpu *cpu, uint64_t va, unsigned len, enum hk_access access, struct hk_span *ret)
 {
 	struct walk_request request = {
 		.va = va,
@@ -421,7 +413,7 @@ static bool span_at(
 
 	uint8_t *host = hk_soft_mem_page(cpu->mem, found.page);
 
-	*ret = (struct span){.gpa = found.page | (va & ~HK_PAGE_MASK), .len = len};
+	*ret = (struct hk_span){.gpa = found.page | (va & ~HK_PAGE_MASK), .len = len};
 	if (host == NULL) {
 		return true;
 	}
@@ -444,12 +436,12 @@ static bool span_at(
 }
 
 /* The one or two pages of an access of up to a page. Both are checked before either is touched. */
-static bool spans_at(
-	struct hk_cpu *cpu, uint64_t va, unsigned len, enum hk_access access, struct span spans[2])
+static bool spans_at(struct hk_cpu *cpu, uint64_t va, unsigned len, enum hk_access access,
+	struct hk_span spans[2])
 {
 	unsigned first = HK_PAGE_SIZE - (unsigned)(va & ~HK_PAGE_MASK);
 
-	spans[1] = (struct span){.len = 0};
+	spans[1] = (struct hk_span){.len = 0};
 	if (len <= first) {
 		return span_at(cpu, va, len, access, &spans[0]);
 	}
@@ -524,7 +516,7 @@ static void mmio(struct hk_cpu *cpu, hk_gpa gpa, uint8_t *data, unsigned len, bo
 	}
 }
 
-static void span_load(struct hk_cpu *cpu, const struct span *span, void *buf)
+static void span_load(struct hk_cpu *cpu, const struct hk_span *span, void *buf)
 {
 	if (span->host != NULL) {
 		ram_load(span->host, buf, span->len);
@@ -533,7 +525,7 @@ static void span_load(struct hk_cpu *cpu, const struct span *span, void *buf)
 	}
 }
 
-static void span_store(struct hk_cpu *cpu, const struct span *span, const void *buf)
+static void span_store(struct hk_cpu *cpu, const struct hk_span *span, const void *buf)
 {
 	uint8_t copy[16];
 
@@ -586,7 +578,7 @@ static bool alignment_ok(struct hk_cpu *cpu, uint64_t va, unsigned len)
 
 bool hk_load(struct hk_cpu *cpu, uint64_t va, void *buf, unsigned len)
 {
-	struct span spans[2];
+	struct hk_span spans[2];
 
 	assert(len <= HK_PAGE_SIZE);
 	if (len == 0) {
@@ -603,15 +595,49 @@ bool hk_load(struct hk_cpu *cpu, uint64_t va, void *buf, unsigned len)
 	return true;
 }
 
+/* @len bytes of @held at most, from @from on; none where that is behind it. */
+static struct hk_span part_of(const struct hk_span *held, uint64_t from, unsigned len)
+{
+	if (from >= held->len) {
+		return (struct hk_span){.len = 0};
+	}
+	return (struct hk_span){
+		.host = held->host != NULL ? held->host + from : NULL,
+		.gpa = held->gpa + from,
+		.len = len < held->len - from ? len : held->len - (unsigned)from,
+		.code = true, /* it may be by now: look */
+	};
+}
+
+/* Where a store goes that has been probed. Return: false: it has not been. */
+static bool held_spans(struct hk_cpu *cpu, uint64_t va, unsigned len, struct hk_span spans[2])
+{
+	const struct hk_held *held = &cpu->held;
+	uint64_t from = va - held->va;
+
+	if (from >= held->len || len > held->len - from || held->kind != cpu->tlb_kind) {
+		return false;
+	}
+	spans[0] = part_of(&held->spans[0], from, len);
+	if (spans[0].len == 0) {
+		spans[0] = part_of(&held->spans[1], from - held->spans[0].len, len);
+		spans[1] = (struct hk_span){.len = 0};
+	} else {
+		spans[1] = part_of(&held->spans[1], 0, len - spans[0].len);
+	}
+	return true;
+}
+
 bool hk_store(struct hk_cpu *cpu, uint64_t va, const void *buf, unsigned len)
 {
-	struct span spans[2];
+	struct hk_span spans[2];
 
 	assert(len <= HK_PAGE_SIZE);
 	if (len == 0) {
 		return true;
 	}
-	if (!spans_at(cpu, va, len, HK_ACCESS_WRITE, spans) || !alignment_ok(cpu, va, len)) {
+	if ((!held_spans(cpu, va, len, spans) && !spans_at(cpu, va, len, HK_ACCESS_WRITE, spans)) ||
+		!alignment_ok(cpu, va, len)) {
 		return false;
 	}
 	span_store(cpu, &spans[0], buf);
@@ -634,9 +660,21 @@ bool hk_store_slow(struct hk_cpu *cpu, uint64_t va, const void *buf, unsigned le
 
 bool hk_probe(struct hk_cpu *cpu, uint64_t va, unsigned len, enum hk_access access)
 {
-	struct span spans[2];
+	struct hk_held *held = &cpu->held;
 
-	return len == 0 || spans_at(cpu, va, len, access, spans);
+	if (len == 0) {
+		return true;
+	}
+	held->len = 0;
+	if (!spans_at(cpu, va, len, access, held->spans)) {
+		return false;
+	}
+	if (access == HK_ACCESS_WRITE) {
+		held->va = va;
+		held->len = len;
+		held->kind = cpu->tlb_kind;
+	}
+	return true;
 }
 
 bool hk_lock_begin(struct hk_cpu *cpu, uint64_t va, unsigned len, struct hk_lock *lock)
@@ -805,6 +843,7 @@ static void forget_kind(struct hk_cpu *cpu, unsigned kind, bool global)
 
 void hk_tlb_flush(struct hk_cpu *cpu, bool global)
 {
+	cpu->held.len = 0;
 	for (unsigned kind = 0; kind < HK_TLB_KIND_COUNT; kind++) {
 		forget_kind(cpu, kind, global);
 	}
@@ -828,6 +867,7 @@ void hk_tlb_flush_page(struct hk_cpu *cpu, uint64_t va)
 {
 	unsigned slot = va >> 12 & (HK_TLB_ENTRIES - 1);
 
+	cpu->held.len = 0;
 	for (unsigned kind = 0; kind < HK_TLB_KIND_COUNT; kind++) {
 		struct hk_tlb_entry *e = &cpu->tlbs[kind][slot];
 

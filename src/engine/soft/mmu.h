@@ -76,10 +76,10 @@ static inline void *hk_tlb_write(const struct hk_cpu *cpu, uint64_t va, unsigned
 /* memcpy of a constant power of two is one access of the host, aligned or not. TSan cannot know that guests
  * race by themselves. */
 #if defined(__SANITIZE_THREAD__)
-#define HK_GUEST_RACES __attribute__((no_sanitize("thread"), noinline))
+#define HK_GUEST_RACES __attribute__((no_sanitize("thread"), noinline, unused))
 #elif defined(__has_feature)
 #if __has_feature(thread_sanitizer)
-#define HK_GUEST_RACES __attribute__((no_sanitize("thread"), noinline))
+#define HK_GUEST_RACES __attribute__((no_sanitize("thread"), noinline, unused))
 #endif
 #endif
 #ifndef HK_GUEST_RACES
@@ -121,7 +121,8 @@ HK_DEFINE_ACCESS(64)
 bool hk_load(struct hk_cpu *cpu, uint64_t va, void *buf, unsigned len);
 bool hk_store(struct hk_cpu *cpu, uint64_t va, const void *buf, unsigned len);
 
-/** hk_probe() - would @len bytes (up to 4096) at @va be accessible? Faults as the access would. */
+/** hk_probe() - would @len bytes (up to 4096) at @va be accessible? Faults as the access would. After one for
+ * writing, stores to these bytes succeed. */
 bool hk_probe(struct hk_cpu *cpu, uint64_t va, unsigned len, enum hk_access access);
 
 /** hk_load_rmw() - load @len (1, 2, 4, 8, 16) bytes that will be stored to at once: faults as a write

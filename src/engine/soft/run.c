@@ -4,7 +4,7 @@
  * requests of others), then lets the code run that stands at RIP.
  *
  * Code runs from the cache (code.c) but for what has to run alone: instructions that cross a page,
- * single-stepping, debug registers in use, the one instruction in an interrupt shadow. An instruction that runs alone
+ * single-stepping, debug registers in use, the one instruction in an interrupt shadow if one waits. An instruction that runs alone
  * is decoded from freshly fetched bytes, with gpr[HK_REG_PAGE] at its end, so that its
  * RIP-relative and branch displacements are what the bytes say.
  *
@@ -228,7 +228,8 @@ enum hk_cpu_stop hk_cpu_run(struct hk_cpu *cpu)
 		}
 		if (cpu->shadow != 0) {
 			cpu->shadow = 0;
-			if (cpu->activity == HK_CPU_RUNNING) {
+			/* With nothing to hold back it goes on as always: the next look comes after a branch. */
+			if ((cpu->irq_waits || cpu->nmi_waits) && cpu->activity == HK_CPU_RUNNING) {
 				step(cpu);
 				continue;
 			}

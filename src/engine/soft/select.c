@@ -7,9 +7,14 @@
 #include "engine/soft/code.h"
 #include "engine/soft/exec/fast.h"
 #include "engine/soft/exec/fuse.h"
+#include "engine/soft/exec/handlers.h"
 
 struct hk_choice hk_select(struct hk_insn *insn, enum hk_code_mode mode)
 {
+	if (insn->exec == hk_x_nop) {
+		return (struct hk_choice){.effect = HK_EFFECT_NONE};
+	}
+
 	struct hk_choice choice = hk_fast(insn, mode);
 
 	if (choice.exec == insn->exec) {

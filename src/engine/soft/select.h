@@ -22,6 +22,7 @@ enum hk_effect {
 
 /**
  * struct hk_choice - how an instruction is to be run
+ * @exec: NULL: there is nothing to do
  * @quiet: the same without the flags; NULL where there is none
  */
 struct hk_choice {

@@ -66,11 +66,11 @@ void check(bool good, const char *what);
 
 /* --- irq.c ---------------------------------------------------------------- */
 
-/* What the CPU pushes. */
+/* What the CPU pushes and IRET takes back; volatile, or clang drops what a handler writes there at its end. */
 struct frame {
-	uint64_t rip, cs, rflags, rsp, ss;
+	volatile uint64_t rip, cs, rflags, rsp, ss;
 };
-/* GCC's interrupt handlers, which save what they use. */
+/* Compilers' interrupt handlers, which save what they use. */
 #define HANDLER __attribute__((interrupt, target("general-regs-only")))
 
 void guest_idt_set(unsigned vector, const void *handler);

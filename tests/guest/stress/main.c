@@ -20,7 +20,7 @@ enum {
 	LINE = 64,
 	WORDS = PAGE / 8,
 	FRAMES = 4,
-	LITMUS_ROUNDS = 4000,
+	LITMUS_ROUNDS = 50000,
 	POISON = 0x6b6b6b6b,
 
 	PTE_PRESENT = 1 << 0,
@@ -144,7 +144,7 @@ static uint64_t count_at(unsigned offset)
 static void locked_adds(void)
 {
 	enum { ALIGNED = 0, MISALIGNED = 67, ACROSS_LINES = 3 * LINE - 3, ACROSS_PAGES = PAGE - 5 };
-	enum { ROUNDS = 3000, SLOW_TOTAL = 192 };
+	enum { ROUNDS = 10000, SLOW_TOTAL = 480 };
 	unsigned slow = SLOW_TOTAL / cpus;
 
 	for (unsigned i = 0; i < ROUNDS; i++) {
@@ -184,7 +184,7 @@ static bool swap_pair(struct pair *expected, const struct pair *want)
 
 static void pairs(void)
 {
-	enum { ROUNDS = 1000 };
+	enum { ROUNDS = 4000 };
 
 	for (unsigned i = 0; i < ROUNDS; i++) {
 		struct pair seen = {0, 0};
@@ -243,7 +243,7 @@ static void drop_lock(void)
 
 static void locks(void)
 {
-	enum { ROUNDS = 200 };
+	enum { ROUNDS = 500 };
 
 	for (unsigned i = 0; i < ROUNDS; i++) {
 		take_lock();
@@ -285,7 +285,7 @@ static uint32_t call_code(void)
 
 static void changing_code(void)
 {
-	enum { ROUNDS = 50 };
+	enum { ROUNDS = 100 };
 
 	if (self() == 0) {
 		write_code(0);
@@ -316,6 +316,16 @@ static uint64_t window_pdpt[WORDS] __attribute__((aligned(PAGE)));
 static uint64_t window_pd[WORDS] __attribute__((aligned(PAGE)));
 static uint64_t window_pt[WORDS] __attribute__((aligned(PAGE)));
 static uint64_t frames[FRAMES][WORDS] __attribute__((aligned(PAGE)));
+
+/* So that pages are protected from us, too. */
+static void write_protect_on(void)
+{
+	const uint64_t wp = 1 << 16;
+	uint64_t cr0;
+
+	__asm__ volatile("mov %%cr0, %0" : "=r"(cr0));
+	__asm__ volatile("mov %0, %%cr0" : : "r"(cr0 | wp) : "memory");
+}
 
 static void map(unsigned page, const void *frame, uint64_t bits)
 {
@@ -365,7 +375,7 @@ HANDLER static void on_page_fault(struct frame *frame, uint64_t error)
  */
 static void remapping(void)
 {
-	enum { ROUNDS = 60, WRITES = PTE_PRESENT | PTE_WRITE };
+	enum { TOTAL = 400, WRITES = PTE_PRESENT | PTE_WRITE };
 	volatile uint64_t *page = (volatile uint64_t *)WINDOW;
 	unsigned id = self();
 
@@ -379,9 +389,10 @@ static void remapping(void)
 				fail();
 			}
 			page[id] = id;
+			cpu_relax();
 		}
 	} else {
-		for (unsigned i = 1; i <= ROUNDS; i++) {
+		for (unsigned i = 1; i <= TOTAL / cpus; i++) {
 			uint64_t *old = frames[(i - 1) % 2];
 
 			frames[i % 2][WORDS - 1] = i;
@@ -412,7 +423,7 @@ static void remapping(void)
  */
 static void protecting(void)
 {
-	enum { ROUNDS = 60, EACH = 400, RET = 0xc3, READS = PTE_PRESENT };
+	enum { ROUNDS = 60, EACH = 10000, RET = 0xc3, READS = PTE_PRESENT };
 	unsigned id = self();
 	uint8_t *page = (uint8_t *)(WINDOW + PAGE);
 	volatile uint64_t *counter = (volatile uint64_t *)(page + PAGE / 2) + id;
@@ -597,6 +608,7 @@ static void memory_order(void)
 
 static void work(void)
 {
+	write_protect_on();
 	wrmsr(APIC_TIMER, APIC_TIMER_DEADLINE_MODE | TIMER_VECTOR);
 	wrmsr(MSR_TSC_DEADLINE, rdtsc() + tick_period);
 	irq_on();

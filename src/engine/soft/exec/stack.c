@@ -180,7 +180,8 @@ HK_EXEC(popf)
 	if (((old ^ flags) & HK_FLAG_AC) != 0) {
 		hk_cpu_mode_changed(cpu);
 	}
-	if (((old ^ flags) & (HK_FLAG_TF | HK_FLAG_AC | HK_FLAG_IF)) != 0) {
+	if (((old ^ flags) & (HK_FLAG_TF | HK_FLAG_AC)) != 0 ||
+		((flags & HK_FLAG_IF) != 0 && cpu->irq_waits)) {
 		return hk_leave(cpu, insn);
 	}
 	return HK_NEXT(cpu, insn);
