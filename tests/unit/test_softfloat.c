@@ -8,7 +8,7 @@
  * it; both fill a struct outcome, and those are compared. Unmasked SSE exceptions come as SIGFPE, which
  * reads MXCSR from the signal's frame; the x87 unit only notes them, and they are cleared in time.
  *
- * Checked on an AMD Zen 4. What another CPU does differently would show here first.
+ * Checked on an Intel Sapphire Rapids. What another CPU does differently would show here first.
  */
 #include <inttypes.h>
 #include <setjmp.h>

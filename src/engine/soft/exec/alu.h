@@ -7,7 +7,7 @@
  * result goes out with whatever stands above it: hk_reg_set() and hk_va_store() cut it. An
  * operation without second operand ignores @b; of shifts it is the count, not yet masked.
  *
- * Undefined flags and counts out of range are as AMD's Zen 4 has them (measured).
+ * Undefined flags and counts out of range are as Intel's Sapphire Rapids has them (measured).
  */
 #ifndef HK_ENGINE_SOFT_EXEC_ALU_H
 #define HK_ENGINE_SOFT_EXEC_ALU_H

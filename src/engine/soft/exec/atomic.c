@@ -136,7 +136,7 @@ HK_EXEC(xadd)
 
 /*
  * CMPXCHG: what does not match goes to the accumulator. Memory must be writable in any case; a
- * 32-bit register keeps its upper half then (so has Zen 4).
+ * 32-bit register keeps its upper half then (so has Sapphire Rapids).
  */
 HK_EXEC(cmpxchg)
 {

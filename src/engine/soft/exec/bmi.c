@@ -3,7 +3,7 @@
  * BMI1 and BMI2: bit fields, lowest bits, shifts that leave the flags alone. MULX is in muldiv.c, TZCNT
  * in bits.c.
  *
- * Operands are 32 or 64 bits. AF and PF are undefined where flags are set; Zen 4 clears them.
+ * Operands are 32 or 64 bits. AF and PF are undefined where flags are set; Sapphire Rapids clears them.
  */
 #include "engine/soft/exec/handlers.h"
 #include "engine/soft/operand.h"

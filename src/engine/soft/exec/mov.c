@@ -123,7 +123,7 @@ HK_EXEC(movbe)
 	return HK_NEXT(cpu, insn);
 }
 
-/* With 16 bits undefined; Zen 4 gives 0. */
+/* With 16 bits undefined; Sapphire Rapids gives 0. */
 HK_EXEC(bswap)
 {
 	unsigned size = hk_insn_size(insn);

@@ -3,7 +3,7 @@
  * Multiplication and division.
  *
  * The one-operand forms work on a pair of registers: AX for bytes, else rDX:rAX. Division
- * leaves the flags alone, as Zen 4 does.
+ * leaves the flags alone, as Sapphire Rapids does.
  */
 #include "engine/soft/exec/alu.h"
 #include "engine/soft/exec/handlers.h"

@@ -141,9 +141,8 @@ DEFINE_DOT(dppd, dot_pd)
 
 /*
  * RCPPS, RSQRTPS: 12 bits right at most, no exceptions, MXCSR has no say. The architecture leaves the bits to
- * the CPU, within a relative error of 1.5 * 2^-12. These are AMD's (checked on a Zen 4 for all numbers):
+ * the CPU, within a relative error of 1.5 * 2^-12. These are a Sapphire Rapids' (checked for all numbers):
  * the function's value in the middle of the interval of numbers with the same leading bits, rounded to 12 bits.
- * Intel's differ.
  */
 
 enum { F32_EXP_MAX = 255, F32_BIAS = 127 };

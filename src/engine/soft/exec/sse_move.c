@@ -59,8 +59,8 @@ bool hk_xmm_store(
 }
 
 /*
- * Only selected bytes are written, but all of them must be writable, as on AMD's CPUs, even if none
- * is selected; of 16 bytes the upper half faults first. (Intel's may let unselected bytes off.)
+ * Only selected bytes are written, but all of them must be writable, as on Sapphire Rapids, even if none
+ * is selected; of 16 bytes the upper half faults first.
  */
 bool hk_mask_store(struct hk_cpu *cpu, const struct hk_insn *insn, const void *data, unsigned mask,
 	unsigned len)

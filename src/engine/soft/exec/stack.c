@@ -63,7 +63,7 @@ HK_EXEC(pop_rm)
 	return HK_NEXT(cpu, insn);
 }
 
-/* A push of 32 bits makes room for them but writes 16, on Zen 4 as on Intel's; one of 64 writes all. */
+/* A push of 32 bits makes room for them but writes 16, on Sapphire Rapids; one of 64 writes all. */
 HK_EXEC(push_sreg)
 {
 	unsigned size = hk_insn_size(insn);

@@ -62,7 +62,7 @@ static uint64_t no_bulk(struct hk_cpu *cpu, const struct hk_insn *insn, uint64_t
 }
 
 /*
- * Zen 4 writes rCX of a REP that counts nothing, and the pointers of MOVS and STOS, too: as all
+ * Sapphire Rapids writes rCX of a REP that counts nothing, and the pointers of MOVS and STOS, too: as all
  * writes of 32-bit registers this clears the upper half.
  *
  * An instruction whose REP only counts. @one does one element and moves the pointers; it returns false with

@@ -11,7 +11,7 @@
  * exponent off by 24576, as the x87 unit does; any other result means nothing. That is all the
  * environment's @masked does; who raises #MF or #XM is the caller.
  *
- * Source: Intel SDM vol. 1, 4.8, 4.9, 8.5, 11.5; IEEE 754-2008. Where these leave a choice, an AMD Zen 4 gave
+ * Source: Intel SDM vol. 1, 4.8, 4.9, 8.5, 11.5; IEEE 754-2008. Where these leave a choice, an Intel Sapphire Rapids gave
  * the answer (tests/unit/test_softfloat.c compares with the CPU it runs on).
  */
 #ifndef HK_ENGINE_SOFT_FPU_SOFTFLOAT_H
