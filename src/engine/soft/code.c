@@ -9,7 +9,7 @@
  * goto), resync (leave to the run loop).
  *
  * Before bytes are read for decoding, this CPU's bit is set in the page's mark, and CPUs that may write
- * to the page without a look are made to look: from then on no write is missed (mmu.c).
+ * to the page without a look are made to look: from then on no write is missed (soft_mem.h).
  */
 #include "engine/soft/code.h"
 
@@ -112,7 +112,7 @@ static struct hk_code_page *find_page(struct hk_code_cache *cache, hk_gpa page, 
 	return code;
 }
 
-/* From here on every write to the page is seen; see the top of mmu.c. */
+/* From here on every write to the page is seen; see the top of soft_mem.h. */
 static void announce(struct hk_cpu *cpu, hk_gpa page)
 {
 	_Atomic uint32_t *mark = hk_soft_mem_mark(cpu->mem, page);
@@ -589,6 +589,22 @@ void hk_code_drop(struct hk_cpu *cpu, hk_gpa gpa, uint64_t len)
 			(atomic_load_explicit(mark, memory_order_relaxed) >> cpu->index & 1) != 0) {
 			drop_in_page(cpu, page, lines_of(page, gpa, len));
 		}
+	}
+}
+
+void hk_code_forget(struct hk_cpu *cpu, hk_gpa gpa, unsigned len)
+{
+	/* First the store, then the look who has to forget. Pairs with the decoder's fetch_or. */
+	atomic_thread_fence(memory_order_seq_cst);
+
+	uint32_t cpus = hk_soft_mem_code_cpus(cpu->mem, gpa, len);
+	uint32_t self = 1u << cpu->index;
+
+	if ((cpus & self) != 0) {
+		hk_code_drop(cpu, gpa, len);
+	}
+	if ((cpus & ~self) != 0) {
+		cpu->bus->drop_code(cpu, gpa, len, cpus & ~self);
 	}
 }
 

@@ -98,6 +98,9 @@ const struct hk_insn *hk_code_in_page(
 void hk_code_drop(struct hk_cpu *cpu, hk_gpa gpa, uint64_t len);
 void hk_code_drop_all(struct hk_cpu *cpu);
 
+/** hk_code_forget() - this CPU wrote these bytes of RAM: all that decoded code from them forget it */
+void hk_code_forget(struct hk_cpu *cpu, hk_gpa gpa, unsigned len);
+
 /** hk_code_flush_fetches() - linear addresses may lead elsewhere now: after a TLB flush */
 void hk_code_flush_fetches(struct hk_cpu *cpu, bool global);
 void hk_code_flush_fetch_page(struct hk_cpu *cpu, uint64_t va);

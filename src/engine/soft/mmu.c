@@ -1,358 +1,21 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The slow side of memory: page tables, filling the TLB, accesses that cross pages or hit no
- * RAM, stores to pages whose code is decoded.
+ * The slow side of memory: filling the TLB, accesses that cross pages or hit no RAM, stores to pages
+ * whose code is decoded.
  *
  * A TLB entry's write tag is set only where a store needs no further look: the page is writable,
- * dirty already, and no CPU has decoded code from it. Two CPUs keep each other honest through
- * the page's mark (struct hk_soft_mem): whoever is to write sets its writer bit, then looks for code
- * bits; whoever decodes sets its code bit, then looks for writer bits and takes their write
- * tags away (bus->protect_page). Both are sequentially consistent, so one of the two sees the other.
+ * dirty already, and no CPU has decoded code from it (soft_mem.h).
  *
- * Limits: windows (shared-memory regions) are not reachable yet; 32-bit PAE reads its four top
- * entries at each walk instead of at the load of CR3.
- *
- * Source: Intel SDM vol. 3, chapter 4.
+ * Limits: windows (shared-memory regions) are not reachable yet.
  */
 #include "engine/soft/mmu.h"
 
 #include <assert.h>
-#include <errno.h>
-#include <stdlib.h>
 
 #include "engine/soft/code.h"
 #include "engine/soft/fault.h"
 #include "engine/soft/sys.h"
-
-enum {
-	MARK_WRITER_SHIFT = 16,
-	MARK_CODE = 0xffff,
-	PHYSICAL_BITS = 39, /* as leaf 0x80000008 says */
-};
-
-/* Page-table entry bits. */
-#define PTE_P        (UINT64_C(1) << 0)
-#define PTE_W        (UINT64_C(1) << 1)
-#define PTE_U        (UINT64_C(1) << 2)
-#define PTE_A        (UINT64_C(1) << 5)
-#define PTE_D        (UINT64_C(1) << 6)
-#define PTE_PS       (UINT64_C(1) << 7)
-#define PTE_G        (UINT64_C(1) << 8)
-#define PTE_NX       (UINT64_C(1) << 63)
-#define PTE_ADDR     UINT64_C(0x000ffffffffff000)
-#define PTE_RESERVED (PTE_ADDR & ~((UINT64_C(1) << PHYSICAL_BITS) - 1))
-
-/* Page-fault error code. */
-enum {
-	PF_PRESENT = 1 << 0,
-	PF_WRITE = 1 << 1,
-	PF_USER = 1 << 2,
-	PF_RESERVED = 1 << 3,
-	PF_FETCH = 1 << 4,
-};
-
-int hk_soft_mem_init(struct hk_soft_mem *mem, const struct hk_mem *of, struct hk_err *err)
-{
-	mem->mem = of;
-	mem->marks = calloc(of->ram_bytes / HK_PAGE_SIZE, sizeof(*mem->marks));
-	return mem->marks != NULL ? 0 : hk_fail(err, ENOMEM, "guest memory: marks of pages");
-}
-
-void hk_soft_mem_finish(struct hk_soft_mem *mem)
-{
-	free(mem->marks);
-	mem->marks = NULL;
-}
-
-/* RAM is one host mapping with the MMIO hole left out. Return: its offset, or UINT64_MAX. */
-static uint64_t ram_offset(const struct hk_mem *mem, hk_gpa gpa)
-{
-	uint64_t offset = gpa;
-
-	if (gpa >= HK_MMIO_HOLE_START) {
-		if (gpa < HK_MMIO_HOLE_END) {
-			return UINT64_MAX;
-		}
-		offset = gpa - (HK_MMIO_HOLE_END - HK_MMIO_HOLE_START);
-	}
-	return offset < mem->ram_bytes ? offset : UINT64_MAX;
-}
-
-static _Atomic uint32_t *mark_of(struct hk_soft_mem *mem, hk_gpa page)
-{
-	uint64_t offset = ram_offset(mem->mem, page);
-
-	return offset != UINT64_MAX ? &mem->marks[offset / HK_PAGE_SIZE] : NULL;
-}
-
-_Atomic uint32_t *hk_soft_mem_mark(struct hk_soft_mem *mem, hk_gpa page)
-{
-	return mark_of(mem, page);
-}
-
-void *hk_soft_mem_page(const struct hk_soft_mem *mem, hk_gpa page)
-{
-	uint64_t offset = ram_offset(mem->mem, page);
-
-	return offset != UINT64_MAX ? mem->mem->ram + offset : NULL;
-}
-
-uint32_t hk_soft_mem_code_cpus(const struct hk_soft_mem *mem, hk_gpa gpa, uint64_t len)
-{
-	uint32_t cpus = 0;
-
-	if (len == 0) {
-		return 0;
-	}
-	for (hk_gpa page = gpa & HK_PAGE_MASK; page <= gpa + len - 1; page += HK_PAGE_SIZE) {
-		uint64_t offset = ram_offset(mem->mem, page);
-
-		if (offset != UINT64_MAX) {
-			cpus |= atomic_load_explicit(
-					&mem->marks[offset / HK_PAGE_SIZE], memory_order_seq_cst) &
-				MARK_CODE;
-		}
-	}
-	return cpus;
-}
-
-/* Page walk */
-
-/* What a walk found. */
-struct walk {
-	hk_gpa page; /* of the 4 KiB page, whatever the size of the mapping */
-	bool writable;
-	bool dirty;
-	bool global;
-	uint8_t large_shift; /* log2 of the mapping's size where that is more than a page, else 0 */
-};
-
-struct walk_request {
-	uint64_t va;
-	enum hk_access access;
-	bool user;     /* an access of CPL 3 */
-	bool smap_off; /* EFLAGS.AC excuses a supervisor's access to user pages */
-};
-
-static bool walk_fault(struct hk_cpu *cpu, const struct walk_request *request, uint32_t code)
-{
-	bool fetch_bit = (cpu->cr4 & HK_CR4_SMEP) != 0 ||
-		((cpu->cr4 & HK_CR4_PAE) != 0 && (cpu->efer & HK_EFER_NXE) != 0);
-
-	code |= request->access == HK_ACCESS_WRITE ? PF_WRITE : 0;
-	code |= request->user ? PF_USER : 0;
-	code |= request->access == HK_ACCESS_FETCH && fetch_bit ? PF_FETCH : 0;
-	return hk_fault_page(cpu, request->va, code);
-}
-
-/* RAM was written that somebody may have decoded. */
-static void forget_code(struct hk_cpu *cpu, hk_gpa gpa, unsigned len)
-{
-	/* First the store, then the look who has to forget. Pairs with the decoder's fetch_or. */
-	atomic_thread_fence(memory_order_seq_cst);
-
-	uint32_t cpus = hk_soft_mem_code_cpus(cpu->mem, gpa, len);
-	uint32_t self = 1u << cpu->index;
-
-	if ((cpus & self) != 0) {
-		hk_code_drop(cpu, gpa, len);
-	}
-	if ((cpus & ~self) != 0) {
-		cpu->bus->drop_code(cpu, gpa, len, cpus & ~self);
-	}
-}
-
-static bool exchange_entry(void *entry, bool wide, uint64_t old, uint64_t now)
-{
-	uint32_t old32 = (uint32_t)old;
-
-	if (wide) {
-		return __atomic_compare_exchange_n(
-			(uint64_t *)entry, &old, now, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
-	}
-	return __atomic_compare_exchange_n((uint32_t *)entry, &old32, (uint32_t)now, false,
-		__ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
-}
-
-/* Sets bits of the entry at @gpa that is still @old. Return: false where it changed meanwhile. */
-static bool update_entry(
-	struct hk_cpu *cpu, hk_gpa gpa, void *entry, bool wide, uint64_t old, uint64_t bits)
-{
-	if ((old & bits) == bits) {
-		return true;
-	}
-	if (!exchange_entry(entry, wide, old, old | bits)) {
-		return false;
-	}
-	forget_code(cpu, gpa, wide ? 8 : 4);
-	return true;
-}
-
-/* How page tables are laid out in the three paging modes. */
-struct layout {
-	unsigned levels;
-	unsigned index_bits; /* per level */
-	bool wide;           /* 8-byte entries */
-};
-
-static struct layout layout_of(const struct hk_cpu *cpu)
-{
-	if ((cpu->efer & HK_EFER_LMA) != 0) {
-		return (struct layout){.levels = 4, .index_bits = 9, .wide = true};
-	}
-	if ((cpu->cr4 & HK_CR4_PAE) != 0) {
-		return (struct layout){.levels = 3, .index_bits = 9, .wide = true};
-	}
-	return (struct layout){.levels = 2, .index_bits = 10, .wide = false};
-}
-
-/* Bits that must be zero in an entry of @level (0: page table). */
-static uint64_t reserved_bits(
-	const struct hk_cpu *cpu, const struct layout *layout, unsigned level, bool large)
-{
-	uint64_t reserved = 0;
-
-	if (!layout->wide) {
-		return large ? UINT64_C(1) << 21 : 0; /* PSE-36: bits 13-20 are address */
-	}
-	reserved = PTE_RESERVED | ((cpu->efer & HK_EFER_NXE) == 0 ? PTE_NX : 0);
-	if (large) {
-		reserved |= ((UINT64_C(1) << (12 + 9 * level)) - 1) & ~UINT64_C(0x1fff);
-	}
-	if (level == 3 || (level == 2 && layout->levels == 3)) {
-		reserved |= PTE_PS;
-	}
-	if (level == 2 && layout->levels == 3) {
-		reserved |= PTE_W | PTE_U | PTE_NX;
-	}
-	return reserved;
-}
-
-enum walk_result { WALK_OK, WALK_FAULT, WALK_AGAIN };
-
-static enum walk_result walk_once(
-	struct hk_cpu *cpu, const struct walk_request *request, struct walk *ret)
-{
-	struct layout layout = layout_of(cpu);
-	uint64_t va = request->va;
-	hk_gpa table = cpu->cr3 & (layout.levels == 3 ? ~UINT64_C(0x1f) : HK_PAGE_MASK) &
-		(layout.levels == 4 ? PTE_ADDR : UINT32_MAX);
-	uint64_t rights = PTE_W | PTE_U; /* what all levels allow */
-	bool nx = false;
-
-	for (unsigned level = layout.levels; level-- > 0;) {
-		unsigned shift = 12 + layout.index_bits * level;
-		unsigned index = (unsigned)(va >> shift) & ((1u << layout.index_bits) - 1);
-		bool pdpt_pae = layout.levels == 3 && level == 2;
-
-		if (pdpt_pae) {
-			index &= 3;
-		}
-
-		hk_gpa at = table + (uint64_t)index * (layout.wide ? 8 : 4);
-		uint8_t *page = hk_soft_mem_page(cpu->mem, at & HK_PAGE_MASK);
-		/* Tables outside RAM read as nothing present, as an empty bus would not. */
-		uint64_t entry = 0;
-		void *host = NULL;
-
-		if (page != NULL) {
-			host = page + (at & ~HK_PAGE_MASK);
-			entry = layout.wide ? __atomic_load_n((uint64_t *)host, __ATOMIC_ACQUIRE)
-					    : __atomic_load_n((uint32_t *)host, __ATOMIC_ACQUIRE);
-		}
-		if ((entry & PTE_P) == 0) {
-			walk_fault(cpu, request, 0);
-			return WALK_FAULT;
-		}
-
-		bool may_be_large = level > 0 && !pdpt_pae && level < 3 &&
-			(layout.wide || (cpu->cr4 & HK_CR4_PSE) != 0);
-		bool large = may_be_large && (entry & PTE_PS) != 0;
-
-		if ((entry & reserved_bits(cpu, &layout, level, large)) != 0) {
-			walk_fault(cpu, request, PF_PRESENT | PF_RESERVED);
-			return WALK_FAULT;
-		}
-		if (!pdpt_pae) {
-			rights &= entry;
-			nx |= layout.wide && (entry & PTE_NX) != 0;
-		}
-		if (level > 0 && !large) {
-			if (!pdpt_pae && !update_entry(cpu, at, host, layout.wide, entry, PTE_A)) {
-				return WALK_AGAIN;
-			}
-			table = entry & (layout.wide ? PTE_ADDR : UINT64_C(0xfffff000));
-			continue;
-		}
-
-		bool write = request->access == HK_ACCESS_WRITE;
-		bool is_user = (rights & PTE_U) != 0;
-		bool writable =
-			(rights & PTE_W) != 0 || (!request->user && (cpu->cr0 & HK_CR0_WP) == 0);
-		bool allowed = (!write || writable) && (!request->user || is_user);
-
-		if (request->access == HK_ACCESS_FETCH) {
-			allowed &= !nx;
-			allowed &= request->user || !is_user || (cpu->cr4 & HK_CR4_SMEP) == 0;
-		} else if (!request->user && is_user && (cpu->cr4 & HK_CR4_SMAP) != 0) {
-			allowed &= request->smap_off;
-		}
-		if (!allowed) {
-			walk_fault(cpu, request, PF_PRESENT);
-			return WALK_FAULT;
-		}
-		if (!update_entry(cpu, at, host, layout.wide, entry, PTE_A | (write ? PTE_D : 0))) {
-			return WALK_AGAIN;
-		}
-
-		uint64_t base = entry & (layout.wide ? PTE_ADDR : UINT64_C(0xfffff000));
-		uint64_t within = (UINT64_C(1) << shift) - 1;
-
-		if (!layout.wide && large) {
-			base = (entry & 0xffc00000) | (entry >> 13 & 0xff) << 32;
-		}
-		*ret = (struct walk){
-			.page = ((base & ~within) | (va & within)) & HK_PAGE_MASK,
-			.writable = writable,
-			.dirty = write || (entry & PTE_D) != 0,
-			.global = (entry & PTE_G) != 0 && (cpu->cr4 & HK_CR4_PGE) != 0,
-			.large_shift = (uint8_t)(level > 0 ? shift : 0),
-		};
-		return WALK_OK;
-	}
-	assert(false);
-	return WALK_FAULT;
-}
-
-static bool canonical(uint64_t va)
-{
-	return (uint64_t)((int64_t)(va << 16) >> 16) == va;
-}
-
-static bool walk(struct hk_cpu *cpu, const struct walk_request *request, struct walk *ret)
-{
-	if ((cpu->cr0 & HK_CR0_PG) == 0) {
-		*ret = (struct walk){
-			.page = request->va & 0xfffff000,
-			.writable = true,
-			.dirty = true,
-			.global = false,
-		};
-		return true;
-	}
-	if ((cpu->efer & HK_EFER_LMA) != 0 && !canonical(request->va)) {
-		hk_fault_code(cpu, HK_VECTOR_GP, 0);
-		cpu->event.non_canonical = true;
-		return false;
-	}
-
-	enum walk_result result;
-
-	do {
-		result = walk_once(cpu, request, ret);
-	} while (result == WALK_AGAIN);
-	return result == WALK_OK;
-}
+#include "engine/soft/walk.h"
 
 /* The TLB */
 
@@ -370,7 +33,8 @@ static bool page_is_watched(const struct hk_cpu *cpu, uint64_t va)
 	return false;
 }
 
-static void fill(struct hk_cpu *cpu, uint64_t va, const struct walk *found, void *host, bool code)
+static void fill(
+	struct hk_cpu *cpu, uint64_t va, const struct hk_walk *found, void *host, bool code)
 {
 	unsigned slot = va >> 12 & (HK_TLB_ENTRIES - 1);
 	struct hk_tlb_entry *e = &cpu->tlb[slot];
@@ -399,15 +63,15 @@ static void fill(struct hk_cpu *cpu, uint64_t va, const struct walk *found, void
 static bool span_at(
 	struct hk_cpu *cpu, uint64_t va, unsigned len, enum hk_access access, struct hk_span *ret)
 {
-	struct walk_request request = {
+	struct hk_walk_request request = {
 		.va = va,
 		.access = access,
 		.user = cpu->tlb_kind == HK_TLB_USER || cpu->tlb_kind == HK_TLB_USER_AC,
 		.smap_off = cpu->tlb_kind == HK_TLB_KERNEL_AC,
 	};
-	struct walk found;
+	struct hk_walk found;
 
-	if (!walk(cpu, &request, &found)) {
+	if (!hk_walk(cpu, &request, &found)) {
 		return false;
 	}
 
@@ -419,18 +83,18 @@ static bool span_at(
 	}
 	ret->host = host + (va & ~HK_PAGE_MASK);
 
-	_Atomic uint32_t *mark = mark_of(cpu->mem, found.page);
+	_Atomic uint32_t *mark = hk_soft_mem_mark(cpu->mem, found.page);
 	uint32_t seen = atomic_load_explicit(mark, memory_order_relaxed);
 
 	if (found.writable && found.dirty) {
-		uint32_t writer = 1u << (MARK_WRITER_SHIFT + cpu->index);
+		uint32_t writer = 1u << (HK_MARK_WRITER_SHIFT + cpu->index);
 
 		if ((seen & writer) == 0) {
 			/* Pairs with the decoder's fetch_or in code.c. */
 			seen = atomic_fetch_or_explicit(mark, writer, memory_order_seq_cst);
 		}
 	}
-	ret->code = (seen & MARK_CODE) != 0;
+	ret->code = (seen & HK_MARK_CODE) != 0;
 	fill(cpu, va, &found, host, ret->code);
 	return true;
 }
@@ -541,7 +205,7 @@ static void span_store(struct hk_cpu *cpu, const struct hk_span *span, const voi
 	}
 	ram_store(span->host, buf, span->len);
 	if (span->code) {
-		forget_code(cpu, span->gpa, span->len);
+		hk_code_forget(cpu, span->gpa, span->len);
 	}
 }
 
@@ -768,15 +432,15 @@ bool hk_sys_store(struct hk_cpu *cpu, uint64_t va, const void *buf, unsigned len
 bool hk_translate(struct hk_cpu *cpu, uint64_t va, enum hk_access access, bool user,
 	struct hk_translation *ret)
 {
-	struct walk_request request = {
+	struct hk_walk_request request = {
 		.va = va,
 		.access = access,
 		.user = user,
 		.smap_off = cpu->tlb_kind == HK_TLB_KERNEL_AC,
 	};
-	struct walk found;
+	struct hk_walk found;
 
-	if (!walk(cpu, &request, &found)) {
+	if (!hk_walk(cpu, &request, &found)) {
 		return false;
 	}
 	*ret = (struct hk_translation){
@@ -882,8 +546,8 @@ void hk_tlb_flush_page(struct hk_cpu *cpu, uint64_t va)
 
 void hk_tlb_protect(struct hk_cpu *cpu, hk_gpa page)
 {
-	_Atomic uint32_t *mark = mark_of(cpu->mem, page);
-	uint32_t writer = 1u << (MARK_WRITER_SHIFT + cpu->index);
+	_Atomic uint32_t *mark = hk_soft_mem_mark(cpu->mem, page);
+	uint32_t writer = 1u << (HK_MARK_WRITER_SHIFT + cpu->index);
 
 	if (mark == NULL || (atomic_load_explicit(mark, memory_order_relaxed) & writer) == 0) {
 		return;

@@ -22,22 +22,9 @@
 #include <string.h>
 
 #include "engine/soft/cpu.h"
+#include "engine/soft/soft_mem.h"
 
-#define HK_PAGE_MASK    UINT64_C(0xfffffffffffff000)
 #define HK_LARGEST_PAGE (UINT64_C(1) << 30)
-
-/**
- * struct hk_soft_mem - guest memory with what all CPUs know of its pages
- * @marks: one word a RAM page: bits 0-15 CPUs that decoded code from it, bits 16-31 CPUs whose TLB may
- *	hold it writable
- */
-struct hk_soft_mem {
-	const struct hk_mem *mem; /* borrowed */
-	_Atomic uint32_t *marks;  /* owned, ram_bytes / HK_PAGE_SIZE words */
-};
-
-int hk_soft_mem_init(struct hk_soft_mem *mem, const struct hk_mem *of, struct hk_err *err);
-void hk_soft_mem_finish(struct hk_soft_mem *mem);
 
 /* Why memory is touched; what page tables must allow. */
 enum hk_access { HK_ACCESS_READ, HK_ACCESS_WRITE, HK_ACCESS_FETCH };
@@ -205,22 +192,8 @@ void hk_tlb_flush(struct hk_cpu *cpu, bool global);
 /** hk_tlb_flush_page() - drop that of the page at @va, which may be a large one */
 void hk_tlb_flush_page(struct hk_cpu *cpu, uint64_t va);
 
-/** hk_tlb_protect() - no entry for the page may be written through without a look (mmu.c). The CPU's
+/** hk_tlb_protect() - no entry for the page may be written through without a look (soft_mem.h). The CPU's
  * thread, or any while the CPU rests. */
 void hk_tlb_protect(struct hk_cpu *cpu, hk_gpa page);
-
-/** hk_soft_mem_page() - host address of a RAM page, or NULL */
-void *hk_soft_mem_page(const struct hk_soft_mem *mem, hk_gpa page);
-
-/** hk_soft_mem_mark() - its mark, or NULL where it is no RAM */
-_Atomic uint32_t *hk_soft_mem_mark(struct hk_soft_mem *mem, hk_gpa page);
-
-/**
- * hk_soft_mem_code_cpus() - which CPUs decoded code from the pages of these bytes
- *
- * Whoever writes guest memory other than through a CPU (a device) asks this after the write and
- * has those CPUs drop the code. Any thread.
- */
-uint32_t hk_soft_mem_code_cpus(const struct hk_soft_mem *mem, hk_gpa gpa, uint64_t len);
 
 #endif
