@@ -365,6 +365,7 @@ static void machine_failed(struct hk_box *box, enum hk_stop why)
 {
 	char panic[256];
 	char where[HK_CRASH_LINE];
+	const char *more = NULL; /* what --verbose adds */
 	struct hk_err err = HK_ERR_INIT;
 
 	switch (why) {
@@ -377,12 +378,11 @@ static void machine_failed(struct hk_box *box, enum hk_stop why)
 	case HK_STOP_CRASH:
 		hk_crash_line(hk_machine_crash(box->machine), where);
 		hk_fail_msg(&err, EIO, "the box crashed: its CPU gave up (triple fault) %s", where);
-		if (!box->config.verbose) {
-			hk_err_hint(&err, "--verbose shows its registers");
-		}
+		more = "--verbose shows its registers";
 		dump_crash(box);
 		break;
 	default:
+		more = "--verbose shows all that its kernel says";
 		if (hk_tail_find(&box->tail, "Kernel panic", panic, sizeof(panic))) {
 			hk_fail_msg(&err, EIO, "the box crashed: %s", panic);
 		} else {
@@ -392,6 +392,9 @@ static void machine_failed(struct hk_box *box, enum hk_stop why)
 	}
 	if (box->phase == HK_PHASE_BOOTING && box->config.memory_bytes < 256 * HK_MIB) {
 		hk_err_hint(&err, "it may need more memory: --memory 256M");
+	}
+	if (more != NULL && !box->config.verbose) {
+		hk_err_hint(&err, "%s", more);
 	}
 	fail(box, &err, why != HK_STOP_POWER_OFF);
 }

@@ -160,9 +160,42 @@ static void print(const char *name, const struct finding *finding)
 	}
 }
 
-/* One usable engine is enough; the others explain themselves. The first usable one is what boxes get. */
+/*
+ * HAKO_ENGINE asks for @wish, and boxes get that or nothing; without it they would get @other, which may
+ * be NULL. Return: the engine's name, or NULL.
+ */
+static const char *check_wish(
+	const char *wish, const char *other, const struct hk_engine_probe *probes, unsigned count)
+{
+	size_t len = strcspn(wish, ",");
+	struct finding finding = {.verdict = BAD};
+	const char *chosen = NULL;
+
+	hk_fmt(finding.why, sizeof(finding.why), "asks for '%s', which this hako does not have",
+		wish);
+	for (unsigned i = 0; i < count; i++) {
+		if (strlen(probes[i].name) != len || memcmp(probes[i].name, wish, len) != 0) {
+			continue;
+		}
+		if (probes[i].usable) {
+			chosen = probes[i].name;
+			finding.verdict = GOOD;
+		}
+		hk_fmt(finding.why, sizeof(finding.why), "asks for '%s'%s", wish,
+			probes[i].usable ? "" : ", which cannot be used: see above");
+	}
+	if (chosen == NULL && other != NULL) {
+		hk_fmt(finding.hint, sizeof(finding.hint), "unset it, or set it to '%s'", other);
+	}
+	print("HAKO_ENGINE", &finding);
+	return chosen;
+}
+
+/* One usable engine is enough; the others explain themselves. Boxes get the first usable one, or the one
+ * that HAKO_ENGINE names. */
 static const char *check_engines(void)
 {
+	const char *wish = getenv("HAKO_ENGINE");
 	struct hk_engine_probe probes[MAX_ENGINES];
 	unsigned count = hk_engine_probe_all(probes, HK_ARRAY_SIZE(probes));
 	const char *chosen = NULL;
@@ -180,6 +213,9 @@ static const char *check_engines(void)
 		hk_fmt(name, sizeof(name), "engine %s", probes[i].name);
 		find(&finding, probes[i].usable ? GOOD : missing, probes[i].reason, probes[i].hint);
 		print(name, &finding);
+	}
+	if (wish != NULL && wish[0] != '\0') {
+		chosen = check_wish(wish, chosen, probes, count);
 	}
 	return chosen;
 }

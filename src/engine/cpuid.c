@@ -222,6 +222,10 @@ int hk_cpu_model_parse(const char *text, struct hk_cpu_model *ret_model, struct 
 			return fail_option(text, at, len, err);
 		}
 		model.features |= 1u << feature;
+		/* No CPU has the one without the other, and Linux's memmove() relies on that. */
+		if (feature == HK_FEAT_FSRM) {
+			model.features |= 1u << HK_FEAT_ERMS;
+		}
 	}
 	*ret_model = model;
 	return 0;

@@ -47,7 +47,7 @@ static int fail_unknown(const char *name, struct hk_err *err)
 		used += n > 0 ? (size_t)n : 0;
 	}
 	hk_fail_msg(err, EINVAL, "engine '%s': not known", name);
-	hk_err_hint(err, "this hako has %s", known);
+	hk_err_hint(err, "this hako has %s, to be named by --engine or HAKO_ENGINE", known);
 	return -EINVAL;
 }
 

@@ -110,7 +110,7 @@ in_dev() {
 
 @test "no /dev/kvm" {
 	unshare --mount --user --map-root-user true || skip "no user namespaces here"
-	in_dev true -- true
+	in_dev true --engine kvm -- true
 	[ "$status" -eq 125 ]
 	[ -z "$out" ]
 	expect_line "$err" "/dev/kvm" ";"
@@ -122,7 +122,7 @@ in_dev() {
 	status=0
 	# A file nobody may open stands for a device that only others may.
 	unshare --mount sh -c 'mount -t tmpfs dev /dev && : >/dev/kvm && chmod 0 /dev/kvm && exec "$@"' sh \
-		"${as[@]}" "$HAKO_BIN" run -- true </dev/null >out 2>err || status=$?
+		"${as[@]}" "$HAKO_BIN" run --engine kvm -- true </dev/null >out 2>err || status=$?
 	cat err
 	[ "$(id -u)" -eq 0 ] || skip "needs root, to make a device that is somebody else's"
 	[ "$status" -eq 125 ]
@@ -132,10 +132,10 @@ in_dev() {
 @test "/dev/kvm without vmx or svm" {
 	[ -c /dev/kvm ] && [ -w /dev/kvm ] || skip "no /dev/kvm here"
 	! grep -qwE 'vmx|svm' /proc/cpuinfo || skip "this CPU has them"
-	refuse 125 "neither vmx nor svm" "hardware virtualization" -- true
-	run hako doctor
+	refuse 125 "neither vmx nor svm" "hardware virtualization" -- --engine kvm true
+	HAKO_ENGINE=kvm run hako doctor
 	[ "$status" -eq 1 ]
-	[[ $output == *"engine kvm"*" no "* ]]
+	[[ $output == *"engine kvm   note "*"HAKO_ENGINE  no "* ]]
 }
 
 @test "kernels: none, unknown formats, corrupt ones" {

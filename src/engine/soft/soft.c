@@ -51,7 +51,7 @@ static int check_options(const char *options, struct hk_err *err)
 
 		if (len != strlen("jit=off") || memcmp(options, "jit=off", len) != 0) {
 			hk_fail_msg(err, EINVAL, "option '%.*s': not known", (int)len, options);
-			hk_err_hint(err, "the options are 'jit=off'");
+			hk_err_hint(err, "the one option is 'jit=off', the interpreter");
 			return -EINVAL;
 		}
 		options += len;
