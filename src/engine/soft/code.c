@@ -251,6 +251,20 @@ static void append_end(struct hk_code_page *code, unsigned off, bool is_long)
 	*append(code) = end;
 }
 
+/* Another CPU may write these bytes meanwhile: the decoder must not see two versions of one. */
+static HK_GUEST_RACES unsigned read_once(
+	uint8_t buf[HK_MAX_INSN_LEN], const uint8_t *bytes, unsigned left)
+{
+	if (left >= HK_MAX_INSN_LEN) {
+		__builtin_memcpy(buf, bytes, HK_MAX_INSN_LEN);
+		return HK_MAX_INSN_LEN;
+	}
+	for (unsigned i = 0; i < left; i++) {
+		buf[i] = *(const volatile uint8_t *)&bytes[i];
+	}
+	return left;
+}
+
 /*
  * Decodes the run that starts at @start. Return: false where not even its first instruction could
  * be: it has to run alone.
@@ -270,10 +284,12 @@ static bool decode_run(
 	unsigned first = code->used + 1;
 
 	while (!ended && count < RUN_LENGTH && off < HK_PAGE_SIZE && code->index[off] == 0) {
+		uint8_t buf[HK_MAX_INSN_LEN];
+		unsigned len = read_once(buf, bytes + off, HK_PAGE_SIZE - off);
 		struct hk_insn insn;
 
-		switch (hk_decode(bytes + off, HK_PAGE_SIZE - off, (enum hk_code_mode)code->mode,
-			cpu->features, (int)off, &insn)) {
+		switch (hk_decode(
+			buf, len, (enum hk_code_mode)code->mode, cpu->features, (int)off, &insn)) {
 		case HK_DECODE_OK:
 			insn.exec = hk_isa_exec(insn.row);
 			ended = is_last(&insn);

@@ -77,6 +77,11 @@ static const struct hk_insn *jmp_far(struct hk_cpu *cpu, const struct hk_insn *i
 	return go_far(cpu, insn);
 }
 
+static HK_GUEST_RACES void guest_put(void *at, uint64_t value)
+{
+	__builtin_memcpy(at, &value, sizeof(value));
+}
+
 /* The rare cases of a call are the generic handler's: a stack that is not in the TLB, other modes. */
 static inline bool push_return(struct hk_cpu *cpu, const struct hk_insn *insn)
 {
@@ -88,7 +93,7 @@ static inline bool push_return(struct hk_cpu *cpu, const struct hk_insn *insn)
 		return false;
 	}
 	HK_GUEST_RELEASE();
-	__builtin_memcpy(at, &rip, sizeof(rip));
+	guest_put(at, rip);
 	cpu->gpr[HK_RSP] = rsp;
 	return true;
 }

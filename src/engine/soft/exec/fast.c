@@ -45,6 +45,24 @@ static inline uint64_t seg_va(const struct hk_cpu *cpu, const struct hk_insn *in
 	return plain_va(cpu, insn) + cpu->seg_base[hk_insn_seg(insn)];
 }
 
+/* Guests race by themselves: TSan is not to look here. */
+#define DEFINE_GUEST(bits) \
+	static HK_GUEST_RACES uint##bits##_t guest_get##bits(const void *at) \
+	{ \
+		uint##bits##_t value; \
+\
+		__builtin_memcpy(&value, at, sizeof(value)); \
+		return value; \
+	} \
+	static HK_GUEST_RACES void guest_put##bits(void *at, uint##bits##_t value) \
+	{ \
+		__builtin_memcpy(at, &value, sizeof(value)); \
+	}
+DEFINE_GUEST(8)
+DEFINE_GUEST(16)
+DEFINE_GUEST(32)
+DEFINE_GUEST(64)
+
 /* Memory at @va into a new variable, or from a value; the rare cases are the generic handler's. */
 #define LOAD(bits, name, va, generic) \
 	const void *name##_at = hk_tlb_read(cpu, va, (bits) / 8); \
@@ -53,7 +71,7 @@ static inline uint64_t seg_va(const struct hk_cpu *cpu, const struct hk_insn *in
 	if (hk_unlikely(name##_at == NULL)) { \
 		return generic(cpu, insn); \
 	} \
-	__builtin_memcpy(&name, name##_at, sizeof(name)); \
+	name = guest_get##bits(name##_at); \
 	HK_GUEST_ACQUIRE()
 #define STORE(bits, va, value, generic) \
 	uint##bits##_t stored = (value); \
@@ -63,7 +81,7 @@ static inline uint64_t seg_va(const struct hk_cpu *cpu, const struct hk_insn *in
 		return generic(cpu, insn); \
 	} \
 	HK_GUEST_RELEASE(); \
-	__builtin_memcpy(stored_at, &stored, sizeof(stored))
+	guest_put##bits(stored_at, stored)
 
 #define FAST(name) static const struct hk_insn *name(struct hk_cpu *cpu, const struct hk_insn *insn)
 
@@ -155,17 +173,15 @@ static inline uint64_t seg_va(const struct hk_cpu *cpu, const struct hk_insn *in
 	{ \
 		uint8_t *p = hk_tlb_write(cpu, plain_va(cpu, insn), bits / 8); \
 		uint##bits##_t b = (uint##bits##_t)(source); \
-		uint##bits##_t a; \
 \
 		if (hk_unlikely(p == NULL)) { \
 			return hk_x_##op(cpu, insn); \
 		} \
-		__builtin_memcpy(&a, p, sizeof(a)); \
 \
-		uint##bits##_t res = (uint##bits##_t)OP_##op(a, b); \
+		uint##bits##_t res = (uint##bits##_t)OP_##op(guest_get##bits(p), b); \
 \
 		HK_GUEST_RELEASE(); \
-		__builtin_memcpy(p, &res, sizeof(res)); \
+		guest_put##bits(p, res); \
 		CC_##op(bits, res, b); \
 		return HK_NEXT(cpu, insn); \
 	}

@@ -152,19 +152,60 @@ static bool bulk_va(struct hk_cpu *cpu, const struct hk_insn *insn, enum hk_gpr 
 	return *count != 0;
 }
 
+/*
+ * Guests race by themselves, but TSan looks into the C library's functions wherever they are called from. So
+ * with it these are loops.
+ */
+#ifdef HK_SANITIZED
+static HK_GUEST_RACES void guest_copy(uint8_t *to, const uint8_t *from, size_t len)
+{
+	bool down = (uintptr_t)to - (uintptr_t)from < len; /* as memmove() */
+	bool wide = (((uintptr_t)to | (uintptr_t)from | len) & 7) == 0;
+	size_t step = wide ? 8 : 1;
+
+	for (size_t i = 0; i < len; i += step) {
+		size_t at = down ? len - step - i : i;
+
+		if (wide) {
+			*(volatile uint64_t *)&to[at] = *(const volatile uint64_t *)&from[at];
+		} else {
+			*(volatile uint8_t *)&to[at] = *(const volatile uint8_t *)&from[at];
+		}
+	}
+}
+
+static HK_GUEST_RACES void guest_fill(uint8_t *to, uint8_t byte, size_t len)
+{
+	size_t i = 0;
+
+	while (i < len && ((uintptr_t)&to[i] & 7) != 0) {
+		*(volatile uint8_t *)&to[i++] = byte;
+	}
+	for (; len - i >= 8; i += 8) {
+		*(volatile uint64_t *)&to[i] = byte * UINT64_C(0x0101010101010101);
+	}
+	for (; i < len; i++) {
+		*(volatile uint8_t *)&to[i] = byte;
+	}
+}
+#else
+#define guest_copy memmove
+#define guest_fill memset
+#endif
+
 /* As copying byte by byte, lowest first, does: a destination just above its source repeats it. */
 static void copy_up(uint8_t *to, const uint8_t *from, size_t len)
 {
 	uintptr_t gap = (uintptr_t)to - (uintptr_t)from;
 
 	if (gap == 0 || gap >= len) { /* below the source, too: gap is huge then */
-		memmove(to, from, len);
+		guest_copy(to, from, len);
 		return;
 	}
 	while (len != 0) {
 		size_t n = gap < len ? gap : len;
 
-		memcpy(to, from, n);
+		guest_copy(to, from, n);
 		to += n;
 		len -= n;
 		gap += n; /* what follows the source is whole periods of it now */
@@ -245,11 +286,11 @@ static uint64_t stos_bulk(struct hk_cpu *cpu, const struct hk_insn *insn, uint64
 	}
 	HK_GUEST_RELEASE();
 	if (((value ^ byte * UINT64_C(0x0101010101010101)) & hk_mask(size)) == 0) {
-		memset(to, byte, len);
+		guest_fill(to, byte, len);
 	} else {
 		size_t filled = (size_t)1 << size;
 
-		memcpy(to, &value, filled);
+		guest_copy(to, (const uint8_t *)&value, filled);
 		copy_up(to + filled, to, len - filled);
 	}
 	advance(cpu, insn, HK_RDI, count);
