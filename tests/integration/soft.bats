@@ -238,7 +238,7 @@ make_programs() {
 			.asciz " virtiofs"
 			.section .note.GNU-stack,"",@progbits
 	END
-	local link=(-nostdlib -static -no-pie -Ttext 0x1000000 -Wl,--build-id=none)
+	local link=(-nostdlib -static -no-pie -Ttext 0x1000000 "-Wl,--build-id=none")
 	gcc "${link[@]}" -o kernel kernel.S && gcc "${link[@]}" -DLOST -o lost kernel.S
 }
 
