@@ -202,6 +202,49 @@ static void test_chain_copies(void **state)
 }
 
 /* More segments than the copies take at a time. */
+/* Notes what the engine is told of memory that devices write. */
+static struct {
+	struct hk_mem_watcher watcher;
+	hk_gpa gpa[8];
+	uint64_t len[8];
+	unsigned count;
+} told;
+
+static void note_written(struct hk_mem_watcher *watcher, hk_gpa gpa, uint64_t len)
+{
+	assert_ptr_equal(watcher, &told.watcher);
+	assert_true(told.count < HK_ARRAY_SIZE(told.gpa));
+	told.gpa[told.count] = gpa;
+	told.len[told.count++] = len;
+}
+
+/* Else code that was decoded from a buffer would outlive what a disk or a file put there. */
+static void test_engine_is_told_of_what_is_written(void **state)
+{
+	struct fixture *f = *state;
+	const struct vqd_buf bufs[] = {
+		{data_gpa, 3, false},
+		{data_gpa + 5000, 9000, true},
+		{data_gpa + 100, 1, true},
+	};
+
+	told.watcher.written = note_written;
+	f->mem.watcher = &told.watcher;
+	for (unsigned indirect = 0; indirect < 2; indirect++) {
+		f->d.indirect = indirect != 0;
+		told.count = 0;
+		assert_true(vqd_add(&f->d, bufs, HK_ARRAY_SIZE(bufs), 42) >= 0);
+		assert_int_equal(hk_virtq_pop(&f->vq, &f->chain), 1);
+		assert_int_equal(told.count, 2);
+		for (unsigned i = 0; i < 2; i++) {
+			assert_int_equal(told.gpa[i], bufs[1 + i].gpa);
+			assert_int_equal(told.len[i], bufs[1 + i].len);
+		}
+		hk_virtq_push(&f->vq, f->chain.head, 9001);
+	}
+	f->mem.watcher = NULL;
+}
+
 static void test_long_chain_copies(void **state)
 {
 	struct fixture *f = *state;
@@ -1120,6 +1163,7 @@ int main(void)
 		TEST(enable),
 		TEST(disabled_queue_is_silent),
 		TEST(chain_copies),
+		TEST(engine_is_told_of_what_is_written),
 		TEST(long_chain_copies),
 		TEST(hostile_rings),
 		TEST(longest_chain),
