@@ -619,6 +619,25 @@ static void expired_timers_stay_expired(void **state)
 	assert_int_equal(hk_lapic_get_deadline(&copy), 0); /* it goes as an MSR */
 }
 
+/* In the last tick, too, when the count reads as 0. */
+static void another_divisor(void **state)
+{
+	uint64_t start = now.ns;
+
+	(void)state;
+	for (unsigned divide = 0xa; divide <= 0xb; divide++) { /* by 128, as it was; by 1 */
+		start = now.ns;
+		write_reg(HK_LAPIC_TIMER_DIVIDE, 0xa);
+		write_reg(HK_LAPIC_LVT_TIMER, 0x40);
+		write_reg(HK_LAPIC_TIMER_INITIAL, 10);
+		now.ns = start + 1280 - 100;
+		write_reg(HK_LAPIC_TIMER_DIVIDE, divide);
+		assert_in_range(hk_lapic_deadline_ns(apic, &now), now.ns, start + 1280);
+		now.ns = start + 1280;
+		assert_int_equal(hk_lapic_tick(apic, &now), 1);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -648,6 +667,7 @@ int main(void)
 		cmocka_unit_test_setup(one_shot, setup),
 		cmocka_unit_test_setup(periodic, setup),
 		cmocka_unit_test_setup(shortest_period, setup),
+		cmocka_unit_test_setup(another_divisor, setup),
 		cmocka_unit_test_setup(tsc_deadline, setup),
 		cmocka_unit_test_setup(timer_of_an_illegal_vector, setup),
 		cmocka_unit_test_setup(state_in_kvms_layout, setup),

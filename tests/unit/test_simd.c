@@ -33,7 +33,7 @@ bool hk_probe(struct hk_cpu *c, uint64_t va, unsigned len, enum hk_access access
 	return true;
 }
 
-bool hk_load_slow(struct hk_cpu *c, uint64_t va, void *buf, unsigned len)
+bool hk_load(struct hk_cpu *c, uint64_t va, void *buf, unsigned len)
 {
 	if (!hk_probe(c, va, len, HK_ACCESS_READ)) {
 		return false;
@@ -42,7 +42,7 @@ bool hk_load_slow(struct hk_cpu *c, uint64_t va, void *buf, unsigned len)
 	return true;
 }
 
-bool hk_store_slow(struct hk_cpu *c, uint64_t va, const void *buf, unsigned len)
+bool hk_store(struct hk_cpu *c, uint64_t va, const void *buf, unsigned len)
 {
 	if (!hk_probe(c, va, len, HK_ACCESS_WRITE)) {
 		return false;

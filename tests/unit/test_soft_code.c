@@ -197,8 +197,8 @@ static void by_string_and_locked_stores(void **state)
 	start(KERNEL_CODE);
 	PUT(OTHER, 0xb0, 0x00, 0xc3);
 	/* mov rdi, rbx; mov eax, edx; mov ecx, 1; rep stosb; call rsi; hlt */
-	uint64_t end = PUT(CODE, 0x48, 0x89, 0xdf, 0x89, 0xd0, 0xb9, 1, 0, 0, 0, 0xf3, 0xaa, 0xff,
-		0xd6, HLT);
+	uint64_t end = PUT(
+		CODE, 0x48, 0x89, 0xdf, 0x89, 0xd0, 0xb9, 1, 0, 0, 0, 0xf3, 0xaa, 0xff, 0xd6, HLT);
 
 	vm.cpu.gpr[HK_RBX] = OTHER + 1;
 	vm.cpu.gpr[HK_RSI] = OTHER;
@@ -407,7 +407,8 @@ static void another_frame_without_a_flush(void **state)
 	 */
 	put_branch(CODE, CODE, 0xe9, VA + 0x100);
 
-	uint64_t at = PUT(CODE + 0x100, 0xfe, 0xc9, 0x78, 0x0c, 0x75, 0x05, 0x48, 0x89, 0x3e, 0xff, 0xd3);
+	uint64_t at =
+		PUT(CODE + 0x100, 0xfe, 0xc9, 0x78, 0x0c, 0x75, 0x05, 0x48, 0x89, 0x3e, 0xff, 0xd3);
 
 	at = put_branch(at, at, 0xe9, CODE);
 	PUT(at, HLT);
@@ -429,6 +430,33 @@ static void another_frame_without_a_flush(void **state)
 	vm.cpu.gpr[HK_RCX] = 3;
 	run_to(CODE, at + 1);
 	assert_int_equal(al(), 1);
+}
+
+/* One frame at two addresses, whose neighbours differ: who jumps out of it, and back in, is where RIP says. */
+static void a_frame_at_two_addresses(void **state)
+{
+	(void)state;
+	start(KERNEL_CODE);
+	/* 0 and 2: the frame; 1 and 3: mov al, 1 or 2; jmp back to the frame, + 100: hlt */
+	map(0, FRAME);
+	map(1, FRAME_2);
+	map(2, FRAME);
+	map(3, FRAME_2 + 4096);
+	put_branch(FRAME, VA, 0xe9, VA + 4096);
+	PUT(FRAME + 0x100, HLT);
+	for (unsigned i = 0; i < 2; i++) {
+		uint64_t neighbour = VA + (1 + 2 * i) * 4096;
+		uint64_t at = PUT(FRAME_2 + i * 4096, 0xb0, (uint8_t)(i + 1));
+
+		put_branch(at, neighbour + 2, 0xe9, neighbour - 4096 + 0x100);
+	}
+	for (unsigned i = 0; i < 6; i++) {
+		unsigned at = (i ^ i >> 1) & 1; /* 0 1 1 0 0 1: by changes and in a row */
+
+		vm.cpu.gpr[HK_RAX] = 0;
+		run_to(VA + 8192 * at, VA + 8192 * at + 0x101);
+		assert_int_equal(al(), at + 1);
+	}
 }
 
 /* ---- Instructions over two pages ---- */
@@ -653,24 +681,70 @@ static const struct {
 	uint8_t immediate;
 	uint8_t extensions; /* ModRM.reg that may be; 0: any register */
 } opcodes[] = {
-	{{0x00}, 1, 0, 0}, {{0x01}, 1, 0, 0}, {{0x02}, 1, 0, 0}, {{0x03}, 1, 0, 0},
-	{{0x09}, 1, 0, 0}, {{0x0a}, 1, 0, 0}, {{0x11}, 1, 0, 0}, {{0x13}, 1, 0, 0},
-	{{0x19}, 1, 0, 0}, {{0x21}, 1, 0, 0}, {{0x29}, 1, 0, 0}, {{0x2a}, 1, 0, 0},
-	{{0x31}, 1, 0, 0}, {{0x33}, 1, 0, 0}, {{0x38}, 1, 0, 0}, {{0x39}, 1, 0, 0},
-	{{0x3b}, 1, 0, 0}, {{0x84}, 1, 0, 0}, {{0x85}, 1, 0, 0}, {{0x85}, 1, 0, 0},
-	{{0x86}, 1, 0, 0}, {{0x88}, 1, 0, 0}, {{0x89}, 1, 0, 0}, {{0x8b}, 1, 0, 0},
-	{{0x69}, 1, 4, 0}, {{0x6b}, 1, 1, 0}, {{0x63}, 1, 0, 0}, {{0x8d}, 1, 0, 0},
-	{{0x80}, 1, 1, 0xff}, {{0x81}, 1, 4, 0xff}, {{0x83}, 1, 1, 0xff}, {{0x83}, 1, 1, 0xff},
-	{{0xc0}, 1, 1, 0xff}, {{0xc1}, 1, 1, 0xff}, {{0xd0}, 1, 0, 0xff}, {{0xd1}, 1, 0, 0xff},
-	{{0xd3}, 1, 0, 0xff}, {{0xf6}, 1, 0, 0xfc}, {{0xf7}, 1, 0, 0xfc}, {{0xf6}, 1, 1, 0x01},
-	{{0xf7}, 1, 4, 0x01}, {{0xfe}, 1, 0, 0x03}, {{0xff}, 1, 0, 0x03}, {{0xc6}, 1, 1, 0x01},
-	{{0xc7}, 1, 4, 0x01}, {{0x0f, 0xaf}, 2, 0, 0}, {{0x0f, 0xa3}, 2, 0, 0},
-	{{0x0f, 0xab}, 2, 0, 0}, {{0x0f, 0xba}, 2, 1, 0xf0}, {{0x0f, 0xbc}, 2, 0, 0},
-	{{0x0f, 0xbd}, 2, 0, 0}, {{0x0f, 0xb6}, 2, 0, 0}, {{0x0f, 0xb7}, 2, 0, 0},
-	{{0x0f, 0xbe}, 2, 0, 0}, {{0x0f, 0xbf}, 2, 0, 0}, {{0x0f, 0xc1}, 2, 0, 0},
-	{{0x0f, 0xb1}, 2, 0, 0}, {{0x0f, 0xa4}, 2, 1, 0}, {{0x0f, 0xad}, 2, 0, 0},
-	{{0x0f, 0x40}, 2, 0, 0}, {{0x0f, 0x90}, 2, 0, 0}, /* and the other conditions */
-	{{0x0f, 0x28}, 2, 0, 0}, {{0x0f, 0xef}, 2, 0, 0}, {{0x0f, 0x2e}, 2, 0, 0},
+	{{0x00}, 1, 0, 0},
+	{{0x01}, 1, 0, 0},
+	{{0x02}, 1, 0, 0},
+	{{0x03}, 1, 0, 0},
+	{{0x09}, 1, 0, 0},
+	{{0x0a}, 1, 0, 0},
+	{{0x11}, 1, 0, 0},
+	{{0x13}, 1, 0, 0},
+	{{0x19}, 1, 0, 0},
+	{{0x21}, 1, 0, 0},
+	{{0x29}, 1, 0, 0},
+	{{0x2a}, 1, 0, 0},
+	{{0x31}, 1, 0, 0},
+	{{0x33}, 1, 0, 0},
+	{{0x38}, 1, 0, 0},
+	{{0x39}, 1, 0, 0},
+	{{0x3b}, 1, 0, 0},
+	{{0x84}, 1, 0, 0},
+	{{0x85}, 1, 0, 0},
+	{{0x85}, 1, 0, 0},
+	{{0x86}, 1, 0, 0},
+	{{0x88}, 1, 0, 0},
+	{{0x89}, 1, 0, 0},
+	{{0x8b}, 1, 0, 0},
+	{{0x69}, 1, 4, 0},
+	{{0x6b}, 1, 1, 0},
+	{{0x63}, 1, 0, 0},
+	{{0x8d}, 1, 0, 0},
+	{{0x80}, 1, 1, 0xff},
+	{{0x81}, 1, 4, 0xff},
+	{{0x83}, 1, 1, 0xff},
+	{{0x83}, 1, 1, 0xff},
+	{{0xc0}, 1, 1, 0xff},
+	{{0xc1}, 1, 1, 0xff},
+	{{0xd0}, 1, 0, 0xff},
+	{{0xd1}, 1, 0, 0xff},
+	{{0xd3}, 1, 0, 0xff},
+	{{0xf6}, 1, 0, 0xfc},
+	{{0xf7}, 1, 0, 0xfc},
+	{{0xf6}, 1, 1, 0x01},
+	{{0xf7}, 1, 4, 0x01},
+	{{0xfe}, 1, 0, 0x03},
+	{{0xff}, 1, 0, 0x03},
+	{{0xc6}, 1, 1, 0x01},
+	{{0xc7}, 1, 4, 0x01},
+	{{0x0f, 0xaf}, 2, 0, 0},
+	{{0x0f, 0xa3}, 2, 0, 0},
+	{{0x0f, 0xab}, 2, 0, 0},
+	{{0x0f, 0xba}, 2, 1, 0xf0},
+	{{0x0f, 0xbc}, 2, 0, 0},
+	{{0x0f, 0xbd}, 2, 0, 0},
+	{{0x0f, 0xb6}, 2, 0, 0},
+	{{0x0f, 0xb7}, 2, 0, 0},
+	{{0x0f, 0xbe}, 2, 0, 0},
+	{{0x0f, 0xbf}, 2, 0, 0},
+	{{0x0f, 0xc1}, 2, 0, 0},
+	{{0x0f, 0xb1}, 2, 0, 0},
+	{{0x0f, 0xa4}, 2, 1, 0},
+	{{0x0f, 0xad}, 2, 0, 0},
+	{{0x0f, 0x40}, 2, 0, 0},
+	{{0x0f, 0x90}, 2, 0, 0}, /* and the other conditions */
+	{{0x0f, 0x28}, 2, 0, 0},
+	{{0x0f, 0xef}, 2, 0, 0},
+	{{0x0f, 0x2e}, 2, 0, 0},
 };
 static const uint8_t plain[] = {0xf5, 0xf8, 0xf9, 0x9f, 0x9e, 0x98, 0x99, 0x90, 0x9c, 0x51, 0x59};
 
@@ -714,7 +788,8 @@ static uint64_t put_any_insn(uint64_t at)
 	at = put(at, opcode, opcodes[n].len);
 	if (in_memory) {
 		at = PUT(at, (uint8_t)(reg << 3 | 5));
-		vm_poke(at, (uint32_t)(SCRATCH + any(SCRATCH_BYTES - 16) - (at + 4 + immediate)), 4);
+		vm_poke(at, (uint32_t)(SCRATCH + any(SCRATCH_BYTES - 16) - (at + 4 + immediate)),
+			4);
 		at += 4;
 	} else {
 		at = PUT(at, (uint8_t)(0xc0 | reg << 3 | rm));
@@ -739,7 +814,8 @@ static void set_up(uint64_t with)
 	for (unsigned i = 0; i < 16; i++) {
 		uint64_t high = any(2) == 0 ? any(UINT32_MAX) : 0;
 
-		vm.cpu.gpr[i] = i == HK_RSP ? STACK_NOW : high << 32 | any(any(2) == 0 ? 256 : UINT32_MAX);
+		vm.cpu.gpr[i] =
+			i == HK_RSP ? STACK_NOW : high << 32 | any(any(2) == 0 ? 256 : UINT32_MAX);
 	}
 	for (unsigned i = 0; i < SCRATCH_BYTES; i++) {
 		vm_poke(SCRATCH + i, any(256), 1);
@@ -837,6 +913,7 @@ int main(void)
 		VM_TEST(another_frame),
 		VM_TEST(another_large_frame),
 		VM_TEST(another_frame_without_a_flush),
+		VM_TEST(a_frame_at_two_addresses),
 		VM_TEST(an_instruction_over_two_pages),
 		VM_TEST(modes_share_a_page),
 		VM_TEST(runs_of_all_lengths),

@@ -727,6 +727,65 @@ static void single_steps(void **state)
 	assert_debug(1 << 14);
 }
 
+/* MOV SS holds back the trap after it; SYSCALL is trapped as its new TF says. */
+static void steps_that_are_not_trapped(void **state)
+{
+	(void)state;
+	start(KERNEL_CODE, FRAME | P | W);
+	vm.cpu.gpr[HK_RAX] = KERNEL_DATA;
+	hk_rflags_set(&vm.cpu, HK_FLAG_FIXED | HK_FLAG_TF);
+	RUN(0x8e, 0xd0); /* mov ss, eax */
+	vm_assert_ran();
+	RUN(0x90);
+	assert_debug(1 << 14);
+
+	for (unsigned masked = 0; masked < 2; masked++) {
+		vm_start_long(USER_CODE);
+		vm.cpu.star = (uint64_t)KERNEL_CODE << 32;
+		vm.cpu.lstar = CODE + 0x800;
+		vm.cpu.syscall_mask = masked != 0 ? HK_FLAG_TF : 0;
+		hk_rflags_set(&vm.cpu, HK_FLAG_FIXED | HK_FLAG_TF);
+		RUN(0x0f, 0x05);
+		assert_int_equal(vm.cpu.rip, CODE + 0x800);
+		if (masked != 0) {
+			vm_assert_ran();
+		} else {
+			assert_debug(1 << 14);
+		}
+	}
+}
+
+/* A trap wakes a HLT. */
+static void hlt_is_stepped_over(void **state)
+{
+	static const uint8_t handler[] = {0xb0, 7, 0xf4}; /* mov al, 7; hlt */
+
+	(void)state;
+	start(KERNEL_CODE, FRAME | P | W);
+	assert_int_equal(hk_mem_write(&vm.mem, HANDLERS + HK_VECTOR_DB, handler, 3), 0);
+	vm_poke(CODE, 0xf4, 1);
+	vm.cpu.gpr[HK_RAX] = 0;
+	vm.cpu.rip = CODE;
+	hk_rflags_set(&vm.cpu, HK_FLAG_FIXED | HK_FLAG_TF);
+	assert_int_equal(hk_cpu_run(&vm.cpu), HK_CPU_IDLE);
+	assert_int_equal(vm.cpu.gpr[HK_RAX], 7);
+}
+
+/* However many pages came into the TLB since the last flush. */
+static void a_flush_after_many_fills(void **state)
+{
+	uint8_t byte;
+
+	(void)state;
+	start(KERNEL_CODE, FRAME | P | W);
+	hk_tlb_flush_page(&vm.cpu, VA);
+	vm.cpu.tlb_log[HK_TLB_KERNEL].count = UINT32_MAX;
+	assert_true(hk_load8(&vm.cpu, VA, &byte));
+	assert_non_null(hk_tlb_read(&vm.cpu, VA, 1));
+	hk_tlb_flush(&vm.cpu, false);
+	assert_null(hk_tlb_read(&vm.cpu, VA, 1));
+}
+
 /* Breakpoints under hk_cpu_run(), with the handler's HLT as the end. */
 static void the_run_loop_sees_breakpoints(void **state)
 {
@@ -772,6 +831,9 @@ int main(void)
 		VM_TEST(breakpoints_move),
 		VM_TEST(code_breakpoints),
 		VM_TEST(single_steps),
+		VM_TEST(steps_that_are_not_trapped),
+		VM_TEST(hlt_is_stepped_over),
+		VM_TEST(a_flush_after_many_fills),
 		VM_TEST(the_run_loop_sees_breakpoints),
 	};
 

@@ -568,6 +568,31 @@ static void far_call_and_return_in_a_ring(void **state)
 	assert_int_equal(vm.cpu.gpr[HK_RSP], STACK_NOW);
 }
 
+/* CS's limit holds for each byte of an instruction. */
+static void code_to_the_limit(void **state)
+{
+	(void)state;
+	vm_start_protected(KERNEL_CODE_32);
+	vm.cpu.seg[HK_CS].limit = CODE + 2;
+	hk_cpu_flushed(&vm.cpu);
+	for (unsigned i = 0; i < 5; i++) {
+		vm_poke(CODE + i, i == 2 ? 0x40 : 0x90, 1); /* nop; nop; inc eax; nop */
+	}
+	vm_poke(HANDLERS + HK_VECTOR_GP, 0xf4, 1);
+	vm.cpu.gpr[HK_RAX] = 0;
+	vm.cpu.rip = CODE;
+	assert_int_equal(hk_cpu_run(&vm.cpu), HK_CPU_IDLE);
+	assert_int_equal(vm.cpu.gpr[HK_RAX], 1);
+	assert_int_equal(vm.cpu.rip, HANDLERS + HK_VECTOR_GP + 1);
+	assert_int_equal(vm_stack_word(1, 4), CODE + 3);
+
+	/* One that goes over it */
+	vm_start_protected(KERNEL_CODE_32);
+	vm.cpu.seg[HK_CS].limit = CODE;
+	RUN(0x04, 0x01); /* add al, 1 */
+	vm_assert_fault(HK_VECTOR_GP, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -586,6 +611,7 @@ int main(void)
 		VM_TEST(far_jumps),
 		VM_TEST(call_gates),
 		VM_TEST(far_call_and_return_in_a_ring),
+		VM_TEST(code_to_the_limit),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -60,7 +60,7 @@ static int place(uint64_t va, bool write)
 
 /* The doubles of mmu.c and its neighbours. */
 
-bool hk_load_slow(struct hk_cpu *c, uint64_t va, void *buf, unsigned len)
+bool hk_load(struct hk_cpu *c, uint64_t va, void *buf, unsigned len)
 {
 	for (unsigned i = 0; i < len; i++) {
 		int at = place(va + i, false);
@@ -83,7 +83,7 @@ bool hk_probe(struct hk_cpu *c, uint64_t va, unsigned len, enum hk_access access
 	return true;
 }
 
-bool hk_store_slow(struct hk_cpu *c, uint64_t va, const void *buf, unsigned len)
+bool hk_store(struct hk_cpu *c, uint64_t va, const void *buf, unsigned len)
 {
 	if (!hk_probe(c, va, len, HK_ACCESS_WRITE)) {
 		return false;

@@ -140,7 +140,7 @@ static void test_disabled_queue_is_silent(void **state)
 	hk_virtq_reset(&f->vq);
 	assert_ptr_equal(f->vq.mem, &f->mem);
 	assert_int_equal(hk_virtq_pop(&f->vq, &f->chain), 0);
-	hk_virtq_push(&f->vq, 0, 0);
+	hk_virtq_push(&f->vq, &(struct hk_chain){0}, 0);
 	assert_false(hk_virtq_want_kicks(&f->vq, true));
 	assert_false(hk_virtq_wants_interrupt(&f->vq));
 }
@@ -194,17 +194,22 @@ static void test_chain_copies(void **state)
 	assert_int_equal(hk_chain_slice(&f->chain, true, 12, 1, slices, 8), 0);
 
 	assert_false(vqd_take(&f->d, &used));
-	hk_virtq_push(&f->vq, f->chain.head, 12);
+	hk_virtq_push(&f->vq, &f->chain, 12);
 	assert_true(vqd_take(&f->d, &used));
 	assert_int_equal(used.token, 42);
 	assert_int_equal(used.len, 12);
 	assert_false(vqd_take(&f->d, &used));
 }
 
-/* More segments than the copies take at a time. */
-/* Notes what the engine is told of memory that devices write. */
+/*
+ * Notes what the engine is told of memory that devices write: @before_data calls came before the
+ * data was there, @after_used when the driver could already know.
+ */
 static struct {
 	struct hk_mem_watcher watcher;
+	const struct fixture *f;
+	uint16_t used_idx;
+	unsigned before_data, after_used;
 	hk_gpa gpa[8];
 	uint64_t len[8];
 	unsigned count;
@@ -214,11 +219,21 @@ static void note_written(struct hk_mem_watcher *watcher, hk_gpa gpa, uint64_t le
 {
 	assert_ptr_equal(watcher, &told.watcher);
 	assert_true(told.count < HK_ARRAY_SIZE(told.gpa));
+	for (uint64_t i = 0; i < len; i++) {
+		if (*(const uint8_t *)hk_mem_at(&told.f->mem, gpa + i, 1) != 0xee) {
+			told.before_data++;
+			break;
+		}
+	}
+	told.after_used += hk_load_le16(told.f->vq.used + 2) != told.used_idx;
 	told.gpa[told.count] = gpa;
 	told.len[told.count++] = len;
 }
 
-/* Else code that was decoded from a buffer would outlive what a disk or a file put there. */
+/*
+ * Else code that was decoded from a buffer would outlive what a disk or a file put there. At the
+ * push, because a vCPU can decode the old bytes up to the moment at which the new ones are there.
+ */
 static void test_engine_is_told_of_what_is_written(void **state)
 {
 	struct fixture *f = *state;
@@ -227,24 +242,52 @@ static void test_engine_is_told_of_what_is_written(void **state)
 		{data_gpa + 5000, 9000, true},
 		{data_gpa + 100, 1, true},
 	};
+	struct vqd_used used;
+	uint8_t bytes[9001];
 
+	memset(bytes, 0xee, sizeof(bytes));
 	told.watcher.written = note_written;
+	told.f = f;
+	told.before_data = 0;
+	told.after_used = 0;
 	f->mem.watcher = &told.watcher;
-	for (unsigned indirect = 0; indirect < 2; indirect++) {
-		f->d.indirect = indirect != 0;
+	for (unsigned round = 0; round < 4; round++) {
+		/* A failure half-way has written as well, but does not say so. */
+		uint32_t written = (round & 2) != 0 ? 0 : sizeof(bytes);
+
+		f->d.indirect = (round & 1) != 0;
 		told.count = 0;
+		told.used_idx = f->vq.next_used;
+		memset(data(f, 0), 0, 16 * 1024);
 		assert_true(vqd_add(&f->d, bufs, HK_ARRAY_SIZE(bufs), 42) >= 0);
 		assert_int_equal(hk_virtq_pop(&f->vq, &f->chain), 1);
+		hk_chain_write(&f->chain, 0, bytes, sizeof(bytes));
+		assert_int_equal(told.count, 0);
+		hk_virtq_push(&f->vq, &f->chain, written);
 		assert_int_equal(told.count, 2);
 		for (unsigned i = 0; i < 2; i++) {
 			assert_int_equal(told.gpa[i], bufs[1 + i].gpa);
 			assert_int_equal(told.len[i], bufs[1 + i].len);
 		}
-		hk_virtq_push(&f->vq, f->chain.head, 9001);
+		assert_true(vqd_take(&f->d, &used));
+		assert_int_equal(used.len, written);
 	}
+
+	/* A reset does not undo what was written. */
+	told.count = 0;
+	told.used_idx = f->vq.next_used;
+	assert_true(vqd_add(&f->d, bufs, HK_ARRAY_SIZE(bufs), 42) >= 0);
+	assert_int_equal(hk_virtq_pop(&f->vq, &f->chain), 1);
+	f->vq.enabled = false;
+	hk_virtq_push(&f->vq, &f->chain, sizeof(bytes));
+	assert_int_equal(told.count, 2);
+
+	assert_int_equal(told.before_data, 0);
+	assert_int_equal(told.after_used, 0);
 	f->mem.watcher = NULL;
 }
 
+/* More segments than the copies take at a time. */
 static void test_long_chain_copies(void **state)
 {
 	struct fixture *f = *state;
@@ -546,7 +589,7 @@ static void test_hostile_rings(void **state)
 		next_used = f->vq.next_used;
 		assert_int_equal(hk_virtq_pop(&f->vq, &f->chain), -EPROTO);
 		assert_false(hk_virtq_want_kicks(&f->vq, true));
-		hk_virtq_push(&f->vq, 0, 0);
+		hk_virtq_push(&f->vq, &(struct hk_chain){0}, 0);
 		assert_int_equal(f->vq.next_used, next_used);
 
 		/* Until the driver begins anew. */
@@ -628,7 +671,7 @@ static void test_smallest_queue(void **state)
 	for (unsigned i = 0; i < 70000; i++) { /* past the wrap of the indices */
 		assert_true(vqd_add(&f->d, (struct vqd_buf[]){{data_gpa, 8, true}}, 1, i) >= 0);
 		assert_int_equal(hk_virtq_pop(&f->vq, &f->chain), 1);
-		hk_virtq_push(&f->vq, f->chain.head, 8);
+		hk_virtq_push(&f->vq, &f->chain, 8);
 		assert_true(vqd_take(&f->d, &used));
 		assert_int_equal(used.token, i);
 	}
@@ -657,7 +700,7 @@ static void serve_one(struct fixture *f)
 {
 	vqd_add(&f->d, (struct vqd_buf[]){{data_gpa, 8, true}}, 1, 0);
 	assert_int_equal(hk_virtq_pop(&f->vq, &f->chain), 1);
-	hk_virtq_push(&f->vq, f->chain.head, 0);
+	hk_virtq_push(&f->vq, &f->chain, 0);
 }
 
 static void test_interrupt_flag(void **state)
@@ -798,7 +841,7 @@ static void test_save_in_mid_work(void **state)
 		assert_int_equal(hk_virtq_pop(&f->vq, &f->chain), 1);
 		heads[i] = f->chain.head;
 	}
-	hk_virtq_push(&f->vq, heads[1], 11);
+	hk_virtq_push(&f->vq, &(struct hk_chain){.head = heads[1]}, 11);
 	save(&f->vq, &w);
 	assert_true(restore(f, &w, w.len));
 	hk_writer_finish(&w);
@@ -806,10 +849,10 @@ static void test_save_in_mid_work(void **state)
 	assert_true(f->vq.event_idx);
 	assert_true(f->vq.indirect);
 	assert_true(hk_virtq_wants_interrupt(&f->vq));
-	hk_virtq_push(&f->vq, heads[0], 10);
+	hk_virtq_push(&f->vq, &(struct hk_chain){.head = heads[0]}, 10);
 	for (unsigned i = 2; i < 4; i++) {
 		assert_int_equal(hk_virtq_pop(&f->vq, &f->chain), 1);
-		hk_virtq_push(&f->vq, f->chain.head, 10 + i);
+		hk_virtq_push(&f->vq, &f->chain, 10 + i);
 	}
 	for (unsigned i = 0; i < 4; i++) {
 		static const unsigned order[] = {1, 0, 2, 3};
@@ -953,7 +996,8 @@ static void device_push(struct work *work)
 		return;
 	}
 	which = (unsigned)(next_random(&work->random) % work->served_count);
-	hk_virtq_push(&f->vq, work->served[which].head, work->served[which].len);
+	hk_virtq_push(&f->vq, &(struct hk_chain){.head = work->served[which].head},
+		work->served[which].len);
 	work->served[which] = work->served[--work->served_count];
 	if (hk_virtq_wants_interrupt(&f->vq)) {
 		work->interrupt_due = true;
@@ -1081,7 +1125,7 @@ static void *device_thread(void *arg)
 			pair->sum += hk_load_le64(raw);
 			(void)hk_chain_write(&chain, 0, raw, sizeof(raw));
 			dawdle(&random);
-			hk_virtq_push(vq, chain.head, sizeof(raw));
+			hk_virtq_push(vq, &chain, sizeof(raw));
 			done++;
 			if (hk_virtq_wants_interrupt(vq)) {
 				eventfd_write(pair->irq_fd, 1);

@@ -107,7 +107,7 @@ static void apply_locked(struct hk_soft_vcpu *vcpu, const struct hk_lapic_effect
 	hk_soft_irq_check_locked(vcpu);
 }
 
-/* PV EOI */
+/* PV EOI. Nobody looks for code in that byte. */
 
 void hk_soft_pv_eoi_sync_locked(struct hk_soft_vcpu *vcpu)
 {
@@ -251,6 +251,7 @@ static void lapic_access(
 	} else {
 		value = hk_lapic_mmio_read(&vcpu->lapic, offset - within, &now);
 		memcpy(data, (const uint8_t *)&value + within, len);
+		hk_soft_irq_check_locked(vcpu); /* a read can be an error, which may interrupt */
 	}
 	access_end(vcpu);
 }

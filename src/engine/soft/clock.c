@@ -44,7 +44,28 @@ struct hk_lapic_time hk_soft_now(const struct hk_soft_vcpu *vcpu)
 	};
 }
 
-/* Clock pages. The version is odd while the rest is written, and never the same twice. */
+/*
+ * Clock pages. The version is odd while the rest is written, and never the same twice. The fences pair with the guest's
+ * read barriers.
+ */
+
+/* @page begins with its version, which is odd. */
+static void write_page(struct hk_soft *soft, hk_gpa gpa, const void *page, size_t len)
+{
+	uint32_t version;
+
+	memcpy(&version, page, sizeof(version));
+	if (hk_soft_store(soft, gpa, &version, sizeof(version)) < 0) {
+		return;
+	}
+	atomic_thread_fence(memory_order_seq_cst);
+	if (hk_soft_store(soft, gpa, page, len) < 0) {
+		return;
+	}
+	atomic_thread_fence(memory_order_seq_cst);
+	version++;
+	(void)hk_soft_store(soft, gpa, &version, sizeof(version));
+}
 
 static void write_system_time(struct hk_soft_vcpu *vcpu)
 {
@@ -60,12 +81,7 @@ static void write_system_time(struct hk_soft_vcpu *vcpu)
 	version = (version | 1) + 2;
 	hk_pvclock_fill(&soft->clock, vcpu->tsc_delta, &page);
 	page.version = version;
-	if (hk_soft_store(soft, gpa, &page, sizeof(page)) < 0) {
-		return;
-	}
-	version++;
-	atomic_thread_fence(memory_order_seq_cst); /* pairs with the guest's read barriers */
-	(void)hk_soft_store(soft, gpa, &version, sizeof(version));
+	write_page(soft, gpa, &page, sizeof(page));
 }
 
 static void write_wall_clock(struct hk_soft *soft, hk_gpa gpa)
@@ -83,12 +99,7 @@ static void write_wall_clock(struct hk_soft *soft, hk_gpa gpa)
 		(uint64_t)date.tv_sec * HK_NS_PER_SEC + (uint64_t)date.tv_nsec, hk_soft_host_ns(),
 		&wall);
 	wall.version = version;
-	if (hk_soft_store(soft, gpa, &wall, sizeof(wall)) < 0) {
-		return;
-	}
-	version++;
-	atomic_thread_fence(memory_order_seq_cst); /* as above */
-	(void)hk_soft_store(soft, gpa, &version, sizeof(version));
+	write_page(soft, gpa, &wall, sizeof(wall));
 }
 
 /* The TSC jumps by @change: so do deadlines and the clock's page, which are measured by it. */
@@ -160,22 +171,6 @@ static bool has_tsc_adjust(const struct hk_soft_vcpu *vcpu)
 	return leaf != NULL && (leaf->ebx & TSC_ADJUST) != 0;
 }
 
-/* Those whose value the model fixes. */
-static bool model_msr(uint32_t index, uint64_t *ret_value)
-{
-	static const struct hk_cpu_model model = {.base = HK_CPU_HAKO_V2};
-	unsigned count;
-	const struct hk_msr_value *values = hk_cpu_model_msrs(&model, &count);
-
-	for (unsigned i = 0; i < count; i++) {
-		if (values[i].index == index) {
-			*ret_value = values[i].value;
-			return true;
-		}
-	}
-	return false;
-}
-
 bool hk_soft_msr_read(struct hk_soft_vcpu *vcpu, uint32_t index, uint64_t *ret_value)
 {
 	if ((index >= X2APIC_FIRST && index <= X2APIC_LAST) || index == HK_MSR_APIC_BASE ||
@@ -199,7 +194,7 @@ bool hk_soft_msr_read(struct hk_soft_vcpu *vcpu, uint32_t index, uint64_t *ret_v
 		*ret_value = vcpu->pv_eoi;
 		return true;
 	default:
-		return model_msr(index, ret_value);
+		return false;
 	}
 }
 
@@ -234,8 +229,6 @@ bool hk_soft_msr_write(struct hk_soft_vcpu *vcpu, uint32_t index, uint64_t value
 		return true;
 	case HK_MSR_KVM_PV_EOI:
 		return hk_soft_set_pv_eoi(vcpu, value);
-	case HK_MSR_MICROCODE_REVISION: /* guests write 0 before they read it */
-		return value == 0;
 	default:
 		return false;
 	}

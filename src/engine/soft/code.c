@@ -4,7 +4,7 @@
  *
  * A run of straight-line code ends after a branch, where an instruction crosses into the
  * next page (that one is run alone, from bytes fetched each time: what it is depends on two
- * pages), where it meets code decoded before, or after RUN_LENGTH instructions. Each end that is no branch has
+ * pages; code that runs often is kept all the same, see hk_code_crossing()), where it meets code decoded before, or after RUN_LENGTH instructions. Each end that is no branch has
  * a pseudo-instruction: goto (to code decoded before), more (decode on, then become
  * goto), resync (leave to the run loop).
  *
@@ -118,18 +118,15 @@ static void announce(struct hk_cpu *cpu, hk_gpa page)
 	_Atomic uint32_t *mark = hk_soft_mem_mark(cpu->mem, page);
 	uint32_t self = 1u << cpu->index;
 
-	do {
-		uint32_t seen = atomic_fetch_or_explicit(mark, self, memory_order_seq_cst);
-		uint32_t writers = seen >> 16;
+	uint32_t seen = atomic_fetch_or_explicit(mark, self, memory_order_seq_cst);
+	uint32_t writers = seen >> HK_MARK_WRITER_SHIFT;
 
-		if ((writers & self) != 0) {
-			hk_tlb_protect(cpu, page);
-		}
-		if ((writers & ~self) != 0) {
-			/* While it waits, this CPU may be asked to drop the page: then once more. */
-			cpu->bus->protect_page(cpu, page, writers & ~self);
-		}
-	} while ((atomic_load_explicit(mark, memory_order_relaxed) & self) == 0);
+	if ((writers & self) != 0) {
+		hk_tlb_protect(cpu, page);
+	}
+	if ((writers & ~self) != 0) {
+		cpu->bus->protect_page(cpu, page, writers & ~self);
+	}
 }
 
 static struct hk_code_page *add_page(struct hk_cpu *cpu, hk_gpa page, unsigned mode)
@@ -143,6 +140,7 @@ static struct hk_code_page *add_page(struct hk_cpu *cpu, hk_gpa page, unsigned m
 	announce(cpu, page);
 	code->page = page;
 	code->mode = (uint8_t)mode;
+	code->va = HK_TLB_NONE;
 
 	unsigned bucket = bucket_of(page, mode);
 
@@ -337,6 +335,44 @@ static const struct hk_insn *insn_at(
 	return hk_code_insn(code, code->index[offset]);
 }
 
+static void new_gen(struct hk_cpu *cpu, unsigned kind)
+{
+	cpu->code_gens[kind] = ++cpu->last_gen;
+	if (cpu->last_gen > LAST_GEN) {
+		hk_cpu_attend(cpu, HK_ATT_RECLAIM);
+	}
+	if (kind == cpu->tlb_kind) {
+		cpu->code_gen = cpu->code_gens[kind];
+	}
+}
+
+/*
+ * A page is found at @va, perhaps after another address. Links that lead out of it are right for one address only, and so
+ * are those into it, which tell it where it is: where there may be any, they end here. Mostly there are none: the other
+ * address was in another address space.
+ */
+static void move_page(struct hk_cpu *cpu, struct hk_code_page *code, uint64_t va)
+{
+	bool linked = false;
+
+	if (code->va == va) {
+		return;
+	}
+	for (unsigned kind = 0; kind < HK_TLB_KIND_COUNT; kind++) {
+		struct hk_fetch_entry *e =
+			&cpu->fetches[kind][code->va >> 12 & (HK_FETCH_ENTRIES - 1)];
+
+		linked |= code->link_gens[kind] == cpu->code_gens[kind];
+		if (e->page == code->va) {
+			e->page = HK_TLB_NONE;
+		}
+	}
+	for (unsigned kind = 0; linked && kind < HK_TLB_KIND_COUNT; kind++) {
+		new_gen(cpu, kind);
+	}
+	code->va = va;
+}
+
 static struct hk_code_page *page_at(struct hk_cpu *cpu, uint64_t va)
 {
 	struct hk_fetch_entry *e = &cpu->fetch[va >> 12 & (HK_FETCH_ENTRIES - 1)];
@@ -363,6 +399,7 @@ static struct hk_code_page *page_at(struct hk_cpu *cpu, uint64_t va)
 		code = add_page(cpu, page, cpu->mode);
 	}
 	if (code != NULL) {
+		move_page(cpu, code, va & HK_PAGE_MASK);
 		*e = (struct hk_fetch_entry){.page = va & HK_PAGE_MASK, .code = code};
 		cpu->local_fetches[cpu->tlb_kind] |= !found.global;
 		if (found.large) {
@@ -372,15 +409,23 @@ static struct hk_code_page *page_at(struct hk_cpu *cpu, uint64_t va)
 	return code;
 }
 
-const struct hk_insn *hk_code_lookup(struct hk_cpu *cpu, uint64_t rip)
+static uint64_t linear(const struct hk_cpu *cpu, uint64_t rip)
 {
 	uint64_t va = rip + cpu->seg_base[HK_CS];
 
-	if (cpu->mode != HK_CODE_64) {
-		va = (uint32_t)va;
-	}
+	return cpu->mode == HK_CODE_64 ? va : (uint32_t)va;
+}
 
-	struct hk_code_page *code = page_at(cpu, va);
+/* May all of the page at @rip be run? Of one that CS's limit ends within, each instruction is looked at. */
+static bool within_limit(const struct hk_cpu *cpu, uint64_t rip, uint64_t va)
+{
+	return cpu->mode == HK_CODE_64 || rip + (~va & ~HK_PAGE_MASK) <= cpu->seg[HK_CS].limit;
+}
+
+const struct hk_insn *hk_code_lookup(struct hk_cpu *cpu, uint64_t rip)
+{
+	uint64_t va = linear(cpu, rip);
+	struct hk_code_page *code = within_limit(cpu, rip, va) ? page_at(cpu, va) : NULL;
 
 	if (code == NULL) {
 		return NULL;
@@ -462,17 +507,38 @@ static bool stands_in(const struct hk_insn *insn, const struct hk_code_page *cod
 const struct hk_insn *hk_code_in_page(
 	struct hk_cpu *cpu, const struct hk_insn *insn, unsigned offset)
 {
-	uint64_t va = cpu->gpr[HK_REG_PAGE] + offset + cpu->seg_base[HK_CS];
-
-	if (cpu->mode != HK_CODE_64) {
-		va = (uint32_t)va;
-	}
-
-	struct hk_code_page *code = page_at(cpu, va);
+	struct hk_code_page *code = page_at(cpu, linear(cpu, cpu->gpr[HK_REG_PAGE] + offset));
 
 	return code != NULL && stands_in(insn, code)
 		? insn_at(cpu, code, hk_soft_mem_page(cpu->mem, code->page), offset)
 		: NULL;
+}
+
+const struct hk_insn *hk_code_link(
+	struct hk_cpu *cpu, const struct hk_insn *insn, uint64_t rip, bool *ret_good)
+{
+	uint64_t from_va = linear(cpu, cpu->gpr[HK_REG_PAGE]);
+	struct hk_code_page *from = page_at(cpu, from_va);
+
+	/* It runs, so whatever became of the page tables is nothing to tell the guest. */
+	cpu->event.pending = false;
+	*ret_good = false;
+
+	const struct hk_insn *next = hk_code_lookup(cpu, rip);
+
+	if (next == NULL || from == NULL) {
+		return next;
+	}
+
+	struct hk_code_page *to = page_at(cpu, linear(cpu, rip));
+
+	/* Either may be another page than it was, or have moved, or have been dropped meanwhile. */
+	*ret_good = to != NULL && from->va == from_va && !from->dropped && stands_in(insn, from);
+	if (*ret_good) {
+		from->link_gens[cpu->tlb_kind] = cpu->code_gen;
+		to->link_gens[cpu->tlb_kind] = cpu->code_gen;
+	}
+	return next;
 }
 
 const struct hk_insn *hk_jump(struct hk_cpu *cpu, const struct hk_insn *insn, uint64_t rip)
@@ -492,17 +558,6 @@ const struct hk_insn *hk_code_find_slow(struct hk_cpu *cpu, uint64_t rip)
 }
 
 /* Forgetting */
-
-static void new_gen(struct hk_cpu *cpu, unsigned kind)
-{
-	cpu->code_gens[kind] = ++cpu->last_gen;
-	if (cpu->last_gen > LAST_GEN) {
-		hk_cpu_attend(cpu, HK_ATT_RECLAIM);
-	}
-	if (kind == cpu->tlb_kind) {
-		cpu->code_gen = cpu->code_gens[kind];
-	}
-}
 
 static void flush_kind(struct hk_cpu *cpu, unsigned kind)
 {

@@ -24,9 +24,13 @@ enum {
  *	0: not decoded
  * @chunks: instruction n is chunks[n / HK_CODE_CHUNK][n % HK_CODE_CHUNK]
  * @lines: bit n: some of the bytes 64 n to 64 n + 63 were decoded
+ * @va: linear address that it is found at for now; only there it is among the fetch entries
+ * @link_gens: the last generation in which links were made that lead into it or out of it
  */
 struct hk_code_page {
 	hk_gpa page;
+	uint64_t va;
+	uint32_t link_gens[HK_TLB_KIND_COUNT];
 	uint8_t mode;
 	bool dropped;
 	uint64_t lines;
@@ -89,6 +93,14 @@ static inline const struct hk_insn *hk_code_find(struct hk_cpu *cpu, uint64_t ri
 	}
 	return hk_code_find_slow(cpu, rip);
 }
+
+/**
+ * hk_code_link() - hk_code_lookup() for a branch that leads out of the page it stands in
+ * @insn: the branch
+ * @ret_good: may the branch be linked to what is returned, for as long as cpu->code_gen stays?
+ */
+const struct hk_insn *hk_code_link(
+	struct hk_cpu *cpu, const struct hk_insn *insn, uint64_t rip, bool *ret_good);
 
 /** hk_code_in_page() - the instruction at @offset of the page that @insn stands in; NULL as with lookup */
 const struct hk_insn *hk_code_in_page(

@@ -144,6 +144,14 @@ struct hk_held {
 	struct hk_span spans[2];
 };
 
+/* No interrupt before the next instruction, after MOV SS no debug exception either; SYSCALL: its new TF decides on a
+ * trap. The first two bits are struct hk_vcpu_state's. */
+enum hk_shadow {
+	HK_SHADOW_STI = 1 << 0,
+	HK_SHADOW_MOV_SS = 1 << 1,
+	HK_SHADOW_SYSCALL = 1 << 2,
+};
+
 /** struct hk_range - linear addresses from @first to @last; none where first is beyond last */
 struct hk_range {
 	uint64_t first, last;
@@ -275,7 +283,7 @@ struct hk_cpu {
 	uint8_t stack_size; /* log2 of bytes: 3 in 64-bit mode, else from SS.B */
 	bool flat; /* outside 64-bit mode: ES, SS and DS are writable, base any, limit 4 GiB */
 	uint8_t tlb_kind;
-	uint8_t shadow; /* bit 0: STI, bit 1: MOV SS: no interrupt before the next instruction */
+	uint8_t shadow; /* enum hk_shadow: what the instruction just run holds back */
 	bool nmi_masked;
 	uint8_t activity; /* enum hk_cpu_activity */
 

@@ -47,7 +47,7 @@ static inline bool hk_fault_page(struct hk_cpu *cpu, uint64_t va, uint32_t code)
 	return false;
 }
 
-/** hk_give_up() - end of a handler whose instruction failed. cpu.c */
+/** hk_give_up() - end of a handler whose instruction failed. sys/event.c */
 const struct hk_insn *hk_give_up(struct hk_cpu *cpu, const struct hk_insn *insn);
 
 /* The usual ones, as a handler's last statement. */

@@ -3,7 +3,8 @@
  * A decoded instruction: what the decoder gives, the code cache keeps and the interpreter runs.
  *
  * Straight-line code stands as an array of these; the one after insn is insn + 1. Everything an
- * instruction handler needs is here, so that no handler looks at the bytes again.
+ * instruction handler needs is here, so that no handler looks at the bytes again (x87 apart,
+ * which notes its last opcode).
  *
  * Positions are relative: `off` counts from the first byte of the page of code the
  * instruction stands in, whose RIP is in cpu->gpr[HK_REG_PAGE] while it runs. So a page that is

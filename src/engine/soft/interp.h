@@ -40,8 +40,7 @@
 #define HK_SANITIZED
 #endif
 #endif
-#if defined(HK_TAIL_CALLER) && defined(__OPTIMIZE__) && !defined(__wasm__) && \
-	!defined(HK_SANITIZED)
+#if defined(HK_TAIL_CALLER) && defined(__OPTIMIZE__) && !defined(__wasm__) && !defined(HK_SANITIZED)
 #define HK_GO(cpu, to) ((to)->exec((cpu), (to)))
 #else
 #define HK_GO(cpu, to) (to)
@@ -81,7 +80,7 @@ bool hk_branch_ok(struct hk_cpu *cpu, uint64_t rip);
  * hk_cpu_mode_changed() - after any change of CS, SS, CPL, EFER, CR0, CR4, RFLAGS.AC or VM
  *
  * Works out mode, flat, stack_size, tlb_kind and the pointers that follow from them. The handler
- * has to end with hk_leave() or hk_leave_to(). Does not flush. cpu.c
+ * has to end with hk_leave() or hk_leave_to(). Does not flush. sys/mode.c
  */
 void hk_cpu_mode_changed(struct hk_cpu *cpu);
 

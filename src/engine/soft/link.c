@@ -4,7 +4,8 @@
  * instruction; from then on it goes there directly.
  *
  * A target in the same page is good as long as the page is: both are dropped together. A target in another
- * page hangs on address translation, so it is good while cpu->code_gen is what it was.
+ * page hangs on address translation, and on the linear address of its own: it is good while cpu->code_gen is what it
+ * was.
  *
  * Every taken branch looks at cpu->attention, so no loop runs past an interrupt.
  *
@@ -39,16 +40,18 @@ static const struct hk_insn *link_far(struct hk_cpu *cpu, const struct hk_insn *
 	}
 
 	/* What cannot be fetched faults at the target. */
-	const struct hk_insn *next = hk_code_lookup(cpu, rip);
+	bool good;
+	const struct hk_insn *next = hk_code_link(cpu, insn, rip, &good);
 
 	if (next == NULL) {
 		return hk_leave_to(cpu, rip);
 	}
+	if (good) {
+		struct hk_insn *self = (struct hk_insn *)insn;
 
-	struct hk_insn *self = (struct hk_insn *)insn;
-
-	self->target = next;
-	self->link_gen = cpu->code_gen;
+		self->target = next;
+		self->link_gen = cpu->code_gen;
+	}
 	return HK_GO(cpu, next);
 }
 

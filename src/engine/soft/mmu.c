@@ -54,9 +54,10 @@ static void fill(
 		unsigned *count = &cpu->tlb_log[cpu->tlb_kind].count;
 
 		if (*count < HK_TLB_LOG_SLOTS) {
-			cpu->tlb_log[cpu->tlb_kind].slot[*count] = (uint16_t)slot;
+			cpu->tlb_log[cpu->tlb_kind].slot[(*count)++] = (uint16_t)slot;
+		} else {
+			*count = HK_TLB_LOG_SLOTS + 1; /* too many */
 		}
-		(*count)++;
 	}
 }
 
@@ -312,16 +313,6 @@ bool hk_store(struct hk_cpu *cpu, uint64_t va, const void *buf, unsigned len)
 	return true;
 }
 
-bool hk_load_slow(struct hk_cpu *cpu, uint64_t va, void *buf, unsigned len)
-{
-	return hk_load(cpu, va, buf, len);
-}
-
-bool hk_store_slow(struct hk_cpu *cpu, uint64_t va, const void *buf, unsigned len)
-{
-	return hk_store(cpu, va, buf, len);
-}
-
 bool hk_probe(struct hk_cpu *cpu, uint64_t va, unsigned len, enum hk_access access)
 {
 	struct hk_held *held = &cpu->held;
@@ -370,10 +361,10 @@ bool hk_lock_begin(struct hk_cpu *cpu, uint64_t va, unsigned len, struct hk_lock
 void hk_lock_end(struct hk_cpu *cpu, struct hk_lock *lock)
 {
 	if (lock->exclusive) {
-		/* It fails only where a device has changed the page tables since: then it is lost. */
-		if (!hk_store(cpu, lock->va, lock->bounce, lock->len)) {
-			cpu->event.pending = false;
-		}
+		bool stored = hk_store(cpu, lock->va, lock->bounce, lock->len);
+
+		assert(stored); /* it has been probed */
+		(void)stored;
 		cpu->bus->exclusive_end(cpu);
 	}
 }

@@ -29,9 +29,9 @@
 /* Why memory is touched; what page tables must allow. */
 enum hk_access { HK_ACCESS_READ, HK_ACCESS_WRITE, HK_ACCESS_FETCH };
 
-/* Slow paths; @len at most 16. */
-bool hk_load_slow(struct hk_cpu *cpu, uint64_t va, void *buf, unsigned len);
-bool hk_store_slow(struct hk_cpu *cpu, uint64_t va, const void *buf, unsigned len);
+/** hk_load() / hk_store() - @len bytes, any number up to 4096, at a linear address */
+bool hk_load(struct hk_cpu *cpu, uint64_t va, void *buf, unsigned len);
+bool hk_store(struct hk_cpu *cpu, uint64_t va, const void *buf, unsigned len);
 
 /* The host address of @len bytes (a power of two up to 16) at @va, or NULL: take the slow path. */
 static inline void *hk_tlb_read(const struct hk_cpu *cpu, uint64_t va, unsigned len)
@@ -80,7 +80,7 @@ static inline void *hk_tlb_write(const struct hk_cpu *cpu, uint64_t va, unsigned
 		const void *p = hk_tlb_read(cpu, va, bits / 8); \
 \
 		if (__builtin_expect(p == NULL, 0)) { \
-			return hk_load_slow(cpu, va, ret_value, bits / 8); \
+			return hk_load(cpu, va, ret_value, bits / 8); \
 		} \
 		__builtin_memcpy(ret_value, p, bits / 8); \
 		HK_GUEST_ACQUIRE(); \
@@ -92,7 +92,7 @@ static inline void *hk_tlb_write(const struct hk_cpu *cpu, uint64_t va, unsigned
 		void *p = hk_tlb_write(cpu, va, bits / 8); \
 \
 		if (__builtin_expect(p == NULL, 0)) { \
-			return hk_store_slow(cpu, va, &value, bits / 8); \
+			return hk_store(cpu, va, &value, bits / 8); \
 		} \
 		HK_GUEST_RELEASE(); \
 		__builtin_memcpy(p, &value, bits / 8); \
@@ -103,10 +103,6 @@ HK_DEFINE_ACCESS(8)
 HK_DEFINE_ACCESS(16)
 HK_DEFINE_ACCESS(32)
 HK_DEFINE_ACCESS(64)
-
-/** hk_load() / hk_store() - @len bytes, any number up to 4096, at a linear address */
-bool hk_load(struct hk_cpu *cpu, uint64_t va, void *buf, unsigned len);
-bool hk_store(struct hk_cpu *cpu, uint64_t va, const void *buf, unsigned len);
 
 /** hk_probe() - would @len bytes (up to 4096) at @va be accessible? Faults as the access would. After one for
  * writing, stores to these bytes succeed. */

@@ -175,8 +175,6 @@ static inline bool hk_rm_set(
 /** hk_xmm_load() - @len bytes (4, 8, 16) of the memory operand; @align: #GP(0) unless a multiple of 16 */
 bool hk_xmm_load(
 	struct hk_cpu *cpu, const struct hk_insn *insn, unsigned len, bool align, void *buf);
-bool hk_xmm_store(
-	struct hk_cpu *cpu, const struct hk_insn *insn, unsigned len, bool align, const void *buf);
 
 /** hk_xmm_rm() - the low @len bytes of the rm operand (xmm register or memory), upper bytes of @ret zero for
  * memory. 16-byte memory operands of legacy SSE must be aligned: @align. */

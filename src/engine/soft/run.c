@@ -69,13 +69,35 @@ static void run(struct hk_cpu *cpu, const struct hk_insn *insn)
 	}
 }
 
+/* How many bytes of an instruction at @rip CS's limit allows. */
+static unsigned bytes_within_limit(const struct hk_cpu *cpu, uint64_t rip)
+{
+	if (cpu->mode == HK_CODE_64) {
+		return HK_MAX_INSN_LEN;
+	}
+	if (rip > cpu->seg[HK_CS].limit) {
+		return 0;
+	}
+
+	uint64_t left = cpu->seg[HK_CS].limit - rip + 1;
+
+	return left < HK_MAX_INSN_LEN ? (unsigned)left : HK_MAX_INSN_LEN;
+}
+
 /* One instruction, from its bytes. What it raises is in cpu->event afterwards. */
 static void run_alone(struct hk_cpu *cpu)
 {
 	uint8_t bytes[HK_MAX_INSN_LEN];
 	struct hk_insn insns[2];
 	uint64_t rip = cpu->rip;
-	unsigned have = hk_fetch_bytes(cpu, rip + cpu->seg_base[HK_CS], bytes, sizeof(bytes));
+	unsigned most = bytes_within_limit(cpu, rip);
+
+	if (most == 0) {
+		hk_fault_code(cpu, HK_VECTOR_GP, 0);
+		return;
+	}
+
+	unsigned have = hk_fetch_bytes(cpu, rip + cpu->seg_base[HK_CS], bytes, most);
 
 	if (have == 0) {
 		return;
@@ -94,7 +116,7 @@ static void run_alone(struct hk_cpu *cpu)
 	case HK_DECODE_OK:
 		break;
 	case HK_DECODE_SHORT:
-		if (have < sizeof(bytes)) {
+		if (have < most) {
 			/* The rest is in a page that cannot be fetched from: that fault is due. */
 			uint64_t va = rip + cpu->seg_base[HK_CS] + have;
 			struct hk_translation ignored;
@@ -149,24 +171,35 @@ static bool breakpoint_here(struct hk_cpu *cpu)
 	return true;
 }
 
-/* The instruction at RIP alone, with the traps that may follow it. */
+/*
+ * The instruction at RIP alone, with the traps that may follow it: none after MOV SS, whose data breakpoints come with
+ * those of the next instruction.
+ */
 static void step(struct hk_cpu *cpu)
 {
 	bool traced = (cpu->rflags & HK_FLAG_TF) != 0;
+	bool after_mov_ss = (cpu->shadow & HK_SHADOW_MOV_SS) != 0;
 
-	if ((cpu->dr7 & DR7_ENABLES) != 0 && breakpoint_here(cpu)) {
+	cpu->shadow = 0;
+	if ((cpu->dr7 & DR7_ENABLES) != 0 && !after_mov_ss && breakpoint_here(cpu)) {
 		return;
 	}
-	cpu->watch_hit = 0;
 	cpu->rflags &= ~(uint32_t)HK_FLAG_RF;
 	run_alone(cpu);
-	if (cpu->event.pending) {
+	if ((cpu->shadow & HK_SHADOW_SYSCALL) != 0) {
+		traced = (cpu->rflags & HK_FLAG_TF) != 0;
+	}
+	if (!cpu->event.pending && (cpu->shadow & HK_SHADOW_MOV_SS) != 0) {
 		return;
 	}
-	if (traced || cpu->watch_hit != 0) {
+	if (!cpu->event.pending && (traced || cpu->watch_hit != 0)) {
 		hk_fault(cpu, HK_VECTOR_DB);
 		cpu->event.dr6 = (traced ? DR6_STEP : 0) | cpu->watch_hit;
+		if (cpu->activity == HK_CPU_HALTED) {
+			cpu->activity = HK_CPU_RUNNING;
+		}
 	}
+	cpu->watch_hit = 0;
 }
 
 /* An interrupt, if one waits and it is the time. Return: was one delivered? */
@@ -226,13 +259,11 @@ enum hk_cpu_stop hk_cpu_run(struct hk_cpu *cpu)
 		if (cpu->activity == HK_CPU_WAIT_SIPI) {
 			return HK_CPU_IDLE;
 		}
-		if (cpu->shadow != 0) {
-			cpu->shadow = 0;
-			/* With nothing to hold back it goes on as always: the next look comes after a branch. */
-			if ((cpu->irq_waits || cpu->nmi_waits) && cpu->activity == HK_CPU_RUNNING) {
-				step(cpu);
-				continue;
-			}
+		/* With nothing to hold back it goes on as always: the next look comes after a branch. */
+		if ((cpu->shadow & (HK_SHADOW_STI | HK_SHADOW_MOV_SS)) != 0 &&
+			(cpu->irq_waits || cpu->nmi_waits) && cpu->activity == HK_CPU_RUNNING) {
+			step(cpu);
+			continue;
 		}
 		if (take_interrupt(cpu)) {
 			continue;
@@ -245,6 +276,7 @@ enum hk_cpu_stop hk_cpu_run(struct hk_cpu *cpu)
 			step(cpu);
 			continue;
 		}
+		cpu->shadow = 0;
 
 		const struct hk_insn *insn = hk_code_lookup(cpu, cpu->rip);
 
@@ -263,7 +295,6 @@ void hk_cpu_step_raw(struct hk_cpu *cpu)
 {
 	hk_code_reclaim(cpu);
 	atomic_fetch_and_explicit(&cpu->attention, ~(uint32_t)HK_ATT_RECLAIM, memory_order_relaxed);
-	cpu->shadow = 0;
 	step(cpu);
 }
 

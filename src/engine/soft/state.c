@@ -133,7 +133,7 @@ static void get_pending(struct hk_soft_vcpu *vcpu, struct hk_pending *p)
 		.interrupt_vector = vcpu->injected >= 0 ? (uint8_t)vcpu->injected : 0,
 		.nmi = cpu->nmi_waits || (atomic_load(&cpu->attention) & HK_ATT_NMI) != 0,
 		.nmi_masked = cpu->nmi_masked,
-		.interrupt_shadow = cpu->shadow,
+		.interrupt_shadow = cpu->shadow & (HK_SHADOW_STI | HK_SHADOW_MOV_SS),
 	};
 	if (vcpu->nmi_injected) {
 		p->nmi = false;
@@ -169,7 +169,7 @@ static void set_pending(struct hk_soft_vcpu *vcpu, const struct hk_vcpu_state *s
 	vcpu->nmi_injected = p->nmi_injected;
 	/* One that is being delivered masks others, but not itself. */
 	cpu->nmi_masked = p->nmi_masked && !p->nmi_injected;
-	cpu->shadow = p->interrupt_shadow & 3;
+	cpu->shadow = p->interrupt_shadow & (HK_SHADOW_STI | HK_SHADOW_MOV_SS);
 	cpu->irq_waits = false;
 	cpu->failed = false;
 }

@@ -265,8 +265,8 @@ static enum hk_run run_until_exit(struct hk_soft_vcpu *vcpu)
 		if (atomic_exchange(&vcpu->kicked, false)) {
 			return HK_RUN_KICKED;
 		}
-		hk_soft_start_anew(vcpu);
 		hk_soft_begin(vcpu);
+		hk_soft_start_anew(vcpu);
 
 		enum hk_cpu_stop stop = hk_cpu_run(&vcpu->cpu);
 

@@ -410,9 +410,14 @@ static void write_divide(struct hk_lapic *lapic, uint32_t value, const struct hk
 {
 	uint32_t left = current_count(lapic, now);
 
-	lapic->reg[HK_LAPIC_TIMER_DIVIDE] = value & 0xb;
+	value &= 0xb;
+	if (lapic->reg[HK_LAPIC_TIMER_DIVIDE] == value) {
+		return;
+	}
+	lapic->reg[HK_LAPIC_TIMER_DIVIDE] = value;
 	if (lapic->expiry_ns != 0) {
-		start_counting(lapic, left * tick_ns(lapic), now);
+		/* In its last tick the count is 0, but the timer not over. */
+		start_counting(lapic, left > 0 ? left * tick_ns(lapic) : 1, now);
 		ret_effect->timer = true;
 	}
 }

@@ -46,7 +46,7 @@ static HK_GUEST_RACES bool hk_load128(struct hk_cpu *cpu, uint64_t va, union hk_
 	const void *p = hk_tlb_read(cpu, va, 16);
 
 	if (hk_unlikely(p == NULL)) {
-		return hk_load_slow(cpu, va, ret, 16);
+		return hk_load(cpu, va, ret, 16);
 	}
 	__builtin_memcpy(ret, p, 16);
 	HK_GUEST_ACQUIRE();
@@ -58,7 +58,7 @@ static HK_GUEST_RACES bool hk_store128(struct hk_cpu *cpu, uint64_t va, const un
 	void *p = hk_tlb_write(cpu, va, 16);
 
 	if (hk_unlikely(p == NULL)) {
-		return hk_store_slow(cpu, va, value, 16);
+		return hk_store(cpu, va, value, 16);
 	}
 	HK_GUEST_RELEASE();
 	__builtin_memcpy(p, value, 16);

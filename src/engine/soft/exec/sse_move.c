@@ -39,25 +39,6 @@ bool hk_xmm_load(
 	}
 }
 
-bool hk_xmm_store(
-	struct hk_cpu *cpu, const struct hk_insn *insn, unsigned len, bool align, const void *buf)
-{
-	uint64_t va;
-
-	if (!hk_mem_va(cpu, insn, len, HK_ACCESS_WRITE, &va) || (align && !aligned(cpu, va))) {
-		return false;
-	}
-	switch (len) {
-	case 4:
-		return hk_store32(cpu, va, *(const uint32_t *)buf);
-	case 8:
-		return hk_store64(cpu, va, *(const uint64_t *)buf);
-	default:
-		assert(len == 16);
-		return hk_store128(cpu, va, buf);
-	}
-}
-
 /*
  * Only selected bytes are written, but all of them must be writable, as on Sapphire Rapids, even if none
  * is selected; of 16 bytes the upper half faults first.

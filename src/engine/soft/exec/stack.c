@@ -89,11 +89,12 @@ HK_EXEC(pop_sreg)
 	}
 	hk_reg_set(cpu, HK_RSP, stack_size, sp);
 	if (insn->reg == HK_SS) {
-		cpu->shadow |= 2;
+		cpu->shadow |= HK_SHADOW_MOV_SS;
 	}
 	return hk_leave(cpu, insn);
 }
 
+/* Where it faults it may have written some of its words: as on hardware, they lie below the stack. */
 HK_EXEC(pusha)
 {
 	unsigned size = hk_insn_size(insn);

@@ -246,9 +246,4 @@ static inline bool hk_f80_is_nan(struct hk_f80 a)
 	return (a.sign_exp & 0x7fff) == 0x7fff && (a.frac << 1) != 0;
 }
 
-static inline bool hk_f80_is_zero(struct hk_f80 a)
-{
-	return (a.sign_exp & 0x7fff) == 0 && a.frac == 0;
-}
-
 #endif

@@ -561,6 +561,7 @@ HK_EXEC(syscall)
 	cpu->gpr[HK_R11] = flags;
 	hk_rflags_set(cpu, flags & ~cpu->syscall_mask & ~(uint64_t)HK_FLAG_RF);
 	set_flat(cpu, cs, cs + 8, 0, true);
+	cpu->shadow |= HK_SHADOW_SYSCALL;
 	return hk_leave_to(cpu, cpu->lstar);
 }
 

@@ -252,7 +252,7 @@ HK_EXEC(sti)
 	}
 	if ((cpu->rflags & HK_FLAG_IF) == 0) {
 		cpu->rflags |= HK_FLAG_IF;
-		cpu->shadow |= 1;
+		cpu->shadow |= HK_SHADOW_STI;
 	}
 	return hk_leave(cpu, insn);
 }

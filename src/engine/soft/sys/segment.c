@@ -276,7 +276,7 @@ HK_EXEC(mov_to_sreg)
 		return hk_give_up(cpu, insn);
 	}
 	if (seg == HK_SS) {
-		cpu->shadow |= 2;
+		cpu->shadow |= HK_SHADOW_MOV_SS;
 		return hk_leave(cpu, insn);
 	}
 	return HK_NEXT(cpu, insn);
