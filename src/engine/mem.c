@@ -129,6 +129,22 @@ void *hk_mem_at(const struct hk_mem *mem, hk_gpa gpa, uint64_t len)
 	return NULL;
 }
 
+hk_gpa hk_mem_gpa(const struct hk_mem *mem, const void *host)
+{
+	const uint8_t *at = host;
+
+	for (unsigned i = 0; i < mem->region_count; i++) {
+		const struct hk_mem_region *region = &mem->regions[i];
+
+		if (region->kind == HK_REGION_RAM && at >= region->host &&
+			(uint64_t)(at - region->host) < region->len_bytes) {
+			return region->gpa + (uint64_t)(at - region->host);
+		}
+	}
+	assert(!"what hk_mem_at() gave lies in RAM");
+	return 0;
+}
+
 int hk_mem_read(const struct hk_mem *mem, hk_gpa gpa, void *buf, uint64_t len)
 {
 	const void *host = hk_mem_at(mem, gpa, len);

@@ -105,14 +105,18 @@ int hk_mem_add_window(struct hk_mem *mem, uint64_t len_bytes,
  */
 void *hk_mem_at(const struct hk_mem *mem, hk_gpa gpa, uint64_t len);
 
+/** hk_mem_gpa() - hk_mem_at() backwards: @host is what it gave, or within. Any thread. */
+hk_gpa hk_mem_gpa(const struct hk_mem *mem, const void *host);
+
 /** hk_mem_read() / hk_mem_write() - copy once. Return: 0, or -EFAULT (then nothing was copied). */
 int hk_mem_read(const struct hk_mem *mem, hk_gpa gpa, void *buf, uint64_t len);
 int hk_mem_write(const struct hk_mem *mem, hk_gpa gpa, const void *buf, uint64_t len);
 
 /**
- * hk_mem_written() - RAM was, or is about to be, written in another way than hk_mem_write()
+ * hk_mem_written() - RAM was written in another way than by hk_mem_write()
  *
- * So that an engine forgets the code that it decoded there. Any thread.
+ * So that an engine forgets the code that it decoded there. To be called after the bytes are there
+ * and before the guest hears of it: what a vCPU decodes in between may be either. Any thread.
  */
 static inline void hk_mem_written(const struct hk_mem *mem, hk_gpa gpa, uint64_t len)
 {

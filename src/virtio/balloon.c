@@ -29,7 +29,6 @@
  */
 #include "virtio/balloon.h"
 
-#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -203,20 +202,6 @@ static uint32_t deflate(struct hk_virtio *dev, unsigned index, const struct hk_c
 	return 0;
 }
 
-static hk_gpa gpa_of(const struct hk_mem *mem, const uint8_t *host)
-{
-	for (unsigned i = 0; i < mem->region_count; i++) {
-		const struct hk_mem_region *region = &mem->regions[i];
-
-		if (region->kind == HK_REGION_RAM && host >= region->host &&
-			(uint64_t)(host - region->host) < region->len_bytes) {
-			return region->gpa + (uint64_t)(host - region->host);
-		}
-	}
-	assert(!"a chain's segment lies in RAM");
-	return 0;
-}
-
 /* A chain's writable segments are the free memory; whole pages of it go. */
 static void release_segments(struct balloon *balloon, const struct hk_chain *chain)
 {
@@ -228,7 +213,7 @@ static void release_segments(struct balloon *balloon, const struct hk_chain *cha
 	}
 	for (unsigned i = 0; i < chain->writable_count; i++) {
 		const struct iovec *segment = &chain->iov[chain->readable_count + i];
-		hk_gpa start = gpa_of(balloon->dev.mem, segment->iov_base);
+		hk_gpa start = hk_mem_gpa(balloon->dev.mem, segment->iov_base);
 		hk_gpa end = hk_align_down(start + segment->iov_len, HK_PAGE_SIZE);
 
 		start = hk_align_up(start, HK_PAGE_SIZE);
@@ -323,8 +308,10 @@ static void parse_stats(struct balloon *balloon, const struct hk_chain *chain)
 static void return_stats_buffer(struct balloon *balloon, unsigned index)
 {
 	if (balloon->stats_held) {
+		const struct hk_chain chain = {.head = balloon->stats_head}; /* nothing written */
+
 		balloon->stats_held = false;
-		hk_virtq_push(&balloon->dev.queues[index].vq, balloon->stats_head, 0);
+		hk_virtq_push(&balloon->dev.queues[index].vq, &chain, 0);
 	}
 }
 

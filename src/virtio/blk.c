@@ -101,7 +101,7 @@ struct queue;
 /**
  * struct request - one of a queue's; in use from its chain's pop to its push
  * @data_bytes: between header and status
- * @status: in guest memory
+ * @status: in guest memory, the end of iov[@status_segment], off which it is cut meanwhile
  * @ranges: [range_next, range_count) are still to be begun
  */
 struct request {
@@ -109,6 +109,7 @@ struct request {
 	struct queue *queue; /* borrowed; set at the first use */
 	struct request *next_free;
 	uint8_t *status;
+	unsigned status_segment;
 	struct hk_chain chain;
 	struct header header;
 	uint32_t data_bytes;
@@ -180,6 +181,31 @@ static void raise_interrupts(struct blk *blk)
 	}
 }
 
+/* Takes the status byte off the end of the chain's writable part, which then is all data. */
+static void cut_status(struct request *req)
+{
+	struct hk_chain *chain = &req->chain;
+	struct iovec *last;
+
+	req->status_segment = chain->readable_count + chain->writable_count - 1;
+	last = &req->iov[req->status_segment];
+	last->iov_len -= STATUS_SIZE;
+	req->status = (uint8_t *)last->iov_base + last->iov_len;
+	chain->writable_bytes -= STATUS_SIZE;
+	if (last->iov_len == 0) {
+		chain->writable_count--;
+	}
+}
+
+static void put_status_back(struct request *req)
+{
+	struct hk_chain *chain = &req->chain;
+
+	req->iov[req->status_segment].iov_len += STATUS_SIZE;
+	chain->writable_bytes += STATUS_SIZE;
+	chain->writable_count = req->status_segment + 1 - chain->readable_count;
+}
+
 /* Ends of requests */
 
 static void complete(struct request *req, uint8_t status)
@@ -193,7 +219,8 @@ static void complete(struct request *req, uint8_t status)
 		written = status == S_OK ? req->data_bytes + STATUS_SIZE : 0;
 	}
 	hk_store_once(req->status, status);
-	hk_virtq_push(virtq_of(queue), req->chain.head, written);
+	put_status_back(req);
+	hk_virtq_push(virtq_of(queue), &req->chain, written);
 	queue->pushed = true;
 	put_request(req);
 }
@@ -378,20 +405,6 @@ static int start_by_type(struct blk *blk, struct request *req)
 		return start_ranges(blk, req);
 	default:
 		return S_UNSUPP;
-	}
-}
-
-/* Takes the status byte off the end of the chain's writable part. */
-static void cut_status(struct request *req)
-{
-	struct hk_chain *chain = &req->chain;
-	struct iovec *last = &req->iov[chain->readable_count + chain->writable_count - 1];
-
-	last->iov_len -= STATUS_SIZE;
-	req->status = (uint8_t *)last->iov_base + last->iov_len;
-	chain->writable_bytes -= STATUS_SIZE;
-	if (last->iov_len == 0) {
-		chain->writable_count--;
 	}
 }
 

@@ -14,6 +14,7 @@
 #define HK_VIRTIO_BLK_BACKEND_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/uio.h>
 
@@ -31,7 +32,8 @@ enum hk_blk_op {
 
 /**
  * struct hk_blk_io - one operation; embedded in its owner, which keeps it until @done
- * @iov: @iov_count segments for read and write, borrowed; the backend may change them
+ * @iov: @iov_count segments for read and write, borrowed; the backend may change pointer and count,
+ *       and the segments until @done: then they are as they were
  * @offset_bytes: within the size of the backend (the caller has checked), as is the end; the
  * backend may change it
  * @len_bytes: for read and write the sum of @iov; the backend may change it
@@ -50,6 +52,7 @@ struct hk_blk_io {
 	/* The backend's own while in flight. */
 	struct hk_blk_io *next;
 	int result;
+	size_t cut;      /* bytes off the front of the first segment, done already */
 	bool by_writing; /* zeros are written, because the file system cannot do it in one go */
 };
 

@@ -48,6 +48,7 @@ static const struct iovec zero_iov[ZERO_SEGMENTS] = {
 void hk_blk_file_begin(struct hk_blk_io *io)
 {
 	io->by_writing = false;
+	io->cut = 0;
 }
 
 static void write_zeros_step(const struct hk_blk_io *io, struct hk_blk_step *step)
@@ -101,6 +102,16 @@ void hk_blk_file_step(const struct hk_blk_io *io, struct hk_blk_step *ret_step)
 	}
 }
 
+/* Makes the first segment whole again: the owner wants to know all of what was read into it. */
+static void uncut(struct hk_blk_io *io)
+{
+	if (io->cut > 0) {
+		io->iov->iov_base = (uint8_t *)io->iov->iov_base - io->cut;
+		io->iov->iov_len += io->cut;
+		io->cut = 0;
+	}
+}
+
 /* Moves on by @bytes. */
 static void advance(struct hk_blk_io *io, uint64_t bytes)
 {
@@ -109,6 +120,8 @@ static void advance(struct hk_blk_io *io, uint64_t bytes)
 	if (io->op == HK_BLK_WRITE_ZEROES) {
 		return;
 	}
+	bytes += io->cut;
+	uncut(io);
 	while (bytes > 0 && bytes >= io->iov->iov_len) {
 		bytes -= io->iov->iov_len;
 		io->iov++;
@@ -117,6 +130,7 @@ static void advance(struct hk_blk_io *io, uint64_t bytes)
 	if (bytes > 0) {
 		io->iov->iov_base = (uint8_t *)io->iov->iov_base + bytes;
 		io->iov->iov_len -= bytes;
+		io->cut = bytes;
 	}
 }
 
@@ -135,7 +149,7 @@ static int refused(struct hk_blk_io *io, int error)
 	return error;
 }
 
-int hk_blk_file_stepped(struct hk_blk_io *io, int64_t result)
+static int next_step(struct hk_blk_io *io, int64_t result)
 {
 	if (result == -EINTR) {
 		return 1;
@@ -151,6 +165,16 @@ int hk_blk_file_stepped(struct hk_blk_io *io, int64_t result)
 	}
 	advance(io, HK_MIN((uint64_t)result, io->len_bytes));
 	return io->len_bytes > 0 ? 1 : 0;
+}
+
+int hk_blk_file_stepped(struct hk_blk_io *io, int64_t result)
+{
+	int r = next_step(io, result);
+
+	if (r <= 0) {
+		uncut(io);
+	}
+	return r;
 }
 
 static int64_t call(int fd, const struct hk_blk_step *step)

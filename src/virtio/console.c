@@ -115,7 +115,7 @@ static size_t receive(struct hk_virtio *dev, const uint8_t *bytes, size_t len)
 		hk_virtio_fail(dev, "input buffer that cannot be written");
 		return 0;
 	}
-	hk_virtq_push(vq, chain.head, written);
+	hk_virtq_push(vq, &chain, written);
 	return written;
 }
 

@@ -101,7 +101,7 @@ static int serve_some(
 		if (atomic_load_explicit(&dev->needs_reset, memory_order_relaxed)) {
 			return 0;
 		}
-		hk_virtq_push(vq, chain.head, written);
+		hk_virtq_push(vq, &chain, written);
 	}
 	return 1;
 }

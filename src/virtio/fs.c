@@ -166,7 +166,7 @@ static bool serve_locked(struct fs_queue *q, struct hk_chain *chain)
 		hk_virtio_fail(dev, "not a FUSE request");
 		return false;
 	}
-	hk_virtq_push(&dev->queues[q->index].vq, chain->head, (uint32_t)written);
+	hk_virtq_push(&dev->queues[q->index].vq, chain, (uint32_t)written);
 	hk_virtio_interrupt(dev, q->index);
 	return true;
 }

@@ -194,11 +194,6 @@ static int add_segment(struct hk_virtq *vq, struct hk_chain *chain, const struct
 	}
 	chain->iov[count] = (struct iovec){.iov_base = host, .iov_len = desc->len};
 	if (desc->flags & DESC_F_WRITE) {
-		/*
-		 * What the engine knows of these bytes ends now and not when they are written: from
-		 * here on they are the device's, so nobody may run them as code in between.
-		 */
-		hk_mem_written(vq->mem, desc->addr, desc->len);
 		chain->writable_count++;
 		chain->writable_bytes += desc->len;
 	} else if (chain->writable_count != 0) {
@@ -337,15 +332,36 @@ void hk_virtq_unpop(struct hk_virtq *vq)
 	vq->next_avail--;
 }
 
-void hk_virtq_push(struct hk_virtq *vq, uint16_t head, uint32_t written)
+/*
+ * The whole writable part, and not only what the driver is told of: a transfer that failed half-way
+ * has written, too.
+ */
+static void tell_engine(const struct hk_virtq *vq, const struct hk_chain *chain)
+{
+	if (vq->mem->watcher == NULL) {
+		return;
+	}
+	for (unsigned i = 0; i < chain->writable_count; i++) {
+		const struct iovec *segment = &chain->iov[chain->readable_count + i];
+
+		hk_mem_written(vq->mem, hk_mem_gpa(vq->mem, segment->iov_base), segment->iov_len);
+	}
+}
+
+void hk_virtq_push(struct hk_virtq *vq, const struct hk_chain *chain, uint32_t written)
 {
 	uint32_t *entry;
 
+	/*
+	 * After the device's writes, so that no code of before stays, and before the used ring says
+	 * that they are done. A queue that was reset or broken meanwhile had them all the same.
+	 */
+	tell_engine(vq, chain);
 	if (!vq->enabled || vq->broken) {
 		return;
 	}
 	entry = used_entry(vq, vq->next_used);
-	hk_store_once(&entry[0], htole32((uint32_t)head));
+	hk_store_once(&entry[0], htole32((uint32_t)chain->head));
 	hk_store_once(&entry[1], htole32(written));
 	vq->next_used++;
 	if (vq->next_used == vq->notified_used) {

@@ -68,7 +68,7 @@ struct hk_virtq {
  * @iov: @capacity elements the caller provides; device-readable segments first, then writable
  * @capacity: a chain with more segments breaks the queue, so let it be what the device's
  *            configuration allows the driver (queue size always suffices)
- * @head: to give back to hk_virtq_push()
+ * @head: by which the driver knows it
  * @readable_count, @writable_count: elements of @iov in use
  * @readable_bytes, @writable_bytes: their sums
  */
@@ -104,8 +104,12 @@ int hk_virtq_pop(struct hk_virtq *vq, struct hk_chain *chain);
 /** hk_virtq_unpop() - give the chain popped last back untouched, to be popped again */
 void hk_virtq_unpop(struct hk_virtq *vq);
 
-/** hk_virtq_push() - return chain @head with @written bytes in its writable part; in any order */
-void hk_virtq_push(struct hk_virtq *vq, uint16_t head, uint32_t written);
+/**
+ * hk_virtq_push() - return @chain with @written bytes in its writable part; in any order
+ * @chain: as it was popped: the engine is told that its writable segments were written. One of which
+ *         none were may be given back by its head alone.
+ */
+void hk_virtq_push(struct hk_virtq *vq, const struct hk_chain *chain, uint32_t written);
 
 /** hk_virtq_wants_interrupt() - after pushes: must the driver be told? Call once for each batch. */
 bool hk_virtq_wants_interrupt(struct hk_virtq *vq);
@@ -118,7 +122,7 @@ bool hk_virtq_wants_interrupt(struct hk_virtq *vq);
  *
  *	do {
  *		while ((rc = hk_virtq_pop(vq, &chain)) == 1) {
- *			... hk_virtq_push(vq, chain.head, written);
+ *			... hk_virtq_push(vq, &chain, written);
  *		}
  *	} while (rc == 0 && hk_virtq_want_kicks(vq, true));
  *	hk_virtio_interrupt(dev, index);

@@ -287,7 +287,7 @@ static void push_header(
 
 	hk_vsock_hdr_encode(hdr, bytes);
 	hk_chain_write(chain, 0, bytes, sizeof(bytes));
-	hk_virtq_push(queue(vsock, RX_QUEUE), chain->head, HK_VSOCK_HDR_SIZE + hdr->len);
+	hk_virtq_push(queue(vsock, RX_QUEUE), chain, HK_VSOCK_HDR_SIZE + hdr->len);
 }
 
 /* Pops one buffer into slot @index. Return: as hk_virtq_pop(). */
@@ -545,7 +545,7 @@ static void serve_tx(struct hk_vsock *vsock)
 	do {
 		while ((r = hk_virtq_pop(vq, &chain)) > 0) {
 			take_packet(vsock, &chain);
-			hk_virtq_push(vq, chain.head, 0);
+			hk_virtq_push(vq, &chain, 0);
 			if (++taken == PACKETS_PER_TURN) {
 				schedule(vsock);
 				break;
@@ -581,7 +581,7 @@ static void serve_event(struct hk_vsock *vsock)
 	}
 	hk_store_le32(event, EVENT_TRANSPORT_RESET);
 	hk_chain_write(&chain, 0, event, sizeof(event));
-	hk_virtq_push(vq, chain.head, EVENT_SIZE);
+	hk_virtq_push(vq, &chain, EVENT_SIZE);
 	hk_virtio_interrupt(&vsock->virtio, EVENT_QUEUE);
 	vsock->event_due = false;
 }

@@ -145,7 +145,8 @@ static void push(struct run *run, struct input *in)
 
 	if (run->served_count > 0 && !run->vq.broken) {
 		which %= run->served_count;
-		hk_virtq_push(&run->vq, run->served[which], (uint32_t)take(in, 4));
+		hk_virtq_push(&run->vq, &(struct hk_chain){.head = run->served[which]},
+			(uint32_t)take(in, 4));
 		run->served[which] = run->served[--run->served_count];
 	}
 }

@@ -651,6 +651,66 @@ static void test_writethrough(void **state)
 	}
 }
 
+/* What the engine is told of in f->data and after, byte by byte. */
+static struct {
+	struct hk_mem_watcher watcher;
+	const struct fixture *f;
+	uint32_t data_bytes;
+	bool status;
+} told;
+
+static void note_written(struct hk_mem_watcher *watcher, hk_gpa gpa, uint64_t len)
+{
+	(void)watcher;
+	if (gpa == told.f->status) {
+		assert_int_equal(len, 1);
+		assert_int_not_equal(*(uint8_t *)hk_mem_at(&told.f->h.mem, gpa, 1), S_NONE);
+		told.status = true;
+	} else {
+		assert_int_equal(gpa, told.f->data + told.data_bytes);
+		told.data_bytes += (uint32_t)len;
+	}
+}
+
+/* Of data and status; of what a transfer that then failed has written, too. */
+static void test_engine_is_told(void **state)
+{
+	static const struct {
+		uint32_t type;
+		uint64_t sector;
+		uint32_t len;
+		uint8_t status;
+		uint32_t told_bytes;
+	} cases[] = {
+		{T_IN, 0, 8 * SECTOR, S_OK, 8 * SECTOR},
+		{T_OUT, 0, 8 * SECTOR, S_OK, 0},
+		{T_FLUSH, 0, 0, S_OK, 0},
+		{T_GET_ID, 0, 20, S_OK, 20},
+		{T_IN, DISK_SECTORS, SECTOR, S_IOERR, SECTOR},
+		{T_IN, DISK_SECTORS / 2 - 1, 2 * SECTOR, S_IOERR, 2 * SECTOR},
+	};
+
+	for (enum kind kind = URING; kind < KINDS; kind++) {
+		struct fixture f;
+
+		begin(&f, kind);
+		told.watcher.written = note_written;
+		told.f = &f;
+		f.h.mem.watcher = &told.watcher;
+		/* The last case comes back short, and then fails. */
+		assert_int_equal(ftruncate(f.fd, DISK_BYTES / 2 + 100), 0);
+		for (unsigned i = 0; i < HK_ARRAY_SIZE(cases); i++) {
+			told.data_bytes = 0;
+			told.status = false;
+			assert_int_equal(request(&f, cases[i].type, cases[i].sector, cases[i].len),
+				cases[i].status);
+			assert_true(told.status);
+			assert_int_equal(told.data_bytes, cases[i].told_bytes);
+		}
+		finish(&f);
+	}
+}
+
 static void test_truncated_while_running(void **state)
 {
 	for (enum kind kind = URING; kind < KINDS; kind++) {
@@ -702,6 +762,19 @@ static void test_steps(void **state)
 	assert_int_equal(hk_blk_file_stepped(&io, -EIO), -EIO);
 	assert_int_equal(hk_blk_file_stepped(&io, 0), -EIO);
 	assert_int_equal(hk_blk_file_stepped(&io, 512), 0);
+	assert_ptr_equal(iov[0].iov_base, (void *)0x1000);
+	assert_int_equal(iov[0].iov_len, 512);
+
+	/* The segments are their owner's again, however it ends. */
+	io = (struct hk_blk_io){.op = HK_BLK_READ, .iov = iov, .iov_count = 3, .len_bytes = 2048};
+	hk_blk_file_begin(&io);
+	assert_int_equal(hk_blk_file_stepped(&io, 512 + 100), 1);
+	assert_int_equal(hk_blk_file_stepped(&io, 100), 1);
+	assert_ptr_equal(iov[1].iov_base, (void *)(0x2000 + 200));
+	assert_int_equal(iov[1].iov_len, 1024 - 200);
+	assert_int_equal(hk_blk_file_stepped(&io, -EIO), -EIO);
+	assert_ptr_equal(iov[1].iov_base, (void *)0x2000);
+	assert_int_equal(iov[1].iov_len, 1024);
 
 	io = (struct hk_blk_io){.op = HK_BLK_WRITE_ZEROES, .len_bytes = 17 * 64 * 1024 + 1024};
 	hk_blk_file_begin(&io);
@@ -1161,6 +1234,7 @@ int main(void)
 		cmocka_unit_test(test_many_in_flight),
 		cmocka_unit_test(test_backend_fails),
 		cmocka_unit_test(test_writethrough),
+		cmocka_unit_test(test_engine_is_told),
 		cmocka_unit_test(test_truncated_while_running),
 		cmocka_unit_test(test_steps),
 		cmocka_unit_test(test_open_refuses),

@@ -34,6 +34,12 @@ static void large_guest_leaves_the_hole(void **state)
 	assert_int_equal(mem.regions[1].offset, 3 * HK_GIB);
 	/* Contiguous in the host: the same byte through the region and through the file offset. */
 	assert_ptr_equal(hk_mem_at(&mem, HK_MMIO_HOLE_END, 1), mem.ram + 3 * HK_GIB);
+	/* And back. */
+	assert_int_equal(hk_mem_gpa(&mem, mem.ram), 0);
+	assert_int_equal(hk_mem_gpa(&mem, mem.ram + 3 * HK_GIB - 1), HK_MMIO_HOLE_START - 1);
+	assert_int_equal(hk_mem_gpa(&mem, mem.ram + 3 * HK_GIB), HK_MMIO_HOLE_END);
+	assert_int_equal(
+		hk_mem_gpa(&mem, mem.ram + 5 * HK_GIB - 1), HK_MMIO_HOLE_END + 2 * HK_GIB - 1);
 	hk_mem_finish(&mem);
 }
 
