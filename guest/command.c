@@ -25,6 +25,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
@@ -86,13 +87,16 @@ __attribute__((noreturn)) static void give_up(
 	_exit(127);
 }
 
+enum { KERNEL_SIGSET_BYTES = 8 };
+
 static void reset_signals(void)
 {
-	struct sigaction action = {.sa_handler = SIG_DFL};
+	/* The kernel's struct sigaction, all default: libc keeps some signals to itself, which may be ignored, too. */
+	static const unsigned long action[4];
 	sigset_t none;
 
 	for (int signo = 1; signo < NSIG; signo++) {
-		sigaction(signo, &action, NULL);
+		syscall(SYS_rt_sigaction, signo, action, NULL, KERNEL_SIGSET_BYTES);
 	}
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
