@@ -83,6 +83,12 @@ int hk_fuse_server_create(
 	return 0;
 }
 
+void hk_fuse_server_set_transport(
+	struct hk_fuse_server *server, struct hk_fuse_transport *transport)
+{
+	server->transport = transport;
+}
+
 void hk_fuse_server_destroy(struct hk_fuse_server *server)
 {
 	if (server == NULL) {

@@ -29,7 +29,10 @@
 
 enum { HK_FUSE_MAX_SEGMENTS = 1024, HK_FUSE_MAX_EXPORTS = 64 };
 
+struct hk_audit;
+struct hk_backend;
 struct hk_fuse_server;
+struct hk_rules;
 
 /*
  * How long the guest may keep names, attributes and data without asking again.
@@ -56,10 +59,18 @@ enum hk_fuse_cache {
  * what is created; files then get no set-id bits or capabilities: chmod and creation leave the bits
  * out, writes take them away
  * @cache: what the guest's kernel may remember
+ * @backend: stands in for @path (which then only names it in messages); becomes the server's, also on failure
+ * @rules: what may be done to which path (rules.h), besides the above; NULL: everything. Borrowed
+ * @audit: is told of each decision; NULL: nobody is. Borrowed
+ * @root: absolute path of the export's root for rules and audit: "/" for a mirror of all; NULL: "/"
  */
 struct hk_fuse_export {
 	const char *name;
 	const char *path;
+	struct hk_backend *backend;
+	struct hk_rules *rules;
+	struct hk_audit *audit;
+	const char *root;
 	bool read_only;
 	bool public_only;
 	bool map_ids;
@@ -79,6 +90,23 @@ struct hk_fuse_denial {
 /* Hooks of whoever owns a server. Any transport thread. All optional. */
 struct hk_fuse_owner {
 	void (*denied)(struct hk_fuse_owner *owner, const struct hk_fuse_denial *denial);
+	/* A rule says `ask`. May take its time; the server remembers the answer. Return: is it allowed? Without it: no. */
+	bool (*ask)(
+		struct hk_fuse_owner *owner, const char *path, const char *class_name, pid_t pid);
+};
+
+/**
+ * struct hk_fuse_transport - what a transport can do for the server beyond requests; all optional
+ *
+ * backing_open() lets the kernel read and write file @fd by itself (FUSE_PASSTHROUGH). Return: an id for the reply to
+ * OPEN, to be given to backing_close() after the last RELEASE; or -errno.
+ */
+struct hk_fuse_transport {
+	int (*backing_open)(struct hk_fuse_transport *transport, int fd);
+	void (*backing_close)(struct hk_fuse_transport *transport, int id);
+	void (*forget_entry)(
+		struct hk_fuse_transport *transport, uint64_t parent_nodeid, const char *name);
+	void (*forget_data)(struct hk_fuse_transport *transport, uint64_t nodeid);
 };
 
 /**
@@ -93,6 +121,9 @@ struct hk_fuse_owner {
  */
 int hk_fuse_server_create(
 	struct hk_fuse_owner *owner, struct hk_fuse_server **ret_server, struct hk_err *err);
+/** hk_fuse_server_set_transport() - before the first request; borrowed; NULL: it goes */
+void hk_fuse_server_set_transport(
+	struct hk_fuse_server *server, struct hk_fuse_transport *transport);
 void hk_fuse_server_destroy(struct hk_fuse_server *server); /* transports gone; NULL is fine */
 
 /**

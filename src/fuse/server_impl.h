@@ -51,7 +51,8 @@ struct hk_export {
 };
 
 struct hk_fuse_server {
-	struct hk_fuse_owner *owner; /* borrowed; may be NULL */
+	struct hk_fuse_owner *owner;         /* borrowed; may be NULL */
+	struct hk_fuse_transport *transport; /* borrowed; may be NULL */
 	struct hk_export exports[HK_FUSE_MAX_EXPORTS];
 	unsigned export_count;
 	struct hk_fds fds;

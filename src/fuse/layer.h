@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: ISC */
+/* A kept layer of copy-on-write: what is in it, and how it gets below. The format is in overlay.h and hako-layer(5). */
+#ifndef HK_FUSE_LAYER_H
+#define HK_FUSE_LAYER_H
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include "base/err.h"
+
+enum hk_change_kind { HK_CHANGE_ADDED, HK_CHANGE_CHANGED, HK_CHANGE_DELETED, HK_CHANGE_METADATA };
+
+/**
+ * struct hk_change - one path that differs
+ * @path: from the lower directory, "usr/bin/hello"
+ * @conflict: below has changed since it was copied up
+ */
+struct hk_change {
+	enum hk_change_kind kind;
+	const char *path;
+	struct stat lower, upper; /* of what exists */
+	bool conflict;
+};
+
+struct hk_layer;
+
+/** hk_layer_open() - @layer as in struct hk_overlay_options; @lower: what it was made over. Return: as hk_overlay_open() */
+int hk_layer_open(
+	const char *layer, const char *lower, struct hk_layer **ret_layer, struct hk_err *err);
+void hk_layer_close(struct hk_layer *layer); /* NULL is fine */
+
+/** hk_layer_each() - all changes, sorted by path, directories before what is in them. @each returns != 0 to stop.
+ * Return: what @each gave, or -errno */
+int hk_layer_each(struct hk_layer *layer, int (*each)(void *arg, const struct hk_change *change),
+	void *arg, struct hk_err *err);
+
+/** hk_layer_diff() - write a unified diff of one changed text file, or a line that says what is different */
+int hk_layer_diff(
+	struct hk_layer *layer, const struct hk_change *change, FILE *to, struct hk_err *err);
+
+/**
+ * hk_layer_apply() - bring changes below: each file by a temporary one, fsync and rename
+ * @paths: only these and what is in them; NULL: all
+ * @force: also where below has changed meanwhile; else these are left, told by @conflict and counted
+ *
+ * What has been applied leaves the layer. Return: number of conflicts, or -errno: what was done until then stays done.
+ */
+int hk_layer_apply(struct hk_layer *layer, const char *const *paths, bool force,
+	void (*conflict)(void *arg, const struct hk_change *change), void *arg, struct hk_err *err);
+
+#endif

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Rules: what may be done to which path. The language of hako-policy(5), compiled; no I/O.
+ *
+ *	deny write,create,delete /**
+ *	allow * $PWD/**
+ *	hide * $HOME/.ssh/**
+ *
+ * The last rule that matches a path and an operation decides. A path is walked component by component, as file systems
+ * do: each step leads from one *place* to the next, where a place stands for all that is still to be matched. Places are
+ * made when they are first reached and are remembered, so a step costs one look into a hash table, whatever the number
+ * of rules; and a place knows the verdict of every operation. (It is the lazily built automaton of the globs, over
+ * components.)
+ *
+ * All functions but the parser: any thread.
+ */
+#ifndef HK_FUSE_RULES_H
+#define HK_FUSE_RULES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+enum hk_verdict {
+	HK_VERDICT_ALLOW,
+	HK_VERDICT_DENY,     /* EACCES, or EPERM where the kernel would say so */
+	HK_VERDICT_HIDE,     /* ENOENT, and no entry in listings */
+	HK_VERDICT_COW,      /* allowed, but changes go to the upper layer */
+	HK_VERDICT_ASK,      /* the owner decides, once for each path and class */
+	HK_VERDICT_REDIRECT, /* another path stands in */
+	HK_VERDICT_COUNT,
+};
+
+/** enum hk_class - classes of operations, as rules name them */
+enum hk_class {
+	HK_CLASS_READ,   /* open for reading, read, readlink, getxattr */
+	HK_CLASS_WRITE,  /* open for writing, truncate, fallocate */
+	HK_CLASS_CREATE, /* a new name: create, mkdir, mknod, symlink, the target of a rename */
+	HK_CLASS_DELETE, /* a name goes: unlink, rmdir, the source of a rename, what a rename replaces */
+	HK_CLASS_EXEC,     /* open to run it */
+	HK_CLASS_METADATA, /* chmod, chown, utimes, setxattr */
+	HK_CLASS_LINK,     /* a further name for the inode: of what is linked */
+	HK_CLASS_LIST,     /* readdir */
+	HK_CLASS_COUNT,
+};
+
+const char *hk_verdict_name(enum hk_verdict verdict); /* "deny" */
+const char *hk_class_name(enum hk_class class);       /* "write" */
+
+struct hk_rules;
+
+/** A place: an index, good as long as its rules. */
+typedef uint32_t hk_place;
+
+/**
+ * struct hk_ruling - what the rules say of one class at one place
+ * @rule: number of the rule that decides, from 1; 0: none matches, it is allowed
+ */
+struct hk_ruling {
+	enum hk_verdict verdict;
+	uint32_t rule;
+};
+
+/**
+ * struct hk_rules_env - what the parser may ask for
+ * @variable: its value, or NULL for an unknown one; valid until the next call
+ * @include: the text of a file named by `include`, seen from file @from; *@ret_name (malloc'd, becomes the parser's)
+ * names it in messages and tells it apart from others. Return: malloc'd, NUL-terminated text; NULL with @err
+ */
+struct hk_rules_env {
+	const char *(*variable)(struct hk_rules_env *env, const char *name);
+	char *(*include)(struct hk_rules_env *env, const char *from, const char *path,
+		char **ret_name, struct hk_err *err);
+};
+
+/**
+ * hk_rules_parse() - compile a policy
+ * @name: of the file, for messages
+ * @ret_rules: owned by the caller; see hk_rules_free()
+ *
+ * Return: 0; -EINVAL with "FILE:LINE:COLUMN: what was found, what was expected"; -ELOOP where files include each
+ * other; -ENOMEM; what @env gave.
+ */
+int hk_rules_parse(const char *name, const char *text, struct hk_rules_env *env,
+	struct hk_rules **ret_rules, struct hk_err *err);
+
+/** hk_rules_new() - rules without any; hk_rules_add() - one more at the end, the path as it is, no globs. For policies
+ * that come from elsewhere (Gentoo's sandbox, Fusebox). Before the first hk_rules_step() only. */
+struct hk_rules *hk_rules_new(void);
+int hk_rules_add(struct hk_rules *rules, enum hk_verdict verdict, uint32_t class_mask,
+	const char *path, bool with_all_below);
+void hk_rules_free(struct hk_rules *rules); /* NULL is fine */
+
+/** hk_rules_root() - the place of "/" */
+hk_place hk_rules_root(struct hk_rules *rules);
+
+/** hk_rules_step() - the place of entry @name of a directory at @place. Where memory runs out: a place that
+ * denies everything. */
+hk_place hk_rules_step(struct hk_rules *rules, hk_place place, const char *name);
+
+/** hk_rules_at() - the ruling for one class; cheap */
+struct hk_ruling hk_rules_at(const struct hk_rules *rules, hk_place place, enum hk_class class);
+
+/**
+ * hk_rules_uniform() - do all paths below @place, however deep, get the rulings @place's own entries would get by
+ * rules that end in a double star?
+ *
+ * Then nothing below needs a look of its own. (A place is uniform where no glob is left but such that match everything.)
+ */
+bool hk_rules_uniform(const struct hk_rules *rules, hk_place place);
+
+/** hk_rules_may_hide() - can any entry of @place be hidden? If not, listings need no look. */
+bool hk_rules_may_hide(const struct hk_rules *rules, hk_place place);
+
+/** hk_rules_any() - is there a rule with this verdict at all? */
+bool hk_rules_any(const struct hk_rules *rules, enum hk_verdict verdict);
+
+/** hk_rules_text() - rule @number as it was written, "FILE:LINE: RULE"; NULL for 0 */
+const char *hk_rules_text(const struct hk_rules *rules, uint32_t number);
+
+/** hk_rules_target() - where rule @number redirects to, an absolute path; NULL for other rules */
+const char *hk_rules_target(const struct hk_rules *rules, uint32_t number);
+
+#endif
