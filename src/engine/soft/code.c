@@ -514,15 +514,13 @@ const struct hk_insn *hk_code_in_page(
 		: NULL;
 }
 
-const struct hk_insn *hk_code_link(
-	struct hk_cpu *cpu, const struct hk_insn *insn, uint64_t rip, bool *ret_good)
+const struct hk_insn *hk_code_link(struct hk_cpu *cpu, struct hk_insn *insn, uint64_t rip)
 {
 	uint64_t from_va = linear(cpu, cpu->gpr[HK_REG_PAGE]);
 	struct hk_code_page *from = page_at(cpu, from_va);
 
 	/* It runs, so whatever became of the page tables is nothing to tell the guest. */
 	cpu->event.pending = false;
-	*ret_good = false;
 
 	const struct hk_insn *next = hk_code_lookup(cpu, rip);
 
@@ -533,10 +531,11 @@ const struct hk_insn *hk_code_link(
 	struct hk_code_page *to = page_at(cpu, linear(cpu, rip));
 
 	/* Either may be another page than it was, or have moved, or have been dropped meanwhile. */
-	*ret_good = to != NULL && from->va == from_va && !from->dropped && stands_in(insn, from);
-	if (*ret_good) {
+	if (to != NULL && from->va == from_va && !from->dropped && stands_in(insn, from)) {
 		from->link_gens[cpu->tlb_kind] = cpu->code_gen;
 		to->link_gens[cpu->tlb_kind] = cpu->code_gen;
+		insn->target = next;
+		insn->link_gen = cpu->code_gen;
 	}
 	return next;
 }

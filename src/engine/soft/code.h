@@ -94,13 +94,9 @@ static inline const struct hk_insn *hk_code_find(struct hk_cpu *cpu, uint64_t ri
 	return hk_code_find_slow(cpu, rip);
 }
 
-/**
- * hk_code_link() - hk_code_lookup() for a branch that leads out of the page it stands in
- * @insn: the branch
- * @ret_good: may the branch be linked to what is returned, for as long as cpu->code_gen stays?
- */
-const struct hk_insn *hk_code_link(
-	struct hk_cpu *cpu, const struct hk_insn *insn, uint64_t rip, bool *ret_good);
+/** hk_code_link() - hk_code_lookup() for a branch that leads out of its page; links it to what is returned, where that
+ * is good for as long as cpu->code_gen stays */
+const struct hk_insn *hk_code_link(struct hk_cpu *cpu, struct hk_insn *insn, uint64_t rip);
 
 /** hk_code_in_page() - the instruction at @offset of the page that @insn stands in; NULL as with lookup */
 const struct hk_insn *hk_code_in_page(

@@ -40,17 +40,10 @@ static const struct hk_insn *link_far(struct hk_cpu *cpu, const struct hk_insn *
 	}
 
 	/* What cannot be fetched faults at the target. */
-	bool good;
-	const struct hk_insn *next = hk_code_link(cpu, insn, rip, &good);
+	const struct hk_insn *next = hk_code_link(cpu, (struct hk_insn *)insn, rip);
 
 	if (next == NULL) {
 		return hk_leave_to(cpu, rip);
-	}
-	if (good) {
-		struct hk_insn *self = (struct hk_insn *)insn;
-
-		self->target = next;
-		self->link_gen = cpu->code_gen;
 	}
 	return HK_GO(cpu, next);
 }
