@@ -2,7 +2,7 @@
 /*
  * The audit: what was done to files, by whom, and what the policy said.
  *
- * The server tells of each decision (struct hk_event) from the thread that made it. An audit keeps them twice: as lines of
+ * The server tells of each decision (struct hk_audit_event) from the thread that made it. An audit keeps them twice: as lines of
  * JSON, one for each event (hako-audit(5) has the schema), and added up for each path, for the summary, the report and
  * the policy that a run would have needed. Lines are written by a thread of its own through a bounded queue: where the
  * reader is slow, the server waits; nothing is dropped.
@@ -45,8 +45,14 @@ enum hk_event_op {
 
 const char *hk_event_op_name(enum hk_event_op op);
 
+/* The loop has a struct hk_event, too (base/loop.h): this one's name is struct hk_audit_event. The short form is for files
+ * that know no loop. */
+#ifndef HK_BASE_LOOP_H
+#define hk_event hk_audit_event
+#endif
+
 /**
- * struct hk_event - one decision, valid during the call only
+ * struct hk_audit_event - one decision, valid during the call only
  * @time_ns: CLOCK_REALTIME
  * @pid: of the process, as the server sees it; 0: the kernel's own (write-back)
  * @path: absolute, as the box or the trace sees it, by the names last seen; bytes, not text: anything but NUL and '/'
@@ -56,7 +62,7 @@ const char *hk_event_op_name(enum hk_event_op op);
  * @bytes_read, @bytes_written: of HK_EVENT_CLOSE
  * @exact: false: the kernel moved the data by itself, and the bytes are a bound (sizes before and after)
  */
-struct hk_event {
+struct hk_audit_event {
 	enum hk_event_op op;
 	enum hk_class class;
 	uint64_t time_ns;
@@ -78,11 +84,14 @@ struct hk_event {
  * @rules: for the text of rules; may be NULL; borrowed
  * @home: paths below are written with $HOME in learnt policies; NULL: none
  * @cwd: likewise with $PWD
+ * @proc: where processes are looked up, a /proc of the pid namespace that events have their pids of; NULL: "/proc";
+ *	"": nowhere, as their pids are a guest's: its processes have nothing to do with ours of the same number
  */
 struct hk_audit_options {
 	int log_fd;
 	const struct hk_rules *rules;
 	const char *home, *cwd;
+	const char *proc;
 };
 
 struct hk_audit;
@@ -91,7 +100,7 @@ int hk_audit_create(
 	const struct hk_audit_options *options, struct hk_audit **ret_audit, struct hk_err *err);
 
 /** hk_audit_event() - any thread; waits where the log's reader is slow */
-void hk_audit_event(struct hk_audit *audit, const struct hk_event *event);
+void hk_audit_event(struct hk_audit *audit, const struct hk_audit_event *event);
 
 /** hk_audit_finish() - write what is left and stop. Return: 0, or what writing the log gave. No events after it. */
 int hk_audit_finish(struct hk_audit *audit, struct hk_err *err);
