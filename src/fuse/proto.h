@@ -7,7 +7,7 @@
  * which may change at any time: every byte is copied once, in order, and what was copied is
  * checked.
  *
- * Source: linux/fuse.h (7.38): struct fuse_in_header, struct fuse_out_header.
+ * Source: linux/fuse.h (7.38, and what is new up to 7.45): struct fuse_in_header, struct fuse_out_header.
  */
 #ifndef HK_FUSE_PROTO_H
 #define HK_FUSE_PROTO_H
@@ -17,7 +17,39 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
+#include <sys/ioctl.h>
 #include <sys/uio.h>
+
+/* The newest protocol we speak: Linux 6.18. What the header of 7.38 does not have yet: */
+enum { HK_FUSE_MINOR = 45 };
+
+#ifndef FUSE_PASSTHROUGH
+#define FUSE_PASSTHROUGH (UINT64_C(1) << 37)
+#define FOPEN_PASSTHROUGH (1 << 7)
+#endif
+
+#ifndef FUSE_DEV_IOC_BACKING_OPEN
+struct fuse_backing_map {
+	int32_t fd;
+	uint32_t flags;
+	uint64_t padding;
+};
+#define FUSE_DEV_IOC_BACKING_OPEN  _IOW(FUSE_DEV_IOC_MAGIC, 1, struct fuse_backing_map)
+#define FUSE_DEV_IOC_BACKING_CLOSE _IOW(FUSE_DEV_IOC_MAGIC, 2, uint32_t)
+#endif
+
+/* Members whose place was reserved in 7.38, by their offset. */
+enum {
+	HK_FUSE_INIT_OUT_STACK_DEPTH = 36, /* uint32_t max_stack_depth */
+	HK_FUSE_OPEN_OUT_BACKING_ID = 12,  /* int32_t backing_id */
+};
+
+/** hk_fuse_put_u32() - set a member of a reply that the header does not know */
+static inline void hk_fuse_put_u32(void *reply, size_t offset, uint32_t value)
+{
+	memcpy((char *)reply + offset, &value, sizeof(value));
+}
 
 /** struct hk_cursor - a place in a list of segments; bytes before it are used up */
 struct hk_cursor {

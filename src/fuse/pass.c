@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Passthrough: files whose data the kernel moves by itself, without a request for each read and write.
+ *
+ * Theory: the kernel lets the open files of one inode be of one kind only: such whose data it caches and asks us for, or
+ * such that it passes through, all to the same backing file; anything else gives EIO. So a node counts its open files of
+ * the one kind or of the other, and who comes second follows who came first. We hear of a close later than the kernel
+ * knows of it, never earlier, so what we count is never less than what it has.
+ *
+ * The backing file is registered once for a node, and kept after the last close for as long as the node's object is:
+ * programs open the same files again and again. It is bounded with the objects, and gone when the guest forgets the node.
+ *
+ * What is not passed through: files of exports that take set-id bits away with each write (map_ids); set-id files, whose
+ * bits the kernel expects us to clear when it asks for a write (HANDLE_KILLPRIV_V2); what a backend keeps for itself.
+ * Bits a file gets while it is passed through are cleared by its own file system, as are capabilities (dev_linux.c).
+ *
+ * Limits: a transport that has it, and CAP_SYS_ADMIN in the first user namespace; else all data comes to us.
+ */
+#include <sys/stat.h>
+
+#include "fuse/pass.h"
+
+static int real_fd(const struct hk_node *node, int file, const struct hk_stat *st)
+{
+	struct hk_backend *backend = node->export->backend;
+
+	if (!hk_policy_keeps_setid(node->export) || (st->mode & (S_ISUID | S_ISGID)) != 0 ||
+		backend->ops->real_fd == NULL) {
+		return -1;
+	}
+	return backend->ops->real_fd(backend, file);
+}
+
+/* Stripe held. */
+static void drop_backing(struct hk_nodes *nodes, struct hk_node *node)
+{
+	if (nodes->transport != NULL) {
+		nodes->transport->backing_close(nodes->transport, node->backing_id);
+	}
+	node->backing_id = 0;
+}
+
+void hk_pass_open(struct hk_fuse_server *server, struct hk_node *node, int file,
+	const struct hk_stat *st, struct hk_opener *by, int32_t *ret_backing_id)
+{
+	struct hk_fuse_transport *transport = server->transport;
+	int fd;
+
+	if (!hk_fuse_has(server, FUSE_PASSTHROUGH)) {
+		return;
+	}
+	fd = real_fd(node, file, st);
+	hk_node_lock(&server->nodes, node);
+	if (node->io == 0 && node->backing_id == 0 && fd >= 0) {
+		int id = transport->backing_open(transport, fd);
+
+		node->backing_id = id > 0 ? id : 0;
+	}
+	if (node->io < 0 || (node->io == 0 && node->backing_id != 0 && fd >= 0)) {
+		node->io--;
+		by->io = HK_IO_PASSED;
+		*ret_backing_id = node->backing_id;
+	} else {
+		node->io++;
+		by->io = HK_IO_ASKED;
+	}
+	hk_node_unlock(&server->nodes, node);
+	by->passthrough = by->io == HK_IO_PASSED;
+}
+
+void hk_pass_close(struct hk_nodes *nodes, struct hk_node *node, const struct hk_opener *by)
+{
+	if (by->io == HK_IO_UNKNOWN) {
+		return;
+	}
+	hk_node_lock(nodes, node);
+	node->io += by->io == HK_IO_PASSED ? 1 : -1;
+	if (node->io == 0 && node->backing_id != 0 && node->obj < 0) {
+		drop_backing(nodes, node);
+	}
+	hk_node_unlock(nodes, node);
+}
+
+void hk_pass_drop(struct hk_nodes *nodes, struct hk_node *node)
+{
+	if (node->backing_id != 0 && node->io >= 0) {
+		drop_backing(nodes, node);
+	}
+}
