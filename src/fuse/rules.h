@@ -2,11 +2,10 @@
 /*
  * Rules: what may be done to which path. The language of hako-policy(5), compiled; no I/O.
  *
- *	deny write,create,delete /**
- *	allow * $PWD/**
- *	hide * $HOME/.ssh/**
+ * A rule is a verdict, classes of operations and a glob for paths: "hide * $HOME/.ssh" and the like.
  *
- * The last rule that matches a path and an operation decides. A path is walked component by component, as file systems
+ * The last rule that matches a path and an operation decides. A double star is any number of names, none included: the
+ * pattern $PWD with one behind it is $PWD itself and all below. A path is walked component by component, as file systems
  * do: each step leads from one *place* to the next, where a place stands for all that is still to be matched. Places are
  * made when they are first reached and are remembered, so a step costs one look into a hash table, whatever the number
  * of rules; and a place knows the verdict of every operation. (It is the lazily built automaton of the globs, over
@@ -22,6 +21,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/str.h"
 
 enum hk_verdict {
 	HK_VERDICT_ALLOW,
@@ -86,11 +86,30 @@ struct hk_rules_env {
 int hk_rules_parse(const char *name, const char *text, struct hk_rules_env *env,
 	struct hk_rules **ret_rules, struct hk_err *err);
 
+/**
+ * hk_rules_parse_fusebox() - compile what Fusebox's acl file takes, one command a line
+ *
+ * `allowread allowwrite denyread denywrite discardwrite addread addwrite adddeny addpredict` and a path, which stands for
+ * itself and all below, and `clearall`. See rules_fusebox.c for what they become.
+ *
+ * Return: as hk_rules_parse().
+ */
+int hk_rules_parse_fusebox(
+	const char *name, const char *text, struct hk_rules **ret_rules, struct hk_err *err);
+
+/** hk_rules_quote() - append a path so that the parser reads it as it is, with no globs and no variables */
+void hk_rules_quote(struct hk_str *out, const char *path);
+
 /** hk_rules_new() - rules without any; hk_rules_add() - one more at the end, the path as it is, no globs. For policies
  * that come from elsewhere (Gentoo's sandbox, Fusebox). Before the first hk_rules_step() only. */
 struct hk_rules *hk_rules_new(void);
 int hk_rules_add(struct hk_rules *rules, enum hk_verdict verdict, uint32_t class_mask,
 	const char *path, bool with_all_below);
+
+/** hk_rules_make_quiet() - what the rule added last denies is no violation, and nobody is told (Gentoo's predict) */
+void hk_rules_make_quiet(struct hk_rules *rules);
+bool hk_rules_is_quiet(const struct hk_rules *rules, uint32_t number);
+
 void hk_rules_free(struct hk_rules *rules); /* NULL is fine */
 
 /** hk_rules_root() - the place of "/" */
@@ -117,7 +136,8 @@ bool hk_rules_may_hide(const struct hk_rules *rules, hk_place place);
 /** hk_rules_any() - is there a rule with this verdict at all? */
 bool hk_rules_any(const struct hk_rules *rules, enum hk_verdict verdict);
 
-/** hk_rules_text() - rule @number as it was written, "FILE:LINE: RULE"; NULL for 0 */
+/** hk_rules_text() - rule @number as it was written, "FILE:LINE: RULE"; NULL for 0. Where memory ran out, rulings have the
+ * number behind the last rule's, whose text says so. */
 const char *hk_rules_text(const struct hk_rules *rules, uint32_t number);
 
 /** hk_rules_target() - where rule @number redirects to, an absolute path; NULL for other rules */

@@ -1,0 +1,755 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Places and steps.
+ *
+ * Theory: a place is the set of the trie's nodes that a path has come to: one for its names, those for its globs, and all
+ * double stars passed on the way. Sets are interned, so a place is a number, and it knows its rulings. A step works the
+ * next set out once and notes it. It is then found again by one of three ways, each without a lock:
+ *
+ *	literal  a name some pattern has at this place: in the memo, by (place, symbol). As long as it needs to be:
+ *	         the policy bounds what can be in it
+ *	glob     a name at a place that has globs: in the slots, by (place, name). A fixed number of slots, each of which
+ *	         takes what came last: a program that looks up millions of names gains nothing
+ *	other    all the rest: one number in the place itself. Such names need no memory at all
+ *
+ * So a step costs the hash of a name and one or two looks into tables, however many rules there are. What a first step
+ * costs: a look for each node of the set, a match for each glob at the place, and the mutex if the new set is not empty.
+ *
+ * A double star whose rule decides a class holds from there on for all below, and for good: rules before it cannot matter
+ * any more, and nodes that lead to such rules only are left out of the set. So a last rule that allows all
+ * below $PWD makes it a place with nothing left to match, whatever was said before.
+ *
+ * Threads: the trie is constant. Places, once published, are too, but for @other. Chunks of places and the memo are published
+ * by release and read by acquire; the memo grows into a new table, and the old ones stay until the end, for whoever still
+ * reads them (together they are no larger than the last). A slot is a sequence lock: its version is odd while it
+ * changes. Stores of its contents are releases and loads are acquires, which does for fences.
+ *
+ * Limits: 2^20 places with 2^24 nodes in all. A policy made for it (a double star, a name, and twenty single
+ * stars) reaches that; HK_PLACE_NOWHERE, which denies everything by a rule of its own, then stands in for new places.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/util.h"
+#include "fuse/rules_impl.h"
+
+enum {
+	PLACE_MASK = (1 << HK_RULES_PLACE_BITS) - 1,
+	MAX_STATES = 1 << 24,
+	MAX_MEMO = 1 << 22,
+	SLOTS = 1 << 13,
+	SLOT_WORDS = 14,
+	SLOT_NAME = SLOT_WORDS * 8, /* longer names are matched each time */
+	SET_INLINE = 32,
+};
+
+struct hk_place_info {
+	uint32_t *states; /* owned: nodes, ascending */
+	uint32_t state_count;
+	atomic_uint other; /* place of the names that nothing matches; 0: not made yet */
+	bool has_literals, has_globs, may_hide;
+	struct hk_ruling rulings[HK_CLASS_COUNT];
+};
+
+/*
+ * The memo: an open hash table of words.
+ *
+ *	63        44 43              20 19         0
+ *	+-----------+------------------+-----------+
+ *	| place     | symbol           | next      |    0: free
+ *	+-----------+------------------+-----------+
+ */
+struct hk_rules_memo {
+	struct hk_rules_memo *older; /* owned */
+	size_t mask;
+	size_t used;
+	_Atomic uint64_t words[];
+};
+
+static_assert(2 * HK_RULES_PLACE_BITS + HK_RULES_SYMBOL_BITS == 64, "the memo's words");
+
+/* Two cache lines. */
+struct hk_rules_slot {
+	atomic_uint version;
+	atomic_uint place, next, len;
+	_Atomic uint64_t name[SLOT_WORDS];
+};
+
+static_assert(sizeof(struct hk_rules_slot) == 128, "slots have two cache lines");
+
+/* A name on its way through a step. */
+struct key {
+	const char *name; /* NULL: one that nothing matches */
+	size_t len;
+	uint64_t hash;
+	uint32_t symbol; /* 0: no pattern has it as it is */
+};
+
+/* A set of nodes while it is made. */
+struct set {
+	uint32_t count, cap;
+	uint32_t *nodes; /* @inline_nodes, or owned */
+	uint32_t inline_nodes[SET_INLINE];
+	bool failed;
+	bool by_literal, by_glob; /* what the name matched, besides double stars */
+};
+
+static struct hk_place_info *info_of(const struct hk_rules *rules, hk_place place)
+{
+	/* Pairs with the release in new_place(). */
+	struct hk_place_info *chunk =
+		atomic_load_explicit(&rules->chunks[place / HK_RULES_CHUNK], memory_order_acquire);
+
+	return &chunk[place % HK_RULES_CHUNK];
+}
+
+/* The memo */
+
+static size_t memo_slot(const struct hk_rules_memo *memo, uint64_t key)
+{
+	return hk_rules_mix(key) & memo->mask;
+}
+
+static uint64_t memo_key(hk_place place, uint32_t symbol)
+{
+	return (uint64_t)place << HK_RULES_SYMBOL_BITS | symbol;
+}
+
+static hk_place memo_get(struct hk_rules *rules, hk_place place, uint32_t symbol)
+{
+	uint64_t key = memo_key(place, symbol);
+	/* Pairs with the release in memo_grow(). */
+	struct hk_rules_memo *memo = atomic_load_explicit(&rules->memo, memory_order_acquire);
+	uint64_t word;
+
+	for (size_t i = memo_slot(memo, key);; i = (i + 1) & memo->mask) {
+		/* Pairs with the release in memo_put(). */
+		word = atomic_load_explicit(&memo->words[i], memory_order_acquire);
+		if (word == 0) {
+			return 0;
+		}
+		if (word >> HK_RULES_PLACE_BITS == key) {
+			return (hk_place)(word & PLACE_MASK);
+		}
+	}
+}
+
+static struct hk_rules_memo *memo_new(size_t slots)
+{
+	struct hk_rules_memo *memo = hk_calloc(1, sizeof(*memo) + slots * sizeof(memo->words[0]));
+
+	if (memo != NULL) {
+		memo->mask = slots - 1;
+	}
+	return memo;
+}
+
+static void memo_insert(struct hk_rules_memo *memo, uint64_t word)
+{
+	size_t i = memo_slot(memo, word >> HK_RULES_PLACE_BITS);
+
+	while (atomic_load_explicit(&memo->words[i], memory_order_relaxed) != 0) {
+		i = (i + 1) & memo->mask;
+	}
+	atomic_store_explicit(&memo->words[i], word, memory_order_release);
+	memo->used++;
+}
+
+/* Return: the memo, with room for one more; NULL: full, or no memory. Locked. */
+static struct hk_rules_memo *memo_grow(struct hk_rules *rules)
+{
+	struct hk_rules_memo *memo = atomic_load_explicit(&rules->memo, memory_order_relaxed);
+	struct hk_rules_memo *more;
+
+	if (2 * (memo->used + 1) <= memo->mask + 1) {
+		return memo;
+	}
+	more = memo->used < MAX_MEMO ? memo_new(2 * (memo->mask + 1)) : NULL;
+	if (more == NULL) {
+		return NULL;
+	}
+	for (size_t i = 0; i <= memo->mask; i++) {
+		uint64_t word = atomic_load_explicit(&memo->words[i], memory_order_relaxed);
+
+		if (word != 0) {
+			memo_insert(more, word);
+		}
+	}
+	more->older = memo;
+	atomic_store_explicit(&rules->memo, more, memory_order_release);
+	return more;
+}
+
+/* It is no more than a memo: without memory there is no note. Locked. */
+static void memo_put(struct hk_rules *rules, hk_place place, uint32_t symbol, hk_place next)
+{
+	struct hk_rules_memo *memo = memo_grow(rules);
+
+	if (memo != NULL && memo_get(rules, place, symbol) == 0) {
+		memo_insert(memo, memo_key(place, symbol) << HK_RULES_PLACE_BITS | next);
+	}
+}
+
+/* The slots */
+
+static struct hk_rules_slot *slot_of(struct hk_rules *rules, hk_place place, const struct key *key)
+{
+	return &rules->slots[hk_rules_mix(key->hash + place) % SLOTS];
+}
+
+static hk_place slot_get(struct hk_rules *rules, hk_place place, const struct key *key)
+{
+	struct hk_rules_slot *slot = slot_of(rules, place, key);
+	unsigned version = atomic_load_explicit(&slot->version, memory_order_acquire);
+	size_t words = (key->len + 7) / 8;
+	hk_place next;
+
+	if (version % 2 != 0 || key->len > SLOT_NAME ||
+		atomic_load_explicit(&slot->place, memory_order_acquire) != place ||
+		atomic_load_explicit(&slot->len, memory_order_acquire) != key->len) {
+		return 0;
+	}
+	for (size_t i = 0; i < words; i++) {
+		uint64_t word = 0;
+
+		memcpy(&word, key->name + 8 * i, HK_MIN(key->len - 8 * i, (size_t)8));
+		if (atomic_load_explicit(&slot->name[i], memory_order_acquire) != word) {
+			return 0;
+		}
+	}
+	next = atomic_load_explicit(&slot->next, memory_order_acquire);
+	return atomic_load_explicit(&slot->version, memory_order_relaxed) == version ? next : 0;
+}
+
+/* Locked. */
+static void slot_put(struct hk_rules *rules, hk_place place, const struct key *key, hk_place next)
+{
+	struct hk_rules_slot *slot = slot_of(rules, place, key);
+	unsigned version = atomic_load_explicit(&slot->version, memory_order_relaxed);
+	size_t words = (key->len + 7) / 8;
+
+	if (key->len > SLOT_NAME) {
+		return;
+	}
+	atomic_store_explicit(&slot->version, version + 1, memory_order_relaxed);
+	atomic_store_explicit(&slot->place, place, memory_order_release);
+	atomic_store_explicit(&slot->len, (unsigned)key->len, memory_order_release);
+	for (size_t i = 0; i < words; i++) {
+		uint64_t word = 0;
+
+		memcpy(&word, key->name + 8 * i, HK_MIN(key->len - 8 * i, (size_t)8));
+		atomic_store_explicit(&slot->name[i], word, memory_order_release);
+	}
+	atomic_store_explicit(&slot->next, next, memory_order_release);
+	atomic_store_explicit(&slot->version, version + 2, memory_order_release);
+}
+
+/* Sets */
+
+static void set_init(struct set *set)
+{
+	set->count = 0;
+	set->cap = SET_INLINE;
+	set->nodes = set->inline_nodes;
+	set->failed = set->by_literal = set->by_glob = false;
+}
+
+static void set_finish(struct set *set)
+{
+	if (set->nodes != set->inline_nodes) {
+		free(set->nodes);
+	}
+}
+
+static void set_add(struct set *set, uint32_t node)
+{
+	if (set->count == set->cap) {
+		bool is_inline = set->nodes == set->inline_nodes;
+		uint32_t *more = hk_realloc_array(
+			is_inline ? NULL : set->nodes, 2 * (size_t)set->cap, sizeof(*more));
+
+		if (more == NULL) {
+			set->failed = true;
+			return;
+		}
+		if (is_inline) {
+			memcpy(more, set->inline_nodes, sizeof(set->inline_nodes));
+		}
+		set->nodes = more;
+		set->cap *= 2;
+	}
+	set->nodes[set->count++] = node;
+}
+
+/* A double star is also no name at all: with a node comes its child by one. */
+static void set_enter(const struct hk_rules *rules, struct set *set, uint32_t node)
+{
+	set_add(set, node);
+	if (rules->nodes[node].deep_child != 0) {
+		set_add(set, rules->nodes[node].deep_child);
+	}
+}
+
+/* Adds where @key leads from a place. No lock: the trie is constant. */
+static void set_step(const struct hk_rules *rules, struct set *set,
+	const struct hk_place_info *from, const struct key *key)
+{
+	for (uint32_t i = 0; i < from->state_count; i++) {
+		uint32_t at = from->states[i];
+		const struct hk_rules_node *node = &rules->nodes[at];
+		uint32_t child = key->symbol != 0 ? hk_rules_edge(rules, at, key->symbol) : 0;
+
+		if (hk_rules_is_deep(rules, at)) {
+			set_add(set, at);
+		}
+		if (child != 0) {
+			set->by_literal = true;
+			set_enter(rules, set, child);
+		}
+		child = key->name != NULL ? node->first_glob : 0;
+		for (; child != 0; child = rules->nodes[child].next_glob) {
+			const struct hk_symbol *glob = &rules->symbols[rules->nodes[child].symbol];
+
+			if (hk_glob_match(glob->data, glob->size / sizeof(uint32_t), key->name,
+				    key->len)) {
+				set->by_glob = true;
+				set_enter(rules, set, child);
+			}
+		}
+	}
+}
+
+static int compare_nodes(const void *a, const void *b)
+{
+	uint32_t x = *(const uint32_t *)a;
+	uint32_t y = *(const uint32_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* What the double stars of a set say of each class: no rule before that can matter from here on. */
+static void set_floor(
+	const struct hk_rules *rules, const struct set *set, uint32_t floor[HK_CLASS_COUNT])
+{
+	memset(floor, 0, HK_CLASS_COUNT * sizeof(floor[0]));
+	for (uint32_t i = 0; i < set->count; i++) {
+		const struct hk_rules_node *node = &rules->nodes[set->nodes[i]];
+		bool is_deep = hk_rules_is_deep(rules, set->nodes[i]);
+
+		for (unsigned c = 0; is_deep && c < HK_CLASS_COUNT; c++) {
+			floor[c] = HK_MAX(floor[c], node->rule[c]);
+		}
+	}
+}
+
+/* Is one of these rules not before what the floor says of its class? */
+static bool any_matters(const uint32_t rules[HK_CLASS_COUNT], const uint32_t floor[HK_CLASS_COUNT])
+{
+	for (unsigned c = 0; c < HK_CLASS_COUNT; c++) {
+		if (rules[c] != 0 && rules[c] >= floor[c]) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Can a rule at @node, or at an entry below it, decide anything yet? The child by a double star is asked for itself. */
+static bool is_alive(const struct hk_rules_node *node, const uint32_t floor[HK_CLASS_COUNT])
+{
+	return any_matters(node->rule, floor) || any_matters(node->entries, floor);
+}
+
+/* Sorts, and leaves out doubles and what cannot matter. */
+static void set_settle(
+	const struct hk_rules *rules, struct set *set, const uint32_t floor[HK_CLASS_COUNT])
+{
+	uint32_t count = 0;
+
+	if (set->count > 1) {
+		qsort(set->nodes, set->count, sizeof(set->nodes[0]), compare_nodes);
+	}
+	for (uint32_t i = 0; i < set->count; i++) {
+		uint32_t node = set->nodes[i];
+
+		if ((count == 0 || set->nodes[count - 1] != node) &&
+			is_alive(&rules->nodes[node], floor)) {
+			set->nodes[count++] = node;
+		}
+	}
+	set->count = count;
+}
+
+/* Places */
+
+static struct hk_ruling ruling_of(const struct hk_rules *rules, uint32_t number)
+{
+	return (struct hk_ruling){
+		.verdict = number != 0 ? rules->rules[number - 1].verdict : HK_VERDICT_ALLOW,
+		.rule = number,
+	};
+}
+
+static bool is_hiding(const struct hk_rules *rules, uint32_t number)
+{
+	return ruling_of(rules, number).verdict == HK_VERDICT_HIDE;
+}
+
+static void fill_info(const struct hk_rules *rules, struct hk_place_info *info,
+	const uint32_t floor[HK_CLASS_COUNT])
+{
+	uint32_t rule[HK_CLASS_COUNT] = {0};
+
+	for (uint32_t i = 0; i < info->state_count; i++) {
+		const struct hk_rules_node *node = &rules->nodes[info->states[i]];
+
+		if (any_matters(node->entries, floor)) {
+			info->has_literals |= node->has_literals;
+			info->has_globs |= node->first_glob != 0;
+			info->may_hide |= node->hides_entries;
+		}
+		for (unsigned c = 0; c < HK_CLASS_COUNT; c++) {
+			rule[c] = HK_MAX(rule[c], node->rule[c]);
+		}
+	}
+	for (unsigned c = 0; c < HK_CLASS_COUNT; c++) {
+		info->rulings[c] = ruling_of(rules, rule[c]);
+		info->may_hide |= is_hiding(rules, floor[c]);
+	}
+}
+
+static uint64_t set_hash(const uint32_t *nodes, uint32_t count)
+{
+	return hk_rules_hash(nodes, count * sizeof(nodes[0]));
+}
+
+static void put_place_slot(
+	struct hk_rules *rules, uint32_t *slots, size_t slot_count, hk_place place)
+{
+	const struct hk_place_info *info = info_of(rules, place);
+	size_t i = set_hash(info->states, info->state_count) & (slot_count - 1);
+
+	while (slots[i] != 0) {
+		i = (i + 1) & (slot_count - 1);
+	}
+	slots[i] = place;
+}
+
+static int grow_place_slots(struct hk_rules *rules)
+{
+	size_t count = HK_MAX(2 * rules->place_slot_count, (size_t)64);
+	uint32_t *slots;
+
+	if (2 * ((size_t)rules->place_count + 1) <= rules->place_slot_count) {
+		return 0;
+	}
+	slots = hk_calloc(count, sizeof(*slots));
+	if (slots == NULL) {
+		return -ENOMEM;
+	}
+	for (hk_place i = HK_PLACE_NOWHERE + 1; i < rules->place_count; i++) {
+		put_place_slot(rules, slots, count, i);
+	}
+	free(rules->place_slots);
+	rules->place_slots = slots;
+	rules->place_slot_count = count;
+	return 0;
+}
+
+/* Return: room for one place more; NULL: none. The place counts when place_count says so. Locked. */
+static struct hk_place_info *new_info(struct hk_rules *rules)
+{
+	_Atomic(struct hk_place_info *) *chunk =
+		&rules->chunks[rules->place_count / HK_RULES_CHUNK];
+	struct hk_place_info *infos;
+
+	if (atomic_load_explicit(chunk, memory_order_relaxed) == NULL) {
+		infos = hk_calloc(HK_RULES_CHUNK, sizeof(*infos));
+		if (infos == NULL) {
+			return NULL;
+		}
+		/* Pairs with the acquire in info_of(). */
+		atomic_store_explicit(chunk, infos, memory_order_release);
+	}
+	return info_of(rules, rules->place_count);
+}
+
+/* Locked. Return: HK_PLACE_NOWHERE if there is no room. */
+static hk_place new_place(
+	struct hk_rules *rules, const struct set *set, const uint32_t floor[HK_CLASS_COUNT])
+{
+	struct hk_place_info *info;
+
+	if (rules->place_count == rules->max_places ||
+		rules->state_count + set->count > MAX_STATES || grow_place_slots(rules) < 0) {
+		return HK_PLACE_NOWHERE;
+	}
+	info = new_info(rules);
+	if (info == NULL) {
+		return HK_PLACE_NOWHERE;
+	}
+	info->states = hk_calloc(set->count + (size_t)1, sizeof(info->states[0]));
+	if (info->states == NULL) {
+		return HK_PLACE_NOWHERE;
+	}
+	if (set->count > 0) {
+		memcpy(info->states, set->nodes, set->count * sizeof(set->nodes[0]));
+	}
+	info->state_count = set->count;
+	fill_info(rules, info, floor);
+	rules->state_count += set->count;
+	put_place_slot(rules, rules->place_slots, rules->place_slot_count, rules->place_count);
+	return rules->place_count++;
+}
+
+/* The place of a set. Locked. */
+static hk_place place_of(struct hk_rules *rules, struct set *set)
+{
+	uint32_t floor[HK_CLASS_COUNT];
+	size_t mask = rules->place_slot_count - 1;
+
+	if (set->failed) {
+		return HK_PLACE_NOWHERE;
+	}
+	set_floor(rules, set, floor);
+	set_settle(rules, set, floor);
+	if (rules->place_slot_count != 0) {
+		size_t i = set_hash(set->nodes, set->count) & mask;
+
+		for (; rules->place_slots[i] != 0; i = (i + 1) & mask) {
+			const struct hk_place_info *info = info_of(rules, rules->place_slots[i]);
+
+			if (info->state_count == set->count &&
+				memcmp(info->states, set->nodes,
+					set->count * sizeof(set->nodes[0])) == 0) {
+				return rules->place_slots[i];
+			}
+		}
+	}
+	return new_place(rules, set, floor);
+}
+
+/* Locks, makes the place of @set, and notes that @key leads there. */
+static hk_place step_to_set(
+	struct hk_rules *rules, hk_place from, const struct key *key, struct set *set)
+{
+	struct hk_place_info *info = info_of(rules, from);
+	hk_place next;
+
+	pthread_mutex_lock(&rules->lock);
+	next = place_of(rules, set);
+	if (next == HK_PLACE_NOWHERE) {
+		/* Perhaps there is memory next time. */
+	} else if (set->by_literal) {
+		memo_put(rules, from, key->symbol, next);
+	} else if (set->by_glob) {
+		slot_put(rules, from, key, next);
+	} else {
+		/* Pairs with the acquire in step_other(). */
+		atomic_store_explicit(&info->other, next, memory_order_release);
+	}
+	pthread_mutex_unlock(&rules->lock);
+	return next;
+}
+
+/* Where names lead that nothing matches. */
+static hk_place step_other(struct hk_rules *rules, hk_place from)
+{
+	struct hk_place_info *info = info_of(rules, from);
+	hk_place next = atomic_load_explicit(&info->other, memory_order_acquire);
+	struct set set;
+
+	if (next == 0) {
+		set_init(&set);
+		set_step(rules, &set, info, &(struct key){0});
+		next = step_to_set(rules, from, NULL, &set);
+		set_finish(&set);
+	}
+	return next;
+}
+
+static hk_place step_slowly(struct hk_rules *rules, hk_place from, const struct key *key)
+{
+	struct hk_place_info *info = info_of(rules, from);
+	hk_place next;
+	struct set set;
+
+	set_init(&set);
+	set_step(rules, &set, info, key);
+	if (set.by_literal || set.by_glob || set.failed) {
+		next = step_to_set(rules, from, key, &set);
+	} else {
+		next = step_other(rules, from);
+		if (info->has_globs && next != HK_PLACE_NOWHERE) {
+			pthread_mutex_lock(&rules->lock);
+			slot_put(rules, from, key, next);
+			pthread_mutex_unlock(&rules->lock);
+		}
+	}
+	set_finish(&set);
+	return next;
+}
+
+hk_place hk_rules_step(struct hk_rules *rules, hk_place place, const char *name)
+{
+	const struct hk_place_info *info = info_of(rules, place);
+	struct key key = {.name = name};
+	hk_place next;
+
+	if (place == HK_PLACE_NOWHERE) {
+		return place;
+	}
+	if (!info->has_literals && !info->has_globs) {
+		return step_other(rules, place);
+	}
+	key.len = strlen(name);
+	key.hash = hk_rules_hash(name, key.len);
+	if (info->has_literals) {
+		key.symbol = hk_rules_symbol(rules, key.hash, name, key.len, false);
+		next = key.symbol != 0 ? memo_get(rules, place, key.symbol) : 0;
+		if (next != 0) {
+			return next;
+		}
+	}
+	if (info->has_globs) {
+		next = slot_get(rules, place, &key);
+		if (next != 0) {
+			return next;
+		}
+	} else if (key.symbol == 0) {
+		return step_other(rules, place);
+	}
+	return step_slowly(rules, place, &key);
+}
+
+/* The beginning */
+
+/* What the entries of a node lead to, for all nodes: children come after their parents. */
+static void sum_up(struct hk_rules *rules)
+{
+	for (size_t i = rules->node_count; i-- > 1;) {
+		const struct hk_rules_node *node = &rules->nodes[i];
+		const struct hk_rules_node *deep = &rules->nodes[node->deep_child];
+		struct hk_rules_node *parent = &rules->nodes[node->parent];
+		bool has_deep = node->deep_child != 0;
+
+		for (unsigned c = 0; c < HK_CLASS_COUNT && node->symbol != 0; c++) {
+			uint32_t latest = HK_MAX(node->rule[c], node->entries[c]);
+
+			if (has_deep) {
+				latest = HK_MAX(latest, HK_MAX(deep->rule[c], deep->entries[c]));
+			}
+			parent->entries[c] = HK_MAX(parent->entries[c], latest);
+			parent->hides_entries |= is_hiding(rules, node->rule[c]) ||
+				(has_deep && is_hiding(rules, deep->rule[c]));
+		}
+	}
+}
+
+/* Locked. */
+static hk_place make_root(struct hk_rules *rules)
+{
+	struct hk_place_info *nowhere = info_of(rules, HK_PLACE_NOWHERE);
+	hk_place root;
+	struct set set;
+
+	for (unsigned c = 0; c < HK_CLASS_COUNT; c++) {
+		nowhere->rulings[c].rule = (uint32_t)rules->rule_count + 1;
+	}
+	if (rules->has_globs && rules->slots == NULL) {
+		rules->slots = hk_calloc(SLOTS, sizeof(*rules->slots));
+		if (rules->slots == NULL) {
+			return HK_PLACE_NOWHERE;
+		}
+	}
+	sum_up(rules);
+	set_init(&set);
+	set_enter(rules, &set, 0);
+	root = place_of(rules, &set);
+	set_finish(&set);
+	return root;
+}
+
+hk_place hk_rules_root(struct hk_rules *rules)
+{
+	/* Pairs with the release below. */
+	if (!atomic_load_explicit(&rules->is_ready, memory_order_acquire)) {
+		pthread_mutex_lock(&rules->lock);
+		if (!atomic_load_explicit(&rules->is_ready, memory_order_relaxed)) {
+			rules->root = make_root(rules);
+			atomic_store_explicit(&rules->is_ready, true, memory_order_release);
+		}
+		pthread_mutex_unlock(&rules->lock);
+	}
+	return rules->root;
+}
+
+struct hk_ruling hk_rules_at(const struct hk_rules *rules, hk_place place, enum hk_class class)
+{
+	return info_of(rules, place)->rulings[class];
+}
+
+bool hk_rules_uniform(const struct hk_rules *rules, hk_place place)
+{
+	const struct hk_place_info *info = info_of(rules, place);
+
+	return !info->has_literals && !info->has_globs;
+}
+
+bool hk_rules_may_hide(const struct hk_rules *rules, hk_place place)
+{
+	return info_of(rules, place)->may_hide;
+}
+
+uint32_t hk_rules_place_count(struct hk_rules *rules)
+{
+	uint32_t count;
+
+	pthread_mutex_lock(&rules->lock);
+	count = rules->place_count;
+	pthread_mutex_unlock(&rules->lock);
+	return count;
+}
+
+int hk_rules_places_init(struct hk_rules *rules)
+{
+	struct hk_place_info *nowhere;
+	struct hk_rules_memo *memo = memo_new(256);
+
+	atomic_store(&rules->memo, memo);
+	nowhere = memo != NULL ? new_info(rules) : NULL;
+	if (nowhere == NULL) {
+		return -ENOMEM;
+	}
+	for (unsigned c = 0; c < HK_CLASS_COUNT; c++) {
+		nowhere->rulings[c].verdict = HK_VERDICT_DENY;
+	}
+	rules->place_count = 1;
+	rules->max_places = 1 << HK_RULES_PLACE_BITS;
+	return 0;
+}
+
+void hk_rules_places_finish(struct hk_rules *rules)
+{
+	struct hk_rules_memo *memo = atomic_load(&rules->memo);
+
+	for (unsigned i = 0; i < HK_RULES_CHUNKS; i++) {
+		struct hk_place_info *chunk = atomic_load(&rules->chunks[i]);
+
+		for (unsigned k = 0; chunk != NULL && k < HK_RULES_CHUNK; k++) {
+			free(chunk[k].states);
+		}
+		free(chunk);
+	}
+	while (memo != NULL) {
+		struct hk_rules_memo *older = memo->older;
+
+		free(memo);
+		memo = older;
+	}
+	free(rules->place_slots);
+	free(rules->slots);
+}
