@@ -15,6 +15,7 @@
 #ifndef HK_TRACE_SANDBOX_LINUX_H
 #define HK_TRACE_SANDBOX_LINUX_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <sys/types.h>
 
@@ -27,6 +28,10 @@
  * @net: keep the host's network
  * @minimal_dev: null, zero, full, random, urandom, tty, pts, shm and fd links only, instead of the host's /dev
  * @keep_terminal: the command stays in the foreground of the caller's terminal (job control as natively)
+ * @signals: blocked in the command; NULL: those that are at present
+ *
+ * All borrowed, and used only during hk_sandbox_create(), which forks: what it forked knows them, as it does the
+ * caller's signal handlers, limits and environment of that moment.
  */
 struct hk_sandbox_options {
 	const char *const *argv;
@@ -36,9 +41,17 @@ struct hk_sandbox_options {
 	bool net;
 	bool minimal_dev;
 	bool keep_terminal;
+	const sigset_t *signals;
 };
 
 struct hk_sandbox;
+
+/**
+ * hk_sandbox_probe() - what hk_sandbox_create() would miss here: the device, its module, leave to make namespaces
+ *
+ * Return: 0; -errno with what it is, and what to do as the hint.
+ */
+int hk_sandbox_probe(struct hk_err *err);
 
 /**
  * hk_sandbox_create() - namespaces and the FUSE mount
@@ -50,14 +63,21 @@ int hk_sandbox_create(const struct hk_sandbox_options *options, struct hk_sandbo
 	int *ret_fuse_fd, struct hk_err *err);
 
 /** hk_sandbox_start() - mounts, pivot_root, and the command runs. The mount is served meanwhile by other threads.
- * Return: 0; -ENOENT, -EACCES of the command (what execve gave); what a mount gave. */
-int hk_sandbox_start(struct hk_sandbox *sandbox, struct hk_err *err);
+ * @ret_at_command: it was the command that could not be executed. Return: 0; what execve or a mount gave. */
+int hk_sandbox_start(struct hk_sandbox *sandbox, bool *ret_at_command, struct hk_err *err);
 
 /** hk_sandbox_pidfd() - readable when all is over */
 int hk_sandbox_pidfd(const struct hk_sandbox *sandbox);
-/** hk_sandbox_signal() - to the command, or to its process group where it is the terminal's */
+/** hk_sandbox_news_fd() - readable when hk_sandbox_news() has something to tell. Borrowed */
+int hk_sandbox_news_fd(const struct hk_sandbox *sandbox);
+/** hk_sandbox_news() - Return: the signal that has just stopped the command; 0: nothing (more); -EPIPE: it is over */
+int hk_sandbox_news(struct hk_sandbox *sandbox);
+/** hk_sandbox_signal() - to the command alone: what the terminal sends reaches its process group without us */
 int hk_sandbox_signal(struct hk_sandbox *sandbox, int signo);
-/** hk_sandbox_wait() - Return: wait status of the command, as waitpid() gives it; -ECHILD where it was lost */
+/** hk_sandbox_kill() - the end of all that runs there; hk_sandbox_wait() is next */
+void hk_sandbox_kill(struct hk_sandbox *sandbox);
+/** hk_sandbox_wait() - until all is over. Return: wait status of the command, as waitpid() gives it; -ECHILD where it
+ * was lost */
 int hk_sandbox_wait(struct hk_sandbox *sandbox);
 void hk_sandbox_destroy(struct hk_sandbox *sandbox); /* kills what is left; NULL is fine */
 

@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * A command on a mirror: see trace.h.
+ *
+ * Theory: the server lives in the host's mount namespace and the mirror in the sandbox's, so the server never meets its
+ * own mount, whatever is looked up: it cannot come to wait for itself.
+ *
+ * Besides the policy there are rules of our own behind it, so that nothing overrules them. The mirror shows mounts of the
+ * host as they are, but those of the kernel's own file systems (proc, sysfs, ...) it must not: what they give depends on
+ * who reads, and that is the server, with the host's processes and its rights. Where they stand in the mirror they are
+ * empty directories; the sandbox mounts its own on those that programs expect. Hidden as well are files of ours: the
+ * log, which the command could else rewrite, and the layer of copy-on-write.
+ *
+ * Limits: file systems of the kernel that are mounted on the host while the command runs are not hidden. Sockets of the
+ * host are seen in the mirror, but nobody answers there: the kernel looks for them by inode.
+ */
+#include "trace/trace.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/str.h"
+#include "base/sys.h"
+#include "base/util.h"
+#include "fuse/audit.h"
+#include "fuse/dev_linux.h"
+#include "fuse/rules.h"
+#include "fuse/server.h"
+#include "trace/sandbox_linux.h"
+
+enum { MAX_POLICY_BYTES = 64 << 20, ALL_CLASSES = (1 << HK_CLASS_COUNT) - 1 };
+
+static const char export_name[] = "root";
+
+struct hk_trace {
+	const struct hk_trace_config *config; /* borrowed */
+	struct hk_fuse_owner owner;
+	struct hk_rules_env rules_env;
+	char uid[16];
+	struct hk_rules *rules;
+	struct hk_sandbox *sandbox;
+	int fuse_fd; /* -1: the transport's, or none */
+	struct hk_fuse_server *server;
+	struct hk_audit *audit;
+	struct hk_fuse_dev *dev;
+};
+
+/* Rules */
+
+static const char *variable(struct hk_rules_env *env, const char *name)
+{
+	struct hk_trace *trace = hk_container_of(env, struct hk_trace, rules_env);
+
+	if (strcmp(name, "PWD") == 0) {
+		return trace->config->cwd;
+	}
+	return strcmp(name, "UID") == 0 ? trace->uid : getenv(name);
+}
+
+/* Seen from the directory of the file that includes it. */
+static char *include(struct hk_rules_env *env, const char *from, const char *path, char **ret_name,
+	struct hk_err *err)
+{
+	const char *slash = from == NULL ? NULL : strrchr(from, '/');
+	struct hk_str name = {0};
+	void *text = NULL;
+	size_t len;
+
+	if (path[0] != '/' && slash != NULL) {
+		hk_str_add_bytes(&name, from, (size_t)(slash - from) + 1);
+	}
+	hk_str_add(&name, path);
+	if (hk_str_take(&name, ret_name) < 0) {
+		hk_str_finish(&name);
+		hk_fail(err, ENOMEM, "'%s'", path);
+		return NULL;
+	}
+	if (hk_read_file(*ret_name, MAX_POLICY_BYTES, &text, &len, err) < 0) {
+		free(*ret_name);
+		return NULL;
+	}
+	return text;
+}
+
+/* /proc/self/mountinfo writes blanks and the like as \ooo. In place. */
+static void unescape(char *text)
+{
+	char *to = text;
+
+	for (const char *from = text; *from != '\0'; to++) {
+		if (from[0] == '\\' && strspn(from + 1, "01234567") >= 3) {
+			*to = (char)((from[1] - '0') << 6 | (from[2] - '0') << 3 | (from[3] - '0'));
+			from += 4;
+		} else {
+			*to = *from++;
+		}
+	}
+	*to = '\0';
+}
+
+static bool is_kernels(const char *type)
+{
+	static const char *const types[] = {"proc", "sysfs", "devtmpfs", "devpts", "cgroup",
+		"cgroup2", "debugfs", "tracefs", "securityfs", "selinuxfs", "smackfs", "bpf",
+		"configfs", "pstore", "efivarfs", "binfmt_misc", "fusectl", "mqueue", "resctrl",
+		"rpc_pipefs", "nfsd", "nsfs"};
+
+	for (size_t i = 0; i < HK_ARRAY_SIZE(types); i++) {
+		if (strcmp(type, types[i]) == 0) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* @path and all below. Nobody is told, and it is no violation. */
+static int hide(struct hk_rules *rules, const char *path)
+{
+	int r = hk_rules_add(rules, HK_VERDICT_HIDE, ALL_CLASSES, path, true);
+
+	if (r == 0) {
+		hk_rules_make_quiet(rules);
+	}
+	return r;
+}
+
+/* A line: ID PARENT MAJOR:MINOR ROOT PLACE OPTIONS [TAG]... - TYPE SOURCE OPTIONS */
+static int hide_mount(struct hk_rules *rules, char *line)
+{
+	char *type = strstr(line, " - ");
+	char *place = line;
+
+	for (unsigned field = 0; place != NULL && field < 4; field++) {
+		place = strchr(place, ' ');
+		place = place == NULL ? NULL : place + 1;
+	}
+	if (type == NULL || place == NULL) {
+		return 0;
+	}
+	type += 3;
+	type[strcspn(type, " \n")] = '\0';
+	place[strcspn(place, " ")] = '\0';
+	if (!is_kernels(type)) {
+		return 0;
+	}
+	unescape(place);
+	return hide(rules, place);
+}
+
+static int hide_kernels_mounts(struct hk_rules *rules, struct hk_err *err)
+{
+	autofree char *text = NULL;
+	void *data = NULL;
+	char *line;
+	char *rest;
+	size_t len;
+	int r = hk_read_file("/proc/self/mountinfo", MAX_POLICY_BYTES, &data, &len, err);
+
+	rest = text = data;
+	while (r == 0 && (line = strsep(&rest, "\n")) != NULL) {
+		r = hide_mount(rules, line);
+	}
+	return r;
+}
+
+/* What stands behind the policy, so that it cannot be overruled. */
+static int add_own_rules(struct hk_trace *trace, struct hk_err *err)
+{
+	static const char *const mount_points[] = {"/proc", "/sys", "/dev"};
+	int r = hide_kernels_mounts(trace->rules, err);
+
+	for (unsigned i = 0; r == 0 && i < trace->config->hidden_count; i++) {
+		r = hide(trace->rules, trace->config->hidden[i]);
+	}
+	for (size_t i = 0; r == 0 && i < HK_ARRAY_SIZE(mount_points); i++) {
+		r = hk_rules_add(
+			trace->rules, HK_VERDICT_ALLOW, ALL_CLASSES, mount_points[i], false);
+	}
+	return r;
+}
+
+static int read_policy(struct hk_trace *trace, struct hk_err *err)
+{
+	const struct hk_trace_config *config = trace->config;
+	const char *path = config->policy != NULL ? config->policy : config->fusebox_acl;
+	autofree char *text = NULL;
+	void *data = NULL;
+	size_t len;
+	int r;
+
+	if (path == NULL) {
+		trace->rules = hk_rules_new();
+		return trace->rules == NULL ? -ENOMEM : 0;
+	}
+	r = hk_read_file(path, MAX_POLICY_BYTES, &data, &len, err);
+	if (r < 0) {
+		return r;
+	}
+	text = data;
+	if (memchr(text, '\0', len) != NULL) {
+		return hk_fail_msg(err, EINVAL, "'%s': not a text file", path);
+	}
+	return config->policy != NULL
+		? hk_rules_parse(path, text, &trace->rules_env, &trace->rules, err)
+		: hk_rules_parse_fusebox(path, text, &trace->rules, err);
+}
+
+static int read_rules(struct hk_trace *trace, struct hk_err *err)
+{
+	int r = read_policy(trace, err);
+
+	if (r == 0) {
+		r = add_own_rules(trace, err);
+	}
+	return r < 0 && (err == NULL || err->code == 0) ? hk_fail(err, -r, "policy") : r;
+}
+
+/* Serving */
+
+static bool ask(struct hk_fuse_owner *owner, const char *path, const char *class_name, pid_t pid)
+{
+	const struct hk_trace *trace = hk_container_of(owner, struct hk_trace, owner);
+
+	return trace->config->ask(trace->config->ask_arg, path, class_name, pid);
+}
+
+static int make_audit(struct hk_trace *trace, struct hk_err *err)
+{
+	struct hk_audit_options options = {
+		.log_fd = trace->config->log_fd,
+		.rules = trace->rules,
+		.home = getenv("HOME"),
+		.cwd = trace->config->cwd,
+	};
+
+	return trace->config->has_audit ? hk_audit_create(&options, &trace->audit, err) : 0;
+}
+
+static int make_server(struct hk_trace *trace, struct hk_err *err)
+{
+	struct hk_fuse_export export = {
+		.name = export_name,
+		.path = "/",
+		.rules = trace->rules,
+		.audit = trace->audit,
+	};
+	int r = hk_fuse_server_create(&trace->owner, &trace->server, err);
+
+	return r == 0 ? hk_fuse_server_export(trace->server, &export, err) : r;
+}
+
+/* A file server holds many files open. The command has been forked already, with the caller's limit. */
+static void raise_limits(void)
+{
+	struct rlimit files;
+
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+		files.rlim_cur = files.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &files);
+	}
+}
+
+int hk_trace_create(
+	const struct hk_trace_config *config, struct hk_trace **ret_trace, struct hk_err *err)
+{
+	struct hk_sandbox_options options = {
+		.argv = config->argv,
+		.env = config->env,
+		.cwd = config->cwd,
+		.export_name = export_name,
+		.net = config->net,
+		.minimal_dev = config->minimal_dev,
+		.keep_terminal = true,
+		.signals = config->signals,
+	};
+	struct hk_trace *trace;
+	int r;
+
+	if (hk_new(trace) == NULL) {
+		return hk_fail(err, ENOMEM, "trace");
+	}
+	trace->config = config;
+	trace->fuse_fd = -1;
+	trace->owner.ask = config->ask == NULL ? NULL : ask;
+	trace->rules_env = (struct hk_rules_env){.variable = variable, .include = include};
+	hk_fmt(trace->uid, sizeof(trace->uid), "%u", getuid());
+	r = read_rules(trace, err);
+	if (r == 0) {
+		r = hk_sandbox_create(&options, &trace->sandbox, &trace->fuse_fd, err);
+	}
+	if (r < 0) {
+		hk_trace_destroy(trace);
+		return r;
+	}
+	*ret_trace = trace;
+	return 0;
+}
+
+int hk_trace_start(struct hk_trace *trace, bool *ret_at_command, struct hk_err *err)
+{
+	int r;
+
+	*ret_at_command = false;
+	raise_limits();
+	r = make_audit(trace, err);
+	if (r == 0) {
+		r = make_server(trace, err);
+	}
+	if (r == 0) {
+		r = hk_fuse_dev_create(
+			trace->server, take_fd(&trace->fuse_fd), 0, &trace->dev, err);
+	}
+	return r == 0 ? hk_sandbox_start(trace->sandbox, ret_at_command, err) : r;
+}
+
+struct hk_sandbox *hk_trace_sandbox(struct hk_trace *trace)
+{
+	return trace->sandbox;
+}
+
+struct hk_audit *hk_trace_audit(struct hk_trace *trace)
+{
+	return trace->audit;
+}
+
+/* The sandbox first: what runs there may still wait for answers. */
+static void stop(struct hk_trace *trace)
+{
+	hk_sandbox_destroy(trace->sandbox);
+	trace->sandbox = NULL;
+	hk_fuse_dev_destroy(trace->dev);
+	trace->dev = NULL;
+	hk_fuse_server_destroy(trace->server);
+	trace->server = NULL;
+}
+
+int hk_trace_finish(struct hk_trace *trace, int *ret_status, struct hk_err *err)
+{
+	*ret_status = hk_sandbox_wait(trace->sandbox);
+	stop(trace);
+	return trace->audit == NULL ? 0 : hk_audit_finish(trace->audit, err);
+}
+
+void hk_trace_destroy(struct hk_trace *trace)
+{
+	if (trace == NULL) {
+		return;
+	}
+	stop(trace);
+	hk_close(&trace->fuse_fd);
+	hk_audit_free(trace->audit);
+	hk_rules_free(trace->rules);
+	free(trace);
+}
