@@ -32,12 +32,14 @@
  * struct hk_stat - attributes of an object
  * @dev, @ino, @mount: identify it within its backend
  * @born_ns: time of birth, so that a reused inode number is noticed; 0 where unknown
+ * @ruling: not the backend's: tells names apart that rules treat differently (judge.c)
  */
 struct hk_stat {
 	uint64_t dev, ino, mount;
 	int64_t born_ns;
 	uint32_t mode, nlink;
 	uint32_t uid, gid;
+	uint32_t ruling;
 	uint64_t rdev;
 	uint64_t size, blocks;
 	uint32_t blksize;
@@ -60,10 +62,14 @@ struct hk_dirent {
 	char name[]; /* NUL-terminated */
 };
 
-/** struct hk_cred - who creates something; ids of the backend's side */
+/**
+ * struct hk_cred - who creates something; ids of the backend's side
+ * @umask: bits to leave out, unless the directory has a default ACL; 0 where that is done already
+ */
 struct hk_cred {
 	uid_t uid;
 	gid_t gid;
+	mode_t umask;
 };
 
 struct hk_backend;
@@ -131,6 +137,10 @@ struct hk_backend_ops {
 	int (*open_dir)(struct hk_backend *b, int obj); /* a file */
 	ssize_t (*read_dir)(struct hk_backend *b, int file, void *buf, size_t size);
 	int (*seek_dir)(struct hk_backend *b, int file, uint64_t position);
+
+	/* The descriptor behind a file, which the kernel may read and write by itself for as long as anybody has that inode
+	 * open: only where all opens of it, whatever the flags, lead to one and the same file of the host. -1: no. Optional. */
+	int (*real_fd)(struct hk_backend *b, int file);
 
 	int (*sync)(struct hk_backend *b);     /* all that was written is on storage; required */
 	void (*destroy)(struct hk_backend *b); /* its objects are closed already; required */

@@ -20,6 +20,7 @@
 #include "base/util.h"
 #include "fuse/dir.h"
 #include "fuse/node_impl.h"
+#include "fuse/pass.h"
 #include "fuse/server_impl.h"
 
 static uint32_t references(uint64_t state)
@@ -86,8 +87,12 @@ static struct hk_handle *slot_at_locked(struct hk_handles *handles, uint32_t ind
 }
 
 static void fill(struct hk_handles *handles, struct hk_handle *h, uint64_t gen,
-	struct hk_node *node, int file, struct hk_dir *dir, uint32_t flags)
+	struct hk_node *node, int file, struct hk_dir *dir, uint32_t flags,
+	const struct hk_opener *by)
 {
+	h->by = by != NULL ? *by : (struct hk_opener){0};
+	atomic_store_explicit(&h->bytes_read, 0, memory_order_relaxed);
+	atomic_store_explicit(&h->bytes_written, 0, memory_order_relaxed);
 	h->flags = flags;
 	h->nodeid = hk_node_id(node);
 	h->node = node;
@@ -101,7 +106,7 @@ static void fill(struct hk_handles *handles, struct hk_handle *h, uint64_t gen,
 }
 
 int hk_handles_add(struct hk_handles *handles, struct hk_node *node, int file, struct hk_dir *dir,
-	uint32_t flags, uint64_t *ret_fh)
+	uint32_t flags, const struct hk_opener *by, uint64_t *ret_fh)
 {
 	struct hk_handle *h;
 	uint64_t gen;
@@ -126,7 +131,7 @@ int hk_handles_add(struct hk_handles *handles, struct hk_node *node, int file, s
 	}
 	gen = generation(atomic_load(&h->state));
 	*ret_fh = gen << 32 | h->index;
-	fill(handles, h, gen, node, file, dir, flags);
+	fill(handles, h, gen, node, file, dir, flags, by);
 	return 0;
 }
 
@@ -151,7 +156,7 @@ int hk_handles_restore(struct hk_handles *handles, struct hk_node *node, int fil
 	if (references(atomic_load(&h->state)) != 0) {
 		return -EEXIST;
 	}
-	fill(handles, h, fh >> 32, node, file, dir, flags);
+	fill(handles, h, fh >> 32, node, file, dir, flags, NULL);
 	return 0;
 }
 
@@ -219,6 +224,7 @@ static void close_handle(struct hk_handles *handles, struct hk_handle *h)
 	struct hk_export *export = h->node->export;
 	uint64_t gen = generation(atomic_load(&h->state));
 
+	hk_pass_close(nodes, h->node, &h->by);
 	/* First out of the node's list, so that nobody finds a closed file there. */
 	hk_node_detach(nodes, h->node, h);
 	if (h->dir != NULL) {

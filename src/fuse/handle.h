@@ -23,6 +23,22 @@ enum {
 
 struct hk_dir;
 
+/* How an open file is counted at its node: see pass.c. */
+enum hk_io { HK_IO_UNKNOWN, HK_IO_ASKED, HK_IO_PASSED };
+
+/**
+ * struct hk_opener - of a file: who opened it, and what it was then
+ * @passthrough: the kernel moves its data by itself
+ */
+struct hk_opener {
+	pid_t pid;
+	uid_t uid;
+	int64_t mtime_ns;
+	uint64_t size;
+	bool passthrough;
+	enum hk_io io;
+};
+
 /**
  * struct hk_handle - an open file or directory
  * @state: generation << 32 | references; no references: a free slot
@@ -38,7 +54,10 @@ struct hk_handle {
 	uint64_t nodeid;
 	struct hk_node *node; /* counted in its refs */
 	int file;
-	struct hk_dir *dir;     /* owned; a listing in progress, for directories only */
+	struct hk_dir *dir; /* owned; a listing in progress, for directories only */
+	/* For the audit: who opened it, what it was then, what went through it. */
+	struct hk_opener by;
+	_Atomic uint64_t bytes_read, bytes_written;
 	struct hk_handle *prev; /* of the same node; under its stripe */
 	struct hk_handle *next;
 	uint32_t free_next; /* under the table's lock */
@@ -59,12 +78,12 @@ void hk_handles_finish(struct hk_handles *handles); /* after hk_handles_release_
 /**
  * hk_handles_add() - a new handle; @node is pinned; @file and @dir become the handle's on success
  *
- * Its descriptor has been reserved with hk_fds_reserve(); the handle releases it. The guest may do
+ * @by: NULL: for directories. Its descriptor has been reserved with hk_fds_reserve(); the handle releases it. The guest may do
  * so before this returns: the caller uses neither @file nor @dir any more.
  * Return: 0 or -ENOMEM.
  */
 int hk_handles_add(struct hk_handles *handles, struct hk_node *node, int file, struct hk_dir *dir,
-	uint32_t flags, uint64_t *ret_fh);
+	uint32_t flags, const struct hk_opener *by, uint64_t *ret_fh);
 /** hk_handles_restore() - the same under the number it had. Return: also -EEXIST. */
 int hk_handles_restore(struct hk_handles *handles, struct hk_node *node, int file,
 	struct hk_dir *dir, uint32_t flags, uint64_t fh);

@@ -235,6 +235,11 @@ static int host_statfs(struct hk_backend *backend, int obj, struct statvfs *st)
 	return HK_HOST_CALL(fstatvfs(obj, st));
 }
 
+static int host_real_fd(struct hk_backend *backend, int file)
+{
+	return file;
+}
+
 static void host_destroy(struct hk_backend *backend)
 {
 	struct hk_host *host = hk_host_of(backend);
@@ -279,6 +284,7 @@ static const struct hk_backend_ops host_ops = {
 	.open_dir = hk_host_open_dir,
 	.read_dir = hk_host_read_dir,
 	.seek_dir = hk_host_seek_dir,
+	.real_fd = host_real_fd,
 	.sync = hk_host_sync,
 	.destroy = host_destroy,
 };

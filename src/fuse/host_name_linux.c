@@ -101,9 +101,14 @@ static int finish(
 	return r;
 }
 
-static int create(struct hk_backend *backend, const struct creation *c, const struct hk_cred *cred)
+static int create(
+	struct hk_backend *backend, const struct creation *wanted, const struct hk_cred *cred)
 {
+	struct creation masked = *wanted;
+	struct creation *c = &masked;
 	struct hk_host *host = hk_host_of(backend);
+	/* Only the file system knows whether there is a default ACL, in whose favour it forgets the umask. */
+	bool mask = cred->umask != 0 && hk_host_thread_is_ours();
 	bool other = host->is_root && (cred->uid != host->uid || cred->gid != host->gid);
 	bool give = false;
 	int fd;
@@ -115,6 +120,11 @@ static int create(struct hk_backend *backend, const struct creation *c, const st
 		setfsgid(cred->gid);
 		setfsuid(cred->uid);
 	}
+	if (mask) {
+		umask(cred->umask);
+	} else {
+		c->mode &= ~cred->umask;
+	}
 	fd = create_once(c);
 	if (other) {
 		setfsuid(host->uid);
@@ -123,6 +133,9 @@ static int create(struct hk_backend *backend, const struct creation *c, const st
 			fd = create_once(c);
 			give = true;
 		}
+	}
+	if (mask) {
+		umask(0);
 	}
 	if (fd < 0 || (!give && (c->kind == CREATE_SYMLINK || (c->mode & hk_host_umask()) == 0))) {
 		return fd;

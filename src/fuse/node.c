@@ -225,6 +225,14 @@ static void grow_buckets(struct hk_nodes *nodes, struct hk_key_stripe *stripe)
 	free(old);
 }
 
+/* But for the ruling, which the hash leaves out. */
+static bool is_key_of(
+	const struct hk_node *node, const struct hk_export *export, const struct hk_stat *st)
+{
+	return node->ino == st->ino && node->dev == st->dev && node->mount == st->mount &&
+		node->export == export;
+}
+
 /* Key stripe held. */
 static struct hk_node *find_hashed(struct hk_nodes *nodes, struct hk_key_stripe *stripe,
 	uint64_t hash, const struct hk_export *export, const struct hk_stat *st)
@@ -232,8 +240,7 @@ static struct hk_node *find_hashed(struct hk_nodes *nodes, struct hk_key_stripe 
 	for (uint32_t at = *key_bucket(stripe, hash); at != 0;) {
 		struct hk_node *node = hk_nodes_at(nodes, at);
 
-		if (node->ino == st->ino && node->dev == st->dev && node->mount == st->mount &&
-			node->export == export) {
+		if (is_key_of(node, export, st) && node->ruling == st->ruling) {
 			return node;
 		}
 		at = node->hash_next;
@@ -462,6 +469,10 @@ static struct hk_node *set_parent(
 	old_name = node->name;
 	node->parent = parent;
 	node->name = name;
+	node->place_epoch = 0;
+	if (old_parent != NULL && S_ISDIR(node->mode)) {
+		atomic_fetch_add(&node->export->place_epoch, 1); /* all below it has moved, too */
+	}
 	hk_node_unlock(nodes, node);
 	free(old_name);
 	return old_parent;
@@ -522,6 +533,8 @@ static void node_fill(struct hk_node *node, struct hk_export *export, const stru
 	node->seen_mtime_ns = 0;
 	node->seen_size = 0;
 	node->listed_hot_ns = 0;
+	node->place_epoch = 0;
+	node->ruling = st->ruling;
 	node->export = export;
 	node->dev = st->dev;
 	node->ino = st->ino;
@@ -576,22 +589,54 @@ int hk_nodes_enter(struct hk_nodes *nodes, struct hk_export *export, struct hk_n
 	return 0;
 }
 
-struct hk_node *hk_nodes_find(
-	struct hk_nodes *nodes, struct hk_export *export, const struct hk_stat *st)
+struct hk_node *hk_nodes_find(struct hk_nodes *nodes, struct hk_export *export,
+	const struct hk_node *parent, const char *name, const struct hk_stat *st)
 {
 	uint64_t hash = key_hash(export, st);
 	struct hk_key_stripe *stripe = key_stripe(nodes, hash);
-	struct hk_node *node;
+	struct hk_node *found = NULL;
 
 	pthread_mutex_lock(&stripe->lock);
-	node = find_hashed(nodes, stripe, hash, export, st);
-	if (node != NULL) {
+	for (uint32_t at = *key_bucket(stripe, hash); at != 0;) {
+		struct hk_node *node = hk_nodes_at(nodes, at);
+		bool is_it = false;
+
+		at = node->hash_next;
+		if (!is_key_of(node, export, st)) {
+			continue;
+		}
 		hk_node_lock(nodes, node);
-		node->pins++;
+		is_it = node->parent == parent && node->name != NULL &&
+			strcmp(node->name, name) == 0;
 		hk_node_unlock(nodes, node);
+		if (is_it || found == NULL || node->ruling == st->ruling) {
+			found = node;
+		}
+		if (is_it) {
+			break;
+		}
+	}
+	if (found != NULL) {
+		hk_node_lock(nodes, found);
+		found->pins++;
+		hk_node_unlock(nodes, found);
 	}
 	pthread_mutex_unlock(&stripe->lock);
-	return node;
+	return found;
+}
+
+void hk_node_ruled(struct hk_nodes *nodes, struct hk_node *node, uint32_t ruling)
+{
+	struct hk_stat st = {
+		.dev = node->dev, .ino = node->ino, .mount = node->mount, .ruling = ruling};
+	uint64_t hash = key_hash(node->export, &st);
+	struct hk_key_stripe *stripe = key_stripe(nodes, hash);
+
+	pthread_mutex_lock(&stripe->lock);
+	if (find_hashed(nodes, stripe, hash, node->export, &st) == NULL) {
+		node->ruling = ruling;
+	}
+	pthread_mutex_unlock(&stripe->lock);
 }
 
 int hk_nodes_add_root(struct hk_nodes *nodes, struct hk_export *export, const struct hk_stat *st,

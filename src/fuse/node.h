@@ -32,6 +32,7 @@
 
 #include "fuse/backend.h"
 #include "fuse/proto.h"
+#include "fuse/rules.h"
 
 struct hk_handle;
 struct hk_export;
@@ -55,6 +56,8 @@ struct hk_node {
 	uint32_t refs; /* children and handles, and one for ever in roots */
 	uint64_t lookups;
 	int obj;                   /* -1: none */
+	int backing_id;            /* of the transport, for passthrough; 0: none */
+	int32_t io;                /* open files: > 0 whose data comes to us, < 0 passed through */
 	struct hk_node *parent;    /* NULL: none (roots, temporary files); counted in its refs */
 	char *name;                /* owned */
 	struct hk_handle *handles; /* open files of this inode */
@@ -63,6 +66,9 @@ struct hk_node {
 	int64_t seen_mtime_ns;
 	uint64_t seen_size;
 	int64_t listed_hot_ns; /* mtime of a directory listed while it was changing */
+	hk_place place;        /* good while @place_epoch is the export's */
+	uint64_t place_epoch;
+	uint32_t ruling; /* as struct hk_stat's; under the key's stripe, too */
 
 	/* Constant while the node is used; walked under the key stripe. */
 	struct hk_export *export;
@@ -92,6 +98,7 @@ struct hk_fds {
 struct hk_nodes {
 	struct hk_fds *fds;         /* borrowed */
 	struct hk_handles *handles; /* borrowed; set by hk_handles_init() */
+	struct hk_fuse_transport *transport; /* borrowed; NULL: none */
 	_Atomic(struct hk_node *) chunks[HK_NODE_CHUNKS];
 	pthread_mutex_t stripes[HK_NODE_STRIPES];
 	struct hk_key_stripe keys[HK_NODE_STRIPES];
@@ -136,9 +143,14 @@ int hk_nodes_enter(struct hk_nodes *nodes, struct hk_export *export, struct hk_n
 int hk_nodes_add_root(struct hk_nodes *nodes, struct hk_export *export, const struct hk_stat *st,
 	struct hk_node **ret_node);
 
-/** hk_nodes_find() - the node of this inode, pinned, if the guest knows it; else NULL */
-struct hk_node *hk_nodes_find(
-	struct hk_nodes *nodes, struct hk_export *export, const struct hk_stat *st);
+/**
+ * hk_nodes_find() - the node of this inode, pinned, if the guest knows it; else NULL
+ * @parent, @name: where several nodes stand for it, the one seen last here is meant
+ */
+struct hk_node *hk_nodes_find(struct hk_nodes *nodes, struct hk_export *export,
+	const struct hk_node *parent, const char *name, const struct hk_stat *st);
+/** hk_node_ruled() - a pinned node was moved to a name of @ruling */
+void hk_node_ruled(struct hk_nodes *nodes, struct hk_node *node, uint32_t ruling);
 
 /** hk_nodes_forget() - @lookups fewer; more than there are counts as all */
 void hk_nodes_forget(struct hk_nodes *nodes, uint64_t nodeid, uint64_t lookups);

@@ -27,6 +27,7 @@
 #include "fuse/handle.h"
 #include "fuse/node.h"
 #include "fuse/node_impl.h"
+#include "fuse/pass.h"
 #include "fuse/server_impl.h"
 
 HK_LOG_CHANNEL("fuse");
@@ -70,6 +71,7 @@ static void list_append(struct hk_nodes *nodes, struct hk_node *node)
 
 void hk_node_drop_obj(struct hk_nodes *nodes, struct hk_node *node)
 {
+	hk_pass_drop(nodes, node);
 	if (node->obj < 0) {
 		return;
 	}
@@ -102,6 +104,7 @@ static bool evict_one(struct hk_nodes *nodes)
 			continue;
 		}
 		if (node->pins == 0 && !node->warm) {
+			hk_pass_drop(nodes, node);
 			backend = node->export->backend;
 			obj = node->obj;
 			node->obj = -1;

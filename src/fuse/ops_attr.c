@@ -298,8 +298,30 @@ static int set_attributes(struct hk_fuse_server *server, struct hk_req *req,
 	return r;
 }
 
+/* Of an open file the size was judged when it was opened. */
+static int judge_setattr(struct hk_fuse_server *server, const struct hk_req *req, struct hk_case *c,
+	const struct fuse_setattr_in *in)
+{
+	bool resizes = (in->valid & FATTR_SIZE) != 0 && (in->valid & FATTR_FH) == 0;
+	uint32_t owner = in->valid & (FATTR_UID | FATTR_GID);
+	uint32_t times = in->valid & (FATTR_ATIME | FATTR_MTIME);
+
+	if (!resizes && owner == 0 && times == 0 && (in->valid & FATTR_MODE) == 0) {
+		c->told = true;
+		return 0;
+	}
+	c->class = resizes ? HK_CLASS_WRITE : HK_CLASS_METADATA;
+	c->op = resizes                         ? HK_EVENT_TRUNCATE
+		: owner != 0                    ? HK_EVENT_CHOWN
+		: (in->valid & FATTR_MODE) != 0 ? HK_EVENT_CHMOD
+						: HK_EVENT_UTIMES;
+	c->flags = c->op == HK_EVENT_CHMOD ? in->mode & 07777 : 0;
+	return hk_judge(server, req, c);
+}
+
 int hk_op_setattr(struct hk_fuse_server *server, struct hk_req *req)
 {
+	struct hk_case c = {0};
 	struct fuse_setattr_in in;
 	struct hk_ref ref = {0};
 	struct hk_stat st;
@@ -314,7 +336,11 @@ int hk_op_setattr(struct hk_fuse_server *server, struct hk_req *req)
 			(in.valid & FATTR_SIZE) != 0 ? "truncate" : "change attributes");
 	}
 	if (r == 0) {
-		r = set_attributes(server, req, &ref, &in);
+		c.node = ref.node;
+		r = judge_setattr(server, req, &c, &in);
+	}
+	if (r == 0) {
+		r = hk_judged(server, &c, set_attributes(server, req, &ref, &in));
 	}
 	if (r == 0) {
 		r = hk_ref_backend(&ref)->ops->stat(hk_ref_backend(&ref), ref.obj, &st);

@@ -141,6 +141,10 @@ static int list(struct hk_fuse_server *server, struct hk_req *req, const struct 
 			.is_dot = is_dot(entry->name),
 		};
 
+		if (!item.is_dot && hk_judge_hides(server, dir, item.name)) {
+			hk_dir_step(listing);
+			continue;
+		}
 		if (!put_item(server, req, dir, &item, plus, limit)) {
 			return 0;
 		}
@@ -150,12 +154,17 @@ static int list(struct hk_fuse_server *server, struct hk_req *req, const struct 
 	return r < 0 && req->payload_len > 0 ? 0 : r;
 }
 
-/* May this directory be listed? */
-static int check_listable(struct hk_fuse_server *server, const struct hk_ref *dir, bool plus)
+/* May this directory be listed? Asked when a listing begins. */
+static int check_listable(struct hk_fuse_server *server, const struct hk_req *req,
+	const struct hk_ref *dir, bool plus, bool begins)
 {
+	struct hk_case c = {.op = HK_EVENT_LIST, .class = HK_CLASS_LIST, .node = dir->node};
 	struct hk_stat st;
-	int r;
+	int r = begins ? hk_judged(server, &c, hk_judge(server, req, &c)) : 0;
 
+	if (r < 0) {
+		return r;
+	}
 	if (!dir->node->export->public_only) {
 		return 0;
 	}
@@ -185,7 +194,7 @@ static int list_unopened(struct hk_fuse_server *server, struct hk_req *req,
 	const struct hk_ref *dir, uint64_t position, bool plus, size_t limit)
 {
 	struct hk_dir *listing = NULL;
-	int r = check_listable(server, dir, plus);
+	int r = check_listable(server, req, dir, plus, position == 0);
 
 	if (r < 0) {
 		return r;
@@ -280,13 +289,13 @@ int hk_op_opendir(struct hk_fuse_server *server, struct hk_req *req)
 	}
 	r = hk_ref_get(server, req->head.nodeid, &dir);
 	if (r == 0 && dir.obj >= 0) {
-		r = check_listable(server, &dir, false);
+		r = check_listable(server, req, &dir, false, true);
 		if (r == 0) {
 			r = open_listing(server, &dir, &listing);
 		}
 		if (r == 0) {
 			r = hk_handles_add(&server->handles, dir.node, listing->file, listing,
-				in.flags, &out.fh);
+				in.flags, NULL, &out.fh);
 		}
 		if (r < 0) {
 			hk_dir_close(&server->nodes, listing);

@@ -18,13 +18,15 @@
 #include <string.h>
 
 #include "base/util.h"
-#include "fuse/server_impl.h"
+#include "fuse/pass.h"
 
 enum {
 	OPEN_FLAGS = O_ACCMODE | O_TRUNC | O_SYNC | O_DSYNC | O_NOATIME,
 	CREATE_FLAGS = O_ACCMODE | O_SYNC | O_DSYNC,
 	HANDLE_FLAGS = O_ACCMODE | O_APPEND | O_SYNC | O_DSYNC | O_NOATIME,
 	COPY_MAX = 1 << 30,
+	OPEN_TO_EXECUTE =
+		1 << 5, /* the kernel's FMODE_EXEC, which comes with the flags of an execve */
 };
 
 static int check_is_regular(uint32_t mode)
@@ -46,14 +48,49 @@ static bool is_write(uint32_t flags)
 	return (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC) != 0;
 }
 
+static struct hk_opener opener_of(const struct hk_req *req, const struct hk_stat *st)
+{
+	return (struct hk_opener){
+		.pid = (pid_t)req->head.pid,
+		.uid = req->head.uid,
+		.mtime_ns = hk_timespec_ns(st->mtime),
+		.size = st->size,
+	};
+}
+
+static int judge_open(
+	struct hk_fuse_server *server, const struct hk_req *req, struct hk_case *c, uint32_t flags)
+{
+	bool reads = (flags & O_ACCMODE) != O_WRONLY;
+	int r;
+
+	c->op = (flags & OPEN_TO_EXECUTE) != 0 ? HK_EVENT_EXEC : HK_EVENT_OPEN;
+	c->class = (flags & OPEN_TO_EXECUTE) != 0 ? HK_CLASS_EXEC
+		: reads                           ? HK_CLASS_READ
+						  : HK_CLASS_WRITE;
+	c->flags = flags;
+	r = hk_judge(server, req, c);
+	return r == 0 && reads && is_write(flags)
+		? hk_judge_also(server, c, c->node, NULL, HK_CLASS_WRITE)
+		: r;
+}
+
 /* Asks the rules, opens the object, and makes it a handle. @st is of now. */
-static int open_object(struct hk_fuse_server *server, const struct hk_ref *ref,
-	const struct hk_stat *st, const struct fuse_open_in *in, struct fuse_open_out *out)
+static int open_object(struct hk_fuse_server *server, const struct hk_req *req,
+	const struct hk_ref *ref, const struct hk_stat *st, const struct fuse_open_in *in,
+	struct fuse_open_out *out)
 {
 	struct hk_backend *backend = hk_ref_backend(ref);
+	struct hk_opener by = opener_of(req, st);
+	struct hk_case c = {.node = ref->node};
+	int32_t backing_id = 0;
 	bool keep;
 	int file;
 	int r = check_is_regular(st->mode);
+
+	if (r == 0) {
+		r = judge_open(server, req, &c, in->flags);
+	}
 
 	if (r == 0 && is_write(in->flags)) {
 		r = hk_policy_change(server, ref->node, NULL, "write");
@@ -65,14 +102,19 @@ static int open_object(struct hk_fuse_server *server, const struct hk_ref *ref,
 		r = hk_fds_reserve(&server->nodes, true);
 	}
 	if (r < 0) {
-		return r;
+		return hk_judged(server, &c, r);
 	}
 	file = backend->ops->open(backend, ref->obj, (int)(in->flags & OPEN_FLAGS));
-	r = file < 0 ? file
-		     : hk_handles_add(&server->handles, ref->node, file, NULL,
-			       in->flags & HANDLE_FLAGS, &out->fh);
+	r = file;
+	if (file >= 0) {
+		hk_pass_open(server, ref->node, file, st, &by, &backing_id);
+		r = hk_handles_add(&server->handles, ref->node, file, NULL,
+			in->flags & HANDLE_FLAGS, &by, &out->fh);
+	}
+	hk_judged(server, &c, r);
 	if (r < 0) {
 		if (file >= 0) {
+			hk_pass_close(&server->nodes, ref->node, &by);
 			backend->ops->close(backend, file);
 		}
 		hk_fds_release(&server->nodes, true);
@@ -84,8 +126,13 @@ static int open_object(struct hk_fuse_server *server, const struct hk_ref *ref,
 		/* Not by the file: the guest may have closed the handle already. */
 		hk_attr_kill_setid(server, ref->node, ref->obj);
 	}
-	keep = hk_attr_cached_is_good(server, ref->node, st);
-	out->open_flags = keep && (in->flags & O_TRUNC) == 0 ? FOPEN_KEEP_CACHE : 0;
+	if (by.passthrough) {
+		out->open_flags = FOPEN_PASSTHROUGH;
+		hk_fuse_put_u32(out, HK_FUSE_OPEN_OUT_BACKING_ID, (uint32_t)backing_id);
+	} else {
+		keep = hk_attr_cached_is_good(server, ref->node, st);
+		out->open_flags = keep && (in->flags & O_TRUNC) == 0 ? FOPEN_KEEP_CACHE : 0;
+	}
 	if (!is_write(in->flags)) {
 		out->open_flags |= FOPEN_NOFLUSH;
 	}
@@ -114,7 +161,7 @@ int hk_op_open(struct hk_fuse_server *server, struct hk_req *req)
 		hk_node_lock(&server->nodes, ref.node);
 		ref.node->mode = st.mode;
 		hk_node_unlock(&server->nodes, ref.node);
-		r = open_object(server, &ref, &st, &in, &out);
+		r = open_object(server, req, &ref, &st, &in, &out);
 	}
 	hk_ref_put(server, &ref);
 	return r < 0 ? r : hk_req_put(req, &out, sizeof(out));
@@ -127,15 +174,21 @@ struct created {
 
 /* Makes node and handle of a file just created; @name is NULL for a temporary one. @file is closed
  * on failure. */
-static int enter_created(struct hk_fuse_server *server, const struct hk_ref *dir, const char *name,
-	int file, uint32_t flags, struct created *out)
+static int enter_created(struct hk_fuse_server *server, const struct hk_req *req,
+	const struct hk_ref *dir, const char *name, int file, uint32_t flags, struct created *out)
 {
 	struct hk_backend *backend = hk_ref_backend(dir);
+	struct hk_opener by;
 	struct hk_node *node;
 	struct hk_stat st;
+	int32_t backing_id = 0;
 	int r = backend->ops->stat(backend, file, &st);
 
 	if (r == 0) {
+		by = opener_of(req, &st);
+		if (name != NULL) {
+			hk_judge_key(server, dir, name, &st);
+		}
 		r = hk_nodes_enter(&server->nodes, dir->node->export,
 			name != NULL ? dir->node : NULL, name, &st, 1, &node);
 	}
@@ -143,21 +196,27 @@ static int enter_created(struct hk_fuse_server *server, const struct hk_ref *dir
 		backend->ops->close(backend, file);
 		return r;
 	}
-	r = hk_handles_add(&server->handles, node, file, NULL, flags & HANDLE_FLAGS, &out->open.fh);
+	hk_pass_open(server, node, file, &st, &by, &backing_id);
+	r = hk_handles_add(
+		&server->handles, node, file, NULL, flags & HANDLE_FLAGS, &by, &out->open.fh);
 	if (r < 0) {
+		hk_pass_close(&server->nodes, node, &by);
 		hk_nodes_forget(&server->nodes, hk_node_id(node), 1);
 		backend->ops->close(backend, file);
 	} else {
 		hk_entry_fill(server, node, &st, &out->entry);
-		out->open.open_flags = FOPEN_KEEP_CACHE;
+		out->open.open_flags = by.passthrough ? FOPEN_PASSTHROUGH : FOPEN_KEEP_CACHE;
+		hk_fuse_put_u32(
+			&out->open, HK_FUSE_OPEN_OUT_BACKING_ID, (uint32_t)backing_id);
 	}
 	hk_node_put(&server->nodes, node);
 	return r;
 }
 
 /* Somebody else was faster, and the guest did not ask for O_EXCL. */
-static int open_existing(struct hk_fuse_server *server, const struct hk_ref *dir, const char *name,
-	const struct fuse_create_in *in, struct created *out)
+static int open_existing(struct hk_fuse_server *server, const struct hk_req *req,
+	const struct hk_ref *dir, const char *name, const struct fuse_create_in *in,
+	struct created *out)
 {
 	struct fuse_open_in open = {.flags = in->flags, .open_flags = in->open_flags};
 	struct hk_ref ref = {0};
@@ -172,7 +231,7 @@ static int open_existing(struct hk_fuse_server *server, const struct hk_ref *dir
 		r = hk_ref_backend(&ref)->ops->stat(hk_ref_backend(&ref), ref.obj, &st);
 	}
 	if (r == 0) {
-		r = open_object(server, &ref, &st, &open, &out->open);
+		r = open_object(server, req, &ref, &st, &open, &out->open);
 	}
 	hk_ref_put(server, &ref);
 	if (r < 0) {
@@ -184,6 +243,7 @@ static int open_existing(struct hk_fuse_server *server, const struct hk_ref *dir
 static int create(struct hk_fuse_server *server, struct hk_req *req, const char *name,
 	const struct fuse_create_in *in, struct created *out)
 {
+	struct hk_case c = {.op = HK_EVENT_CREATE, .class = HK_CLASS_CREATE, .name = name};
 	struct hk_cred cred;
 	struct hk_ref dir;
 	mode_t mode;
@@ -195,6 +255,11 @@ static int create(struct hk_fuse_server *server, struct hk_req *req, const char 
 		r = hk_policy_change(server, dir.node, name, "create");
 	}
 	if (r == 0) {
+		c.node = dir.node;
+		c.flags = in->flags;
+		r = hk_judge(server, req, &c);
+	}
+	if (r == 0) {
 		r = hk_fds_reserve(&server->nodes, true);
 	}
 	if (r < 0) {
@@ -202,6 +267,7 @@ static int create(struct hk_fuse_server *server, struct hk_req *req, const char 
 		return r;
 	}
 	cred = hk_req_cred(dir.node->export, req);
+	cred.umask = hk_fuse_has(server, FUSE_DONT_MASK) ? in->umask & 0777 : 0;
 	mode = hk_policy_mode(dir.node->export, in->mode & 07777, false);
 	if (name != NULL) {
 		file = hk_ref_backend(&dir)->ops->create(
@@ -210,12 +276,14 @@ static int create(struct hk_fuse_server *server, struct hk_req *req, const char 
 		file = hk_ref_backend(&dir)->ops->tmpfile(hk_ref_backend(&dir), dir.obj,
 			flags & (CREATE_FLAGS | O_EXCL), mode, &cred);
 	}
-	r = file < 0 ? file : enter_created(server, &dir, name, file, in->flags, out);
+	r = file < 0 ? file : enter_created(server, req, &dir, name, file, in->flags, out);
 	if (r < 0) {
 		hk_fds_release(&server->nodes, true);
 	}
 	if (file == -EEXIST && name != NULL && (flags & O_EXCL) == 0) {
-		r = open_existing(server, &dir, name, in, out);
+		r = open_existing(server, req, &dir, name, in, out);
+	} else {
+		hk_judged(server, &c, r);
 	}
 	hk_ref_put(server, &dir);
 	return r;
@@ -260,9 +328,18 @@ int hk_op_tmpfile(struct hk_fuse_server *server, struct hk_req *req)
 int hk_op_release(struct hk_fuse_server *server, struct hk_req *req)
 {
 	struct fuse_release_in in;
+	struct hk_handle *h;
 	int r = hk_req_take(req, &in, sizeof(in));
 
-	return r < 0 ? r : hk_handles_release(&server->handles, in.fh, req->head.nodeid);
+	if (r < 0) {
+		return r;
+	}
+	h = hk_handles_get(&server->handles, in.fh, req->head.nodeid);
+	if (h != NULL && h->dir == NULL && h->node->export->audit != NULL) {
+		hk_judge_closed(server, h);
+	}
+	hk_handle_put(&server->handles, h);
+	return hk_handles_release(&server->handles, in.fh, req->head.nodeid);
 }
 
 /* The open regular file of @fh; its handle is to be put. Return: 0, -EBADF or -ESTALE. */
@@ -304,6 +381,9 @@ int hk_op_read(struct hk_fuse_server *server, struct hk_req *req)
 		struct hk_backend *backend = h->node->export->backend;
 
 		n = backend->ops->read(backend, h->file, iov, count, in.offset);
+	}
+	if (n > 0) {
+		atomic_fetch_add_explicit(&h->bytes_read, (uint64_t)n, memory_order_relaxed);
 	}
 	hk_handle_put(&server->handles, h);
 	if (n < 0) {
@@ -349,6 +429,10 @@ int hk_op_write(struct hk_fuse_server *server, struct hk_req *req)
 		n = export->backend->ops->write(
 			export->backend, h->file, iov, count, in.offset, append);
 		mark_dirty(export);
+		if (n > 0) {
+			atomic_fetch_add_explicit(
+				&h->bytes_written, (uint64_t)n, memory_order_relaxed);
+		}
 		if (n > 0 &&
 			((in.write_flags & FUSE_WRITE_KILL_SUIDGID) != 0 ||
 				!hk_policy_keeps_setid(export))) {

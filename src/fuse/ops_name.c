@@ -19,6 +19,7 @@
 #include <linux/limits.h>
 #include <string.h>
 
+#include "base/util.h"
 #include "fuse/server_impl.h"
 
 int hk_root_lookup(struct hk_fuse_server *server, const char *name, struct fuse_entry_out *entry)
@@ -64,9 +65,17 @@ int hk_lookup_enter(struct hk_fuse_server *server, const struct hk_ref *dir, con
 {
 	struct hk_backend *backend = hk_ref_backend(dir);
 	struct hk_stat st;
-	int r = backend->ops->lookup(backend, dir->obj, name, &st);
+	int r;
 
-	return r < 0 ? r : enter(server, dir, name, &st, entry);
+	if (hk_judge_hides(server, dir, name)) {
+		return -ENOENT;
+	}
+	r = backend->ops->lookup(backend, dir->obj, name, &st);
+	if (r < 0) {
+		return r;
+	}
+	hk_judge_key(server, dir, name, &st);
+	return enter(server, dir, name, &st, entry);
 }
 
 int hk_op_lookup(struct hk_fuse_server *server, struct hk_req *req)
@@ -88,6 +97,9 @@ int hk_op_lookup(struct hk_fuse_server *server, struct hk_req *req)
 		r = hk_policy_search(server, &dir, name);
 		if (r == 0) {
 			r = hk_lookup_enter(server, &dir, name, &entry);
+		}
+		if (r == -ENOENT) {
+			hk_judge_missing(server, req, &dir, name);
 		}
 	}
 	hk_ref_put(server, &dir);
@@ -127,9 +139,11 @@ int hk_op_batch_forget(struct hk_fuse_server *server, struct hk_req *req)
 struct make {
 	enum { MAKE_NODE, MAKE_DIR, MAKE_SYMLINK } kind;
 	mode_t mode;
+	mode_t umask;
 	uint64_t rdev;
 	const char *target;
 	const char *operation;
+	enum hk_event_op event;
 };
 
 static int make_entry(const struct hk_ref *dir, const char *name, const struct make *make,
@@ -153,6 +167,7 @@ static int make(struct hk_fuse_server *server, struct hk_req *req, const char *n
 	const struct make *make)
 {
 	struct fuse_entry_out entry;
+	struct hk_case c = {0};
 	struct hk_ref dir;
 	int r = hk_ref_get_real(server, req->head.nodeid, &dir);
 
@@ -160,9 +175,18 @@ static int make(struct hk_fuse_server *server, struct hk_req *req, const char *n
 		r = hk_policy_change(server, dir.node, name, make->operation);
 	}
 	if (r == 0) {
+		c = (struct hk_case){.op = make->event,
+			.class = HK_CLASS_CREATE,
+			.node = dir.node,
+			.name = name,
+			.flags = make->mode};
+		r = hk_judge(server, req, &c);
+	}
+	if (r == 0) {
 		struct hk_cred cred = hk_req_cred(dir.node->export, req);
 
-		r = make_entry(&dir, name, make, &cred);
+		cred.umask = hk_fuse_has(server, FUSE_DONT_MASK) ? make->umask & 0777 : 0;
+		r = hk_judged(server, &c, make_entry(&dir, name, make, &cred));
 	}
 	if (r == 0) {
 		r = hk_lookup_enter(server, &dir, name, &entry);
@@ -189,8 +213,10 @@ int hk_op_mknod(struct hk_fuse_server *server, struct hk_req *req)
 	return make(server, req, name,
 		&(struct make){.kind = MAKE_NODE,
 			.mode = in.mode,
+			.umask = in.umask,
 			.rdev = in.rdev,
-			.operation = "create"});
+			.operation = "create",
+			.event = HK_EVENT_MKNOD});
 }
 
 int hk_op_mkdir(struct hk_fuse_server *server, struct hk_req *req)
@@ -208,7 +234,9 @@ int hk_op_mkdir(struct hk_fuse_server *server, struct hk_req *req)
 	return make(server, req, name,
 		&(struct make){.kind = MAKE_DIR,
 			.mode = in.mode & 07777,
-			.operation = "create directory"});
+			.umask = in.umask,
+			.operation = "create directory",
+			.event = HK_EVENT_MKDIR});
 }
 
 int hk_op_symlink(struct hk_fuse_server *server, struct hk_req *req)
@@ -224,22 +252,50 @@ int hk_op_symlink(struct hk_fuse_server *server, struct hk_req *req)
 		return r;
 	}
 	return make(server, req, name,
-		&(struct make){.kind = MAKE_SYMLINK, .target = target, .operation = "create link"});
+		&(struct make){.kind = MAKE_SYMLINK,
+			.target = target,
+			.operation = "create link",
+			.event = HK_EVENT_SYMLINK});
 }
 
 int hk_op_readlink(struct hk_fuse_server *server, struct hk_req *req)
 {
+	struct hk_case c = {.op = HK_EVENT_READLINK, .class = HK_CLASS_READ};
 	char target[PATH_MAX];
 	struct hk_ref ref;
-	ssize_t len = hk_ref_get(server, req->head.nodeid, &ref);
+	ssize_t len = hk_ref_get_real(server, req->head.nodeid, &ref);
 
+	if (len == -EROFS) {
+		len = -EINVAL;
+	}
 	if (len == 0) {
-		len = ref.obj < 0 ? -EINVAL
-				  : hk_ref_backend(&ref)->ops->readlink(
-					    hk_ref_backend(&ref), ref.obj, target, sizeof(target));
+		c.node = ref.node;
+		len = hk_judge(server, req, &c);
+	}
+	if (len == 0) {
+		len = hk_ref_backend(&ref)->ops->readlink(
+			hk_ref_backend(&ref), ref.obj, target, sizeof(target));
+		hk_judged(server, &c, len < 0 ? (int)len : 0);
 	}
 	hk_ref_put(server, &ref);
 	return len < 0 ? (int)len : hk_req_put(req, target, (size_t)len);
+}
+
+/* A further name must not lend its rights: who may not read or write the file by its old one may not link it. */
+static int judge_link(struct hk_fuse_server *server, const struct hk_req *req, struct hk_case *c,
+	const struct hk_ref *dir, const char *name, const struct hk_ref *old)
+{
+	static const enum hk_class classes[] = {HK_CLASS_LINK, HK_CLASS_READ, HK_CLASS_WRITE};
+	int r;
+
+	c->node = dir->node;
+	c->name = name;
+	c->other = old->node;
+	r = hk_judge(server, req, c);
+	for (unsigned i = 0; r == 0 && i < HK_ARRAY_SIZE(classes); i++) {
+		r = hk_judge_also(server, c, old->node, NULL, classes[i]);
+	}
+	return r;
 }
 
 int hk_op_link(struct hk_fuse_server *server, struct hk_req *req)
@@ -248,6 +304,7 @@ int hk_op_link(struct hk_fuse_server *server, struct hk_req *req)
 	struct fuse_link_in in;
 	struct hk_ref dir = {0};
 	struct hk_ref old = {0};
+	struct hk_case c = {.op = HK_EVENT_LINK, .class = HK_CLASS_CREATE};
 	hk_name name;
 	int r = hk_req_take(req, &in, sizeof(in));
 
@@ -268,7 +325,12 @@ int hk_op_link(struct hk_fuse_server *server, struct hk_req *req)
 		r = hk_policy_change(server, dir.node, name, "link");
 	}
 	if (r == 0) {
-		r = hk_ref_backend(&dir)->ops->link(hk_ref_backend(&dir), old.obj, dir.obj, name);
+		r = judge_link(server, req, &c, &dir, name, &old);
+	}
+	if (r == 0) {
+		r = hk_judged(server, &c,
+			hk_ref_backend(&dir)->ops->link(
+				hk_ref_backend(&dir), old.obj, dir.obj, name));
 	}
 	if (r == 0) {
 		r = hk_lookup_enter(server, &dir, name, &entry);
@@ -276,6 +338,14 @@ int hk_op_link(struct hk_fuse_server *server, struct hk_req *req)
 	hk_ref_put(server, &old);
 	hk_ref_put(server, &dir);
 	return r < 0 ? r : hk_req_put(req, &entry, sizeof(entry));
+}
+
+/* The node of what stands at @name, pinned, if the guest knows it. */
+static struct hk_node *find(struct hk_fuse_server *server, const struct hk_ref *dir,
+	const char *name, struct hk_stat *st)
+{
+	hk_judge_key(server, dir, name, st);
+	return hk_nodes_find(&server->nodes, dir->node->export, dir->node, name, st);
 }
 
 /*
@@ -296,7 +366,7 @@ static struct hk_node *hold_removed(
 	if (!S_ISDIR(st.mode) && st.nlink <= 1) {
 		return NULL; /* open files have their handles */
 	}
-	node = hk_nodes_find(&server->nodes, dir->node->export, &st);
+	node = find(server, dir, name, &st);
 	if (node != NULL) {
 		/* By the name that is still there: where it is at present known, it may have been
 		 * removed. */
@@ -310,6 +380,8 @@ static struct hk_node *hold_removed(
 
 static int remove_entry(struct hk_fuse_server *server, struct hk_req *req, bool is_dir)
 {
+	struct hk_case c = {
+		.op = is_dir ? HK_EVENT_RMDIR : HK_EVENT_UNLINK, .class = HK_CLASS_DELETE};
 	struct hk_node *held = NULL;
 	struct hk_ref dir = {0};
 	hk_name name;
@@ -324,8 +396,15 @@ static int remove_entry(struct hk_fuse_server *server, struct hk_req *req, bool 
 			server, dir.node, name, is_dir ? "remove directory" : "remove");
 	}
 	if (r == 0) {
+		c.node = dir.node;
+		c.name = name;
+		r = hk_judge(server, req, &c);
+	}
+	if (r == 0) {
 		held = hold_removed(server, &dir, name);
-		r = hk_ref_backend(&dir)->ops->unlink(hk_ref_backend(&dir), dir.obj, name, is_dir);
+		r = hk_judged(server, &c,
+			hk_ref_backend(&dir)->ops->unlink(
+				hk_ref_backend(&dir), dir.obj, name, is_dir));
 	}
 	hk_node_put(&server->nodes, held);
 	hk_ref_put(server, &dir);
@@ -342,8 +421,9 @@ int hk_op_rmdir(struct hk_fuse_server *server, struct hk_req *req)
 	return remove_entry(server, req, true);
 }
 
-/* Tells the node that stands at @name now, if there is one, that it does. */
-static void note_moved(struct hk_fuse_server *server, const struct hk_ref *dir, const char *name)
+/* Tells the node of what stands at @name now that it does, if there is one. It was at @old_name in @old_dir. */
+static void note_moved(struct hk_fuse_server *server, const struct hk_ref *old_dir,
+	const char *old_name, const struct hk_ref *dir, const char *name)
 {
 	struct hk_backend *backend = hk_ref_backend(dir);
 	struct hk_node *node;
@@ -352,11 +432,42 @@ static void note_moved(struct hk_fuse_server *server, const struct hk_ref *dir, 
 	if (backend->ops->lookup(backend, dir->obj, name, &st) < 0) {
 		return;
 	}
-	node = hk_nodes_find(&server->nodes, dir->node->export, &st);
+	hk_judge_key(server, dir, name, &st);
+	node = hk_nodes_find(&server->nodes, dir->node->export, old_dir->node, old_name, &st);
 	if (node != NULL) {
 		hk_node_moved(&server->nodes, node, dir->node, name);
+		if (node->ruling != st.ruling) {
+			hk_node_ruled(&server->nodes, node, st.ruling);
+		}
 		hk_node_put(&server->nodes, node);
 	}
+}
+
+/* Both names, and what stands at the new one, are touched. */
+static int judge_rename(struct hk_fuse_server *server, const struct hk_req *req, struct hk_case *c,
+	const struct hk_ref *old_dir, const char *old_name, const struct hk_ref *new_dir,
+	const char *new_name, unsigned flags)
+{
+	struct hk_stat st;
+	int r;
+
+	c->node = old_dir->node;
+	c->name = old_name;
+	c->other = new_dir->node;
+	c->other_name = new_name;
+	r = hk_judge(server, req, c);
+	if (r == 0) {
+		r = hk_judge_also(server, c, new_dir->node, new_name, HK_CLASS_CREATE);
+	}
+	if (r == 0 && (flags & RENAME_EXCHANGE) != 0) {
+		r = hk_judge_also(server, c, old_dir->node, old_name, HK_CLASS_CREATE);
+	}
+	if (r == 0 && new_dir->node->export->rules != NULL && (flags & RENAME_NOREPLACE) == 0 &&
+		hk_ref_backend(new_dir)->ops->lookup(
+			hk_ref_backend(new_dir), new_dir->obj, new_name, &st) == 0) {
+		r = hk_judge_also(server, c, new_dir->node, new_name, HK_CLASS_DELETE);
+	}
+	return r;
 }
 
 static int rename_entry(struct hk_fuse_server *server, const struct hk_ref *old_dir,
@@ -372,10 +483,10 @@ static int rename_entry(struct hk_fuse_server *server, const struct hk_ref *old_
 	pthread_rwlock_wrlock(&server->nodes.rename_lock);
 	r = backend->ops->rename(backend, old_dir->obj, old_name, new_dir->obj, new_name, flags);
 	if (r == 0) {
-		note_moved(server, new_dir, new_name);
+		note_moved(server, old_dir, old_name, new_dir, new_name);
 	}
 	if (r == 0 && (flags & RENAME_EXCHANGE) != 0) {
-		note_moved(server, old_dir, old_name);
+		note_moved(server, new_dir, new_name, old_dir, old_name);
 	}
 	pthread_rwlock_unlock(&server->nodes.rename_lock);
 	hk_node_put(&server->nodes, held);
@@ -385,6 +496,7 @@ static int rename_entry(struct hk_fuse_server *server, const struct hk_ref *old_
 static int rename_request(
 	struct hk_fuse_server *server, struct hk_req *req, uint64_t newdir, unsigned flags)
 {
+	struct hk_case c = {.op = HK_EVENT_RENAME, .class = HK_CLASS_DELETE, .flags = flags};
 	struct hk_ref old_dir = {0};
 	struct hk_ref new_dir = {0};
 	hk_name old_name;
@@ -411,7 +523,11 @@ static int rename_request(
 		r = hk_policy_change(server, old_dir.node, old_name, "rename");
 	}
 	if (r == 0) {
-		r = rename_entry(server, &old_dir, old_name, &new_dir, new_name, flags);
+		r = judge_rename(server, req, &c, &old_dir, old_name, &new_dir, new_name, flags);
+	}
+	if (r == 0) {
+		r = hk_judged(server, &c,
+			rename_entry(server, &old_dir, old_name, &new_dir, new_name, flags));
 	}
 	hk_ref_put(server, &new_dir);
 	hk_ref_put(server, &old_dir);

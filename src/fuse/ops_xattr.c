@@ -5,7 +5,7 @@
  * Theory: names of the classes user and trusted, and security.capability, go to the backend as they
  * are; the host decides what the monitor may do. All others do not exist for the guest: labels of
  * the host's security modules mean nothing to it, and ACLs (system.posix_acl_*) would be enforced
- * with the wrong ids.
+ * with the wrong ids, unless the exports say that they are the right ones.
  *
  * Limits: as the kernel's: 64 KiB for a value and for a list.
  */
@@ -24,13 +24,21 @@ typedef char xattr_name[XATTR_NAME_MAX + 1];
 /* What fits here needs no allocation: capabilities and most of what users store. */
 enum { SMALL_VALUE = 1024 };
 
-static bool is_shown(const char *name)
+static bool is_acl(const char *name)
 {
-	return strncmp(name, "user.", 5) == 0 || strncmp(name, "trusted.", 8) == 0 ||
-		strcmp(name, "security.capability") == 0;
+	return strcmp(name, "system.posix_acl_access") == 0 ||
+		strcmp(name, "system.posix_acl_default") == 0;
 }
 
-static int take_xattr_name(struct hk_req *req, xattr_name name)
+static bool is_shown(struct hk_fuse_server *server, const char *name)
+{
+	return strncmp(name, "user.", 5) == 0 || strncmp(name, "trusted.", 8) == 0 ||
+		strcmp(name, "security.capability") == 0 ||
+		(is_acl(name) && hk_fuse_has(server, FUSE_POSIX_ACL));
+}
+
+static int take_xattr_name(
+	struct hk_fuse_server *server, struct hk_req *req, xattr_name name)
 {
 	int r = hk_req_take_string(req, name, sizeof(xattr_name));
 
@@ -40,7 +48,21 @@ static int take_xattr_name(struct hk_req *req, xattr_name name)
 	if (name[0] == '\0') {
 		return -ERANGE;
 	}
-	return is_shown(name) ? 0 : -EOPNOTSUPP;
+	return is_shown(server, name) ? 0 : -EOPNOTSUPP;
+}
+
+/* Do rules keep its data from everybody? Then it has no attributes, and nobody is told: `ls -l` asks for them. */
+static bool is_unreadable(struct hk_fuse_server *server, struct hk_node *node)
+{
+	struct hk_rules *rules = node->export->rules;
+	enum hk_verdict verdict;
+	hk_place place;
+
+	if (rules == NULL || !hk_judge_place(server, node, &place)) {
+		return false;
+	}
+	verdict = hk_rules_at(rules, place, HK_CLASS_READ).verdict;
+	return verdict == HK_VERDICT_DENY || verdict == HK_VERDICT_HIDE;
 }
 
 /* Pins the node, and asks whether its data may be read, as the host would for user attributes. */
@@ -53,6 +75,9 @@ static int get_readable(struct hk_fuse_server *server, uint64_t nodeid, struct h
 		return r;
 	}
 	if (ref->obj < 0) {
+		return -ENODATA;
+	}
+	if (is_unreadable(server, ref->node)) {
 		return -ENODATA;
 	}
 	if (!ref->node->export->public_only) {
@@ -89,7 +114,7 @@ int hk_op_getxattr(struct hk_fuse_server *server, struct hk_req *req)
 	int r = hk_req_take(req, &in, sizeof(in));
 
 	if (r == 0) {
-		r = take_xattr_name(req, name);
+		r = take_xattr_name(server, req, name);
 	}
 	if (r < 0) {
 		return r;
@@ -113,14 +138,14 @@ int hk_op_getxattr(struct hk_fuse_server *server, struct hk_req *req)
 }
 
 /* Drops the names that are not shown. Return: the new length. */
-static size_t filter_names(char *names, size_t len)
+static size_t filter_names(struct hk_fuse_server *server, char *names, size_t len)
 {
 	size_t kept = 0;
 
 	for (size_t at = 0; at < len;) {
 		size_t n = strnlen(names + at, len - at - 1) + 1;
 
-		if (is_shown(names + at)) {
+		if (is_shown(server, names + at)) {
 			memmove(names + kept, names + at, n);
 			kept += n;
 		}
@@ -162,20 +187,36 @@ int hk_op_listxattr(struct hk_fuse_server *server, struct hk_req *req)
 	if (r < 0) {
 		return r;
 	}
-	return put_sized(req, in.size, names, len > 0 ? filter_names(names, (size_t)len) : 0);
+	return put_sized(
+		req, in.size, names, len > 0 ? filter_names(server, names, (size_t)len) : 0);
+}
+
+/* An ACL may say more of the mode than who is not in the group may. */
+static int drop_setgid(const struct hk_ref *ref)
+{
+	struct hk_backend *backend = hk_ref_backend(ref);
+	struct hk_stat st;
+	int r = backend->ops->stat(backend, ref->obj, &st);
+
+	if (r < 0 || (st.mode & S_ISGID) == 0) {
+		return r;
+	}
+	return backend->ops->chmod(backend, ref->obj, st.mode & (07777 & ~S_ISGID));
 }
 
 int hk_op_setxattr(struct hk_fuse_server *server, struct hk_req *req)
 {
+	struct hk_case c = {.op = HK_EVENT_SETXATTR, .class = HK_CLASS_METADATA};
 	struct fuse_setxattr_in in = {0};
 	struct hk_ref ref = {0};
 	xattr_name name;
 	autofree char *value = NULL;
-	/* Without SETXATTR_EXT, which we do not ask for, the rest of the struct is not sent. */
-	int r = hk_req_take(req, &in, FUSE_COMPAT_SETXATTR_IN_SIZE);
+	/* Without SETXATTR_EXT, which comes with ACLs only, the rest of the struct is not sent. */
+	int r = hk_req_take(req, &in,
+		hk_fuse_has(server, FUSE_SETXATTR_EXT) ? sizeof(in) : FUSE_COMPAT_SETXATTR_IN_SIZE);
 
 	if (r == 0) {
-		r = take_xattr_name(req, name);
+		r = take_xattr_name(server, req, name);
 	}
 	if (r < 0) {
 		return r;
@@ -199,8 +240,16 @@ int hk_op_setxattr(struct hk_fuse_server *server, struct hk_req *req)
 		r = hk_policy_xattr(ref.node->export, name);
 	}
 	if (r == 0) {
-		r = hk_ref_backend(&ref)->ops->setxattr(
-			hk_ref_backend(&ref), ref.obj, name, value, in.size, (int)in.flags);
+		c.node = ref.node;
+		r = hk_judge(server, req, &c);
+	}
+	if (r == 0) {
+		r = hk_judged(server, &c,
+			hk_ref_backend(&ref)->ops->setxattr(hk_ref_backend(&ref), ref.obj, name,
+				value, in.size, (int)in.flags));
+	}
+	if (r == 0 && (in.setxattr_flags & FUSE_SETXATTR_ACL_KILL_SGID) != 0) {
+		r = drop_setgid(&ref);
 	}
 	hk_ref_put(server, &ref);
 	return r;
@@ -208,9 +257,10 @@ int hk_op_setxattr(struct hk_fuse_server *server, struct hk_req *req)
 
 int hk_op_removexattr(struct hk_fuse_server *server, struct hk_req *req)
 {
+	struct hk_case c = {.op = HK_EVENT_REMOVEXATTR, .class = HK_CLASS_METADATA};
 	struct hk_ref ref = {0};
 	xattr_name name;
-	int r = take_xattr_name(req, name);
+	int r = take_xattr_name(server, req, name);
 
 	if (r < 0) {
 		return r;
@@ -220,7 +270,13 @@ int hk_op_removexattr(struct hk_fuse_server *server, struct hk_req *req)
 		r = hk_policy_change(server, ref.node, NULL, "remove extended attribute");
 	}
 	if (r == 0) {
-		r = hk_ref_backend(&ref)->ops->removexattr(hk_ref_backend(&ref), ref.obj, name);
+		c.node = ref.node;
+		r = hk_judge(server, req, &c);
+	}
+	if (r == 0) {
+		r = hk_judged(server, &c,
+			hk_ref_backend(&ref)->ops->removexattr(
+				hk_ref_backend(&ref), ref.obj, name));
 	}
 	hk_ref_put(server, &ref);
 	return r;

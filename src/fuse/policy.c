@@ -24,11 +24,15 @@
 
 enum { PATH_SHOWN = 1024, PATH_DEPTH = 256 };
 
-/* Writes the path of @node (and @name in it) to the end of @buf. Return: its start in @buf. */
-static const char *best_known_path(
-	struct hk_fuse_server *server, struct hk_node *node, const char *name, char buf[PATH_SHOWN])
+/*
+ * Writes the best known path of @node (and of @name in it) to the end of @buf: within the export, or absolute, as rules
+ * and audit have it. What does not fit is cut off at the front. Return: its start in @buf.
+ */
+static const char *path_to(struct hk_fuse_server *server, struct hk_node *node, const char *name,
+	bool absolute, char *buf, size_t size)
 {
-	size_t at = PATH_SHOWN - 1;
+	const char *root = absolute && node->export->root != NULL ? node->export->root : "";
+	size_t at = size - 1;
 	uint64_t id = hk_node_id(node);
 	hk_name part;
 
@@ -64,10 +68,27 @@ static const char *best_known_path(
 		at -= HK_MIN(len, at);
 		memcpy(buf + at, part, len);
 	}
+	if (absolute) {
+		size_t len = strlen(root);
+
+		if (at > 0) {
+			buf[--at] = '/';
+		}
+		if (len <= at) {
+			at -= len;
+			memcpy(buf + at, root, len);
+		}
+	}
 	return buf + at;
 }
 
-static int deny(struct hk_fuse_server *server, struct hk_node *node, const char *name,
+const char *hk_path_of(struct hk_fuse_server *server, struct hk_node *node, const char *name,
+	char *buf, size_t size)
+{
+	return path_to(server, node, name, true, buf, size);
+}
+
+int hk_deny(struct hk_fuse_server *server, struct hk_node *node, const char *name,
 	const char *operation, int error)
 {
 	struct hk_fuse_owner *owner = server->owner;
@@ -76,7 +97,7 @@ static int deny(struct hk_fuse_server *server, struct hk_node *node, const char 
 
 	if (owner != NULL && owner->denied != NULL) {
 		denial.export_name = node->export->name;
-		denial.path = best_known_path(server, node, name, buf);
+		denial.path = path_to(server, node, name, false, buf, sizeof(buf));
 		owner->denied(owner, &denial);
 	}
 	return -error;
@@ -86,7 +107,7 @@ int hk_policy_change(struct hk_fuse_server *server, struct hk_node *node, const 
 	const char *operation)
 {
 	if (node->export->read_only) {
-		return deny(server, node, name, operation, EROFS);
+		return hk_deny(server, node, name, operation, EROFS);
 	}
 	if (!atomic_load_explicit(&node->export->dirty, memory_order_relaxed)) {
 		atomic_store(&node->export->dirty, true);
@@ -108,7 +129,7 @@ int hk_policy_search(struct hk_fuse_server *server, const struct hk_ref *dir, co
 	if (r < 0) {
 		return r;
 	}
-	return (st.mode & S_IXOTH) != 0 ? 0 : deny(server, dir->node, name, "look up", EACCES);
+	return (st.mode & S_IXOTH) != 0 ? 0 : hk_deny(server, dir->node, name, "look up", EACCES);
 }
 
 int hk_policy_read(struct hk_fuse_server *server, const struct hk_ref *ref, uint32_t mode,
@@ -117,7 +138,7 @@ int hk_policy_read(struct hk_fuse_server *server, const struct hk_ref *ref, uint
 	if (!ref->node->export->public_only || (mode & S_IROTH) != 0) {
 		return 0;
 	}
-	return deny(server, ref->node, NULL, operation, EACCES);
+	return hk_deny(server, ref->node, NULL, operation, EACCES);
 }
 
 mode_t hk_policy_mode(const struct hk_export *export, mode_t mode, bool is_dir)

@@ -118,6 +118,7 @@ struct hk_rules {
 
 	pthread_mutex_t lock; /* around the making of places; what follows is under it */
 	uint32_t place_count, max_places;
+	unsigned slot_turn;
 	size_t state_count; /* of all places */
 	uint32_t *place_slots;
 	size_t place_slot_count;

@@ -41,7 +41,8 @@ enum {
 	PLACE_MASK = (1 << HK_RULES_PLACE_BITS) - 1,
 	MAX_STATES = 1 << 24,
 	MAX_MEMO = 1 << 22,
-	SLOTS = 1 << 13,
+	SLOT_SETS = 1 << 12,
+	SLOT_WAYS = 4,
 	SLOT_WORDS = 14,
 	SLOT_NAME = SLOT_WORDS * 8, /* longer names are matched each time */
 	SET_INLINE = 32,
@@ -196,28 +197,35 @@ static void memo_put(struct hk_rules *rules, hk_place place, uint32_t symbol, hk
 
 /* The slots */
 
-static struct hk_rules_slot *slot_of(struct hk_rules *rules, hk_place place, const struct key *key)
+/* The ways of a name's set. */
+static struct hk_rules_slot *slots_of(struct hk_rules *rules, hk_place place, const struct key *key)
 {
-	return &rules->slots[hk_rules_mix(key->hash + place) % SLOTS];
+	return &rules->slots[hk_rules_mix(key->hash + place) % SLOT_SETS * SLOT_WAYS];
 }
 
-static hk_place slot_get(struct hk_rules *rules, hk_place place, const struct key *key)
+/* Word @i of a name, with zeros behind its end. */
+static uint64_t name_word(const struct key *key, size_t i)
 {
-	struct hk_rules_slot *slot = slot_of(rules, place, key);
+	uint64_t word = 0;
+
+	memcpy(&word, key->name + 8 * i, HK_MIN(key->len - 8 * i, sizeof(word)));
+	return word;
+}
+
+/* Return: where @key leads, if it is this slot that knows; else 0. */
+static hk_place slot_read(const struct hk_rules_slot *slot, hk_place place, const struct key *key)
+{
 	unsigned version = atomic_load_explicit(&slot->version, memory_order_acquire);
-	size_t words = (key->len + 7) / 8;
 	hk_place next;
 
-	if (version % 2 != 0 || key->len > SLOT_NAME ||
+	if (version % 2 != 0 ||
 		atomic_load_explicit(&slot->place, memory_order_acquire) != place ||
 		atomic_load_explicit(&slot->len, memory_order_acquire) != key->len) {
 		return 0;
 	}
-	for (size_t i = 0; i < words; i++) {
-		uint64_t word = 0;
-
-		memcpy(&word, key->name + 8 * i, HK_MIN(key->len - 8 * i, (size_t)8));
-		if (atomic_load_explicit(&slot->name[i], memory_order_acquire) != word) {
+	for (size_t i = 0; 8 * i < key->len; i++) {
+		if (atomic_load_explicit(&slot->name[i], memory_order_acquire) !=
+			name_word(key, i)) {
 			return 0;
 		}
 	}
@@ -225,12 +233,24 @@ static hk_place slot_get(struct hk_rules *rules, hk_place place, const struct ke
 	return atomic_load_explicit(&slot->version, memory_order_relaxed) == version ? next : 0;
 }
 
-/* Locked. */
-static void slot_put(struct hk_rules *rules, hk_place place, const struct key *key, hk_place next)
+static hk_place slot_get(struct hk_rules *rules, hk_place place, const struct key *key)
 {
-	struct hk_rules_slot *slot = slot_of(rules, place, key);
+	const struct hk_rules_slot *slots = slots_of(rules, place, key);
+	hk_place next = 0;
+
+	for (unsigned way = 0; way < SLOT_WAYS && next == 0 && key->len <= SLOT_NAME; way++) {
+		next = slot_read(&slots[way], place, key);
+	}
+	return next;
+}
+
+/* The ways are taken in turn. Locked. */
+static void slot_put(
+	struct hk_rules *rules, hk_place place, const struct key *key, hk_place next)
+{
+	struct hk_rules_slot *slot =
+		&slots_of(rules, place, key)[rules->slot_turn++ % SLOT_WAYS];
 	unsigned version = atomic_load_explicit(&slot->version, memory_order_relaxed);
-	size_t words = (key->len + 7) / 8;
 
 	if (key->len > SLOT_NAME) {
 		return;
@@ -238,11 +258,8 @@ static void slot_put(struct hk_rules *rules, hk_place place, const struct key *k
 	atomic_store_explicit(&slot->version, version + 1, memory_order_relaxed);
 	atomic_store_explicit(&slot->place, place, memory_order_release);
 	atomic_store_explicit(&slot->len, (unsigned)key->len, memory_order_release);
-	for (size_t i = 0; i < words; i++) {
-		uint64_t word = 0;
-
-		memcpy(&word, key->name + 8 * i, HK_MIN(key->len - 8 * i, (size_t)8));
-		atomic_store_explicit(&slot->name[i], word, memory_order_release);
+	for (size_t i = 0; 8 * i < key->len; i++) {
+		atomic_store_explicit(&slot->name[i], name_word(key, i), memory_order_release);
 	}
 	atomic_store_explicit(&slot->next, next, memory_order_release);
 	atomic_store_explicit(&slot->version, version + 2, memory_order_release);
@@ -660,7 +677,7 @@ static hk_place make_root(struct hk_rules *rules)
 		nowhere->rulings[c].rule = (uint32_t)rules->rule_count + 1;
 	}
 	if (rules->has_globs && rules->slots == NULL) {
-		rules->slots = hk_calloc(SLOTS, sizeof(*rules->slots));
+		rules->slots = hk_calloc(SLOT_SETS * SLOT_WAYS, sizeof(*rules->slots));
 		if (rules->slots == NULL) {
 			return HK_PLACE_NOWHERE;
 		}

@@ -17,14 +17,15 @@
  * - NO_OPENDIR_SUPPORT, and ENOSYS to OPENDIR: listings are cached and need no OPENDIR and
  * RELEASEDIR. FLUSH and ACCESS get ENOSYS, too: data is written through, and the guest's kernel
  * checks modes.
- * - No WRITEBACK_CACHE: with it a guest never takes over size and mtime of a file it knows, so what
+ * - PASSTHROUGH where the transport has it (pass.c): data of files goes past us.
+ * - No WRITEBACK_CACHE: it excludes passthrough; and with it a guest never takes over size and mtime of a file it knows, so what
  * the host appends would stay invisible. It could be offered to boxes whose tree nobody else writes
  * to.
  * - No POSIX_LOCKS, no FLOCK_LOCKS: then the guest's kernel keeps all locks itself, complete with
  * waiting, deadlock detection and signals, at no cost. Sent to us, a wait would hold up a queue,
  * and as virtio-fs passes no INTERRUPT, a process that waits could not even be killed. The price:
  * processes of the host do not see them.
- * - No POSIX_ACL: the guest would enforce host ACLs with the wrong ids. No EXPORT_SUPPORT: "." and
+ * - POSIX_ACL only if asked for: a guest would enforce host ACLs with the wrong ids. No EXPORT_SUPPORT: "." and
  * ".." are never looked up. No SUBMOUNTS: dentries that mount on access cannot be lower layers of
  * an overlay; inode numbers of different devices are kept apart instead (policy.c).
  *
@@ -50,6 +51,12 @@ HK_LOG_CHANNEL("fuse");
 		FUSE_PARALLEL_DIROPS | FUSE_MAX_PAGES | FUSE_CACHE_SYMLINKS | \
 		FUSE_NO_OPENDIR_SUPPORT | FUSE_HANDLE_KILLPRIV_V2 | FUSE_INIT_EXT)
 
+/* The umask comes with each creation, because a default ACL takes its place. */
+#define FEATURES_OF_ACLS (FUSE_POSIX_ACL | FUSE_DONT_MASK | FUSE_SETXATTR_EXT)
+
+/* Files may be passed through to an overlayfs (depth 1), too, as the root of a container is. */
+enum { STACK_DEPTH = 2 };
+
 int hk_fuse_server_create(
 	struct hk_fuse_owner *owner, struct hk_fuse_server **ret_server, struct hk_err *err)
 {
@@ -62,10 +69,16 @@ int hk_fuse_server_create(
 		return hk_fail(err, ENOMEM, "file server");
 	}
 	server->owner = owner;
+	server->answers = hk_answers_new();
+	if (server->answers == NULL) {
+		free(server);
+		return hk_fail(err, ENOMEM, "file server");
+	}
 	server->fds.limit = limit;
 	server->fds.handle_limit = limit - limit / 4;
 	clock_gettime(CLOCK_REALTIME, &server->started);
 	if (hk_nodes_init(&server->nodes, &server->fds) < 0) {
+		hk_answers_free(server->answers);
 		free(server);
 		return hk_fail(err, ENOMEM, "file server");
 	}
@@ -87,6 +100,7 @@ void hk_fuse_server_set_transport(
 	struct hk_fuse_server *server, struct hk_fuse_transport *transport)
 {
 	server->transport = transport;
+	server->nodes.transport = transport;
 }
 
 void hk_fuse_server_destroy(struct hk_fuse_server *server)
@@ -102,8 +116,10 @@ void hk_fuse_server_destroy(struct hk_fuse_server *server)
 		struct hk_export *export = &server->exports[i];
 
 		export->backend->ops->destroy(export->backend);
+		free(export->root);
 		free(export->name);
 	}
+	hk_answers_free(server->answers);
 	pthread_mutex_destroy(&server->devices_lock);
 	free(server);
 }
@@ -114,6 +130,37 @@ static bool wants_long_cache(const struct hk_fuse_export *config)
 		return config->read_only && config->public_only;
 	}
 	return config->cache == HK_FUSE_CACHE_LONG;
+}
+
+/* Where the export's root is for rules and audit: "/usr/" and "/usr" are "/usr", "/" is "". */
+static int set_root(struct hk_export *export, const char *path)
+{
+	size_t len = strlen(path);
+	hk_name part;
+
+	while (len > 0 && path[len - 1] == '/') {
+		len--;
+	}
+	export->root = hk_calloc(1, len + 1);
+	if (export->root == NULL) {
+		return -ENOMEM;
+	}
+	memcpy(export->root, path, len);
+	if (export->rules == NULL) {
+		return 0;
+	}
+	export->root_place = hk_rules_root(export->rules);
+	for (const char *at = export->root; *at == '/'; at += strcspn(at, "/")) {
+		size_t part_len = strcspn(++at, "/");
+
+		if (part_len >= sizeof(part)) {
+			return -ENAMETOOLONG;
+		}
+		memcpy(part, at, part_len);
+		part[part_len] = '\0';
+		export->root_place = hk_rules_step(export->rules, export->root_place, part);
+	}
+	return 0;
 }
 
 int hk_fuse_server_export(
@@ -141,25 +188,36 @@ int hk_fuse_server_export(
 		.read_only = config->read_only,
 		.public_only = config->public_only,
 		.map_ids = config->map_ids,
+		.acls = config->acls,
 		.long_cache = wants_long_cache(config),
 		.host_uid = config->host_uid,
 		.guest_uid = config->guest_uid,
 		.host_gid = config->host_gid,
 		.guest_gid = config->guest_gid,
 	};
-	r = hk_host_open(config->path, &export->backend, err);
-	if (r < 0) {
-		return r;
+	export->backend = config->backend;
+	if (export->backend == NULL) {
+		r = hk_host_open(config->path, &export->backend, err);
+		if (r < 0) {
+			return r;
+		}
 	}
+	export->rules = config->rules;
+	export->audit = config->audit;
+	atomic_store(&export->place_epoch, 1);
 	r = export->backend->ops->stat(export->backend, export->backend->root, &st);
 	if (r == 0) {
 		export->name = hk_strdup(config->name);
 		r = export->name == NULL ? -ENOMEM : 0;
 	}
 	if (r == 0) {
+		r = set_root(export, config->root != NULL ? config->root : "/");
+	}
+	if (r == 0) {
 		r = hk_nodes_add_root(&server->nodes, export, &st, &export->node);
 	}
 	if (r < 0) {
+		free(export->root);
 		free(export->name);
 		export->backend->ops->destroy(export->backend);
 		return hk_fail(err, -r, "'%s'", config->path);
@@ -211,6 +269,26 @@ void hk_ref_put(struct hk_fuse_server *server, struct hk_ref *ref)
 	hk_node_put(&server->nodes, ref->node);
 }
 
+static uint64_t features_wanted(const struct hk_fuse_server *server)
+{
+	uint64_t wanted = FEATURES_WANTED | FEATURES_OF_ACLS;
+
+	for (unsigned i = 0; i < server->export_count; i++) {
+		if (!server->exports[i].acls) {
+			wanted &= ~(uint64_t)FEATURES_OF_ACLS;
+		}
+	}
+	if (server->transport != NULL && server->transport->backing_open != NULL) {
+		wanted |= FUSE_PASSTHROUGH;
+	}
+	return wanted & ~server->left_out;
+}
+
+void hk_fuse_server_leave_out(struct hk_fuse_server *server, uint64_t features)
+{
+	server->left_out = features;
+}
+
 static int op_init(struct hk_fuse_server *server, struct hk_req *req)
 {
 	/* The fields of 7.31, which all that we speak to have; the rest is read if it is there. */
@@ -224,7 +302,7 @@ static int op_init(struct hk_fuse_server *server, struct hk_req *req)
 		return -EPROTO;
 	}
 	if (in.major > FUSE_KERNEL_VERSION) {
-		out.minor = FUSE_KERNEL_MINOR_VERSION; /* it comes again with our major */
+		out.minor = HK_FUSE_MINOR; /* it comes again with our major */
 		return hk_req_put(req, &out, sizeof(out));
 	}
 	if (in.major < FUSE_KERNEL_VERSION || in.minor < HK_FUSE_MIN_MINOR) {
@@ -236,9 +314,9 @@ static int op_init(struct hk_fuse_server *server, struct hk_req *req)
 		hk_req_take(req, &in.flags2, sizeof(in.flags2)) == 0) {
 		offered |= (uint64_t)in.flags2 << 32;
 	}
-	features = offered & FEATURES_WANTED;
+	features = offered & features_wanted(server);
 	forget_everything(server); /* of an earlier mount */
-	out.minor = HK_MIN(in.minor, (uint32_t)FUSE_KERNEL_MINOR_VERSION);
+	out.minor = HK_MIN(in.minor, (uint32_t)HK_FUSE_MINOR);
 	out.max_readahead = in.max_readahead;
 	out.flags = (uint32_t)features;
 	out.flags2 = (uint32_t)(features >> 32);
@@ -247,6 +325,9 @@ static int op_init(struct hk_fuse_server *server, struct hk_req *req)
 	out.max_write = HK_FUSE_MAX_WRITE;
 	out.max_pages = HK_FUSE_MAX_PAGES;
 	out.time_gran = 1;
+	if ((features & FUSE_PASSTHROUGH) != 0) {
+		hk_fuse_put_u32(&out, HK_FUSE_INIT_OUT_STACK_DEPTH, STACK_DEPTH);
+	}
 	atomic_store(&server->features, features);
 	atomic_store(&server->minor, out.minor);
 	return hk_req_put(req, &out, sizeof(out));
@@ -318,6 +399,11 @@ static const struct op ops[] = {
 	[FUSE_TMPFILE] = {"TMPFILE", hk_op_tmpfile,
 		sizeof(struct fuse_entry_out) + sizeof(struct fuse_open_out)},
 };
+
+const char *hk_fuse_op_name(uint32_t opcode)
+{
+	return opcode < HK_ARRAY_SIZE(ops) ? ops[opcode].name : NULL;
+}
 
 static bool has_no_reply(uint32_t opcode)
 {

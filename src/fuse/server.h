@@ -12,7 +12,7 @@
  * synthetic trees are further backends; an audit sits in dispatch(), after each request; DAX adds
  * two opcodes and two backend ops.
  *
- * Source: linux/fuse.h, protocol 7.38, negotiated down to what the guest's kernel speaks, 7.31 at
+ * Source: linux/fuse.h, protocol 7.45, negotiated down to what the guest's kernel speaks, 7.31 at
  * least.
  */
 #ifndef HK_FUSE_SERVER_H
@@ -58,6 +58,8 @@ enum hk_fuse_cache {
  * @map_ids: swap @host_uid/@host_gid with @guest_uid/@guest_gid in attributes, in chown and for
  * what is created; files then get no set-id bits or capabilities: chmod and creation leave the bits
  * out, writes take them away
+ * @acls: POSIX ACLs are the host's, and the asking kernel checks them: for a kernel that has the host's ids. Only where
+ * all exports have it
  * @cache: what the guest's kernel may remember
  * @backend: stands in for @path (which then only names it in messages); becomes the server's, also on failure
  * @rules: what may be done to which path (rules.h), besides the above; NULL: everything. Borrowed
@@ -74,6 +76,7 @@ struct hk_fuse_export {
 	bool read_only;
 	bool public_only;
 	bool map_ids;
+	bool acls;
 	uid_t host_uid, guest_uid;
 	gid_t host_gid, guest_gid;
 	enum hk_fuse_cache cache;
@@ -124,6 +127,10 @@ int hk_fuse_server_create(
 /** hk_fuse_server_set_transport() - before the first request; borrowed; NULL: it goes */
 void hk_fuse_server_set_transport(
 	struct hk_fuse_server *server, struct hk_fuse_transport *transport);
+/** hk_fuse_server_leave_out() - features (FUSE_* of INIT) to do without; for tests; before the first request */
+void hk_fuse_server_leave_out(struct hk_fuse_server *server, uint64_t features);
+/** hk_fuse_op_name() - of a request: "LOOKUP"; NULL for one the server does not know */
+const char *hk_fuse_op_name(uint32_t opcode);
 void hk_fuse_server_destroy(struct hk_fuse_server *server); /* transports gone; NULL is fine */
 
 /**

@@ -5,6 +5,7 @@
  *	server.c	exports, INIT, dispatch
  *	proto.c		requests and replies
  *	policy.c	what an export lets the guest do; whose ids are whose
+ *	judge.c		what rules say; the audit
  *	node.c		nodes; node_obj.c: their objects
  *	handle.c	open files; dir.c: listings
  *	ops_name.c	lookup, create, rename, ...
@@ -21,6 +22,7 @@
 #ifndef HK_FUSE_SERVER_IMPL_H
 #define HK_FUSE_SERVER_IMPL_H
 
+#include "fuse/audit.h"
 #include "fuse/backend.h"
 #include "fuse/dir.h"
 #include "fuse/handle.h"
@@ -43,11 +45,16 @@ struct hk_export {
 	unsigned index;
 	struct hk_backend *backend; /* owned */
 	struct hk_node *node;       /* its root; lives as long as the server */
-	bool read_only, public_only, map_ids;
+	bool read_only, public_only, map_ids, acls;
 	bool long_cache;
 	uid_t host_uid, guest_uid;
 	gid_t host_gid, guest_gid;
-	atomic_bool dirty; /* written to since the last SYNCFS */
+	atomic_bool dirty;      /* written to since the last SYNCFS */
+	struct hk_rules *rules; /* borrowed; NULL: none */
+	struct hk_audit *audit; /* borrowed; NULL: none */
+	char *root;             /* owned; path of the export for both, "" for "/" */
+	hk_place root_place;
+	_Atomic uint64_t place_epoch; /* see judge.c; never 0 */
 };
 
 struct hk_fuse_server {
@@ -59,7 +66,10 @@ struct hk_fuse_server {
 	struct hk_nodes nodes;
 	struct hk_handles handles;
 	struct hk_dirs dirs;
-	struct timespec started; /* times of the synthetic root */
+	struct hk_answers *answers; /* owned; judge.c */
+	struct timespec started;    /* times of the synthetic root */
+
+	uint64_t left_out; /* of the features; constant after the first request */
 
 	/* What INIT settled; 0 before. */
 	atomic_uint minor;
@@ -128,6 +138,63 @@ static inline bool hk_policy_keeps_setid(const struct hk_export *export)
 /** hk_policy_xattr() - may this attribute be set? Return: 0, or -EPERM for what acts as set-id bits
  */
 int hk_policy_xattr(const struct hk_export *export, const char *name);
+
+/** hk_deny() - tell the owner of what was refused. Return: -@error */
+int hk_deny(struct hk_fuse_server *server, struct hk_node *node, const char *name,
+	const char *operation, int error);
+/** hk_path_of() - absolute path of @node, or of @name in it, by the names last seen, for rules and audit; written to
+ * the end of @buf. What does not fit is cut off at the front. Return: its start in @buf */
+const char *hk_path_of(struct hk_fuse_server *server, struct hk_node *node, const char *name,
+	char *buf, size_t size);
+
+/* judge.c: rules and audit. */
+
+/**
+ * struct hk_case - one thing that is about to be done
+ * @node, @name: what it is done to: the node, or an entry of it. Borrowed until hk_judged()
+ * @other, @other_name: a second path, for the audit; may be NULL
+ * @told: the audit knows, or need not
+ */
+struct hk_case {
+	enum hk_event_op op;
+	enum hk_class class;
+	struct hk_node *node;
+	const char *name;
+	struct hk_node *other;
+	const char *other_name;
+	uint32_t flags;
+	uint64_t bytes_read, bytes_written;
+	bool is_bound; /* of the bytes */
+	pid_t pid;
+	uid_t uid;
+	enum hk_verdict verdict;
+	uint32_t rule;
+	bool told;
+};
+
+/** hk_judge() - what do the rules say? Return: 0, or -errno: told already. hk_judged() may follow in any case. */
+int hk_judge(struct hk_fuse_server *server, const struct hk_req *req, struct hk_case *c);
+/** hk_judge_also() - and of this class, there? As part of the same case, after hk_judge() gave 0. */
+int hk_judge_also(struct hk_fuse_server *server, struct hk_case *c, struct hk_node *node,
+	const char *name, enum hk_class class);
+/** hk_judged() - what came of it: 0 or -errno. Return: @result */
+int hk_judged(struct hk_fuse_server *server, struct hk_case *c, int result);
+
+/** hk_judge_place() - the place of a node's path. Return: false where it has none. */
+bool hk_judge_place(struct hk_fuse_server *server, struct hk_node *node, hk_place *ret_place);
+/** hk_judge_hides() - is there no such entry, as far as the guest may know? */
+bool hk_judge_hides(struct hk_fuse_server *server, const struct hk_ref *dir, const char *name);
+/** hk_judge_missing() - tell the audit of a name that was looked for in vain; what is there shows when it is used */
+void hk_judge_missing(struct hk_fuse_server *server, const struct hk_req *req,
+	const struct hk_ref *dir, const char *name);
+/** hk_judge_closed() - an open file is closed: tell the audit of its bytes */
+void hk_judge_closed(struct hk_fuse_server *server, const struct hk_handle *handle);
+/** hk_judge_key() - set @st->ruling for what stands at @name */
+void hk_judge_key(struct hk_fuse_server *server, const struct hk_ref *dir, const char *name,
+	struct hk_stat *st);
+
+struct hk_answers *hk_answers_new(void);
+void hk_answers_free(struct hk_answers *answers); /* NULL is fine */
 
 uid_t hk_map_uid(const struct hk_export *export, uid_t uid); /* either way: a swap */
 gid_t hk_map_gid(const struct hk_export *export, gid_t gid);

@@ -357,7 +357,7 @@ void hk_fuse_server_restore(struct hk_fuse_server *server, struct hk_reader *r)
 	uint64_t features = hk_read_u64(r);
 
 	hk_fuse_server_reset(server);
-	if (minor != 0 && (minor < HK_FUSE_MIN_MINOR || minor > FUSE_KERNEL_MINOR_VERSION)) {
+	if (minor != 0 && (minor < HK_FUSE_MIN_MINOR || minor > HK_FUSE_MINOR)) {
 		hk_reader_fail(r);
 	}
 	if (r->error == 0) {

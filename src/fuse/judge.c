@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Rules and audit inside the server.
+ *
+ * Theory: a handler makes a case of what it is about to do (which operation, on which node or name), has it judged
+ * before it touches the backend, and tells the result afterwards. Where an export has neither rules nor an audit both
+ * are a look at two pointers.
+ *
+ * Rules are about paths. A node keeps the place (rules.h) of the path it was seen under last, so a ruling is an index into
+ * a table. A rename of a directory moves all below it: that starts a new epoch of the export, in which each node works
+ * its place out anew, from its parent's, when it is next asked for.
+ *
+ * A file with several names has one node for all of them if the rules say the same of each, and else one for each kind of
+ * ruling (struct hk_stat, @ruling): the kernel asks by node, and no name must lend its rights to another.
+ *
+ * What is removed while open, or never had a name, has no place, and is nobody's business: it was judged when it was
+ * opened.
+ *
+ * Limits: two names of a file that are ruled differently are two inodes to the kernel, with the same st_ino: they do not
+ * share locks, nor mapped pages.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/alloc.h"
+#include "base/util.h"
+#include "fuse/audit.h"
+#include "fuse/server_impl.h"
+
+enum { CLIMB_MAX = 1024, PATH_BYTES = 8192, ASK_BUCKETS = 256 };
+
+/** struct hk_answer - what was said when a rule had somebody asked */
+struct hk_answer {
+	struct hk_answer *next;
+	enum hk_class class;
+	bool allowed;
+	char path[];
+};
+
+struct hk_answers {
+	pthread_mutex_t lock; /* held while somebody is asked: one question at a time */
+	struct hk_answer *buckets[ASK_BUCKETS];
+};
+
+struct hk_answers *hk_answers_new(void)
+{
+	struct hk_answers *answers;
+
+	if (hk_new(answers) != NULL) {
+		pthread_mutex_init(&answers->lock, NULL);
+	}
+	return answers;
+}
+
+void hk_answers_free(struct hk_answers *answers)
+{
+	for (unsigned i = 0; answers != NULL && i < ASK_BUCKETS; i++) {
+		while (answers->buckets[i] != NULL) {
+			struct hk_answer *answer = answers->buckets[i];
+
+			answers->buckets[i] = answer->next;
+			free(answer);
+		}
+	}
+	if (answers != NULL) {
+		pthread_mutex_destroy(&answers->lock);
+	}
+	free(answers);
+}
+
+/* Places */
+
+/* Where a climb has come to: a node's id, and the name it has in its parent. */
+struct step {
+	uint64_t id;
+	char *name;
+};
+
+/* Reads a node's place, or what is needed to work it out. Return: is the place there? */
+static bool read_place(struct hk_fuse_server *server, struct hk_node *node, uint64_t epoch,
+	hk_place *ret_place, uint64_t *ret_parent, char **ret_name)
+{
+	bool is_there = true;
+
+	*ret_parent = 0;
+	*ret_name = NULL;
+	hk_node_lock(&server->nodes, node);
+	if (node == node->export->node) {
+		*ret_place = node->export->root_place;
+	} else if (node->place_epoch == epoch) {
+		*ret_place = node->place;
+	} else {
+		is_there = false;
+		if (node->parent != NULL && node->name != NULL) {
+			*ret_parent = hk_node_id(node->parent);
+			*ret_name = hk_strdup(node->name);
+		}
+	}
+	hk_node_unlock(&server->nodes, node);
+	return is_there;
+}
+
+static void note_place(struct hk_fuse_server *server, uint64_t id, hk_place place, uint64_t epoch)
+{
+	struct hk_node *node = hk_nodes_get(&server->nodes, id);
+
+	if (node == NULL) {
+		return;
+	}
+	hk_node_lock(&server->nodes, node);
+	node->place = place;
+	node->place_epoch = epoch;
+	hk_node_unlock(&server->nodes, node);
+	hk_node_put(&server->nodes, node);
+}
+
+bool hk_judge_place(struct hk_fuse_server *server, struct hk_node *node, hk_place *ret_place)
+{
+	struct hk_export *export = node->export;
+	uint64_t epoch = atomic_load(&export->place_epoch);
+	struct step steps[CLIMB_MAX];
+	unsigned count = 0;
+	uint64_t id = hk_node_id(node);
+	bool found = false;
+
+	while (!found && id != 0 && count < CLIMB_MAX) {
+		struct hk_node *at = hk_nodes_get(&server->nodes, id);
+		uint64_t parent = 0;
+		char *name = NULL;
+
+		if (at == NULL) {
+			break;
+		}
+		found = read_place(server, at, epoch, ret_place, &parent, &name);
+		if (!found && count == CLIMB_MAX - 1 && parent != 0) {
+			/* Deep trees, in stretches. */
+			struct hk_node *up = hk_nodes_get(&server->nodes, parent);
+
+			found = up != NULL && hk_judge_place(server, up, ret_place);
+			hk_node_put(&server->nodes, up);
+		}
+		hk_node_put(&server->nodes, at);
+		if (name != NULL) {
+			steps[count++] = (struct step){.id = id, .name = name};
+		}
+		id = parent;
+	}
+	while (count > 0) {
+		struct step *step = &steps[--count];
+
+		if (found) {
+			*ret_place = hk_rules_step(export->rules, *ret_place, step->name);
+			note_place(server, step->id, *ret_place, epoch);
+		}
+		free(step->name);
+	}
+	return found;
+}
+
+static bool is_hidden(const struct hk_rules *rules, hk_place place)
+{
+	return hk_rules_at(rules, place, HK_CLASS_READ).verdict == HK_VERDICT_HIDE ||
+		hk_rules_at(rules, place, HK_CLASS_LIST).verdict == HK_VERDICT_HIDE;
+}
+
+bool hk_judge_hides(struct hk_fuse_server *server, const struct hk_ref *dir, const char *name)
+{
+	struct hk_rules *rules = dir->node->export->rules;
+	hk_place place;
+
+	return rules != NULL && hk_rules_any(rules, HK_VERDICT_HIDE) &&
+		hk_judge_place(server, dir->node, &place) && hk_rules_may_hide(rules, place) &&
+		is_hidden(rules, hk_rules_step(rules, place, name));
+}
+
+void hk_judge_key(struct hk_fuse_server *server, const struct hk_ref *dir, const char *name,
+	struct hk_stat *st)
+{
+	struct hk_rules *rules = dir->node->export->rules;
+	hk_place place;
+
+	st->ruling = 0;
+	if (rules == NULL || S_ISDIR(st->mode) || !hk_judge_place(server, dir->node, &place)) {
+		return;
+	}
+	place = hk_rules_step(rules, place, name);
+	for (unsigned class = 0; class < HK_CLASS_COUNT; class ++) {
+		st->ruling = st->ruling * HK_VERDICT_COUNT +
+			hk_rules_at(rules, place, (enum hk_class) class).verdict;
+	}
+}
+
+/* Telling */
+
+static void tell(struct hk_fuse_server *server, const struct hk_case *c, int error)
+{
+	struct hk_export *export = c->node->export;
+	char path[PATH_BYTES];
+	char other[PATH_BYTES];
+	struct timespec now;
+
+	if (export->audit == NULL) {
+		return;
+	}
+	clock_gettime(CLOCK_REALTIME, &now);
+	hk_audit_event(export->audit,
+		&(struct hk_audit_event){
+			.op = c->op,
+			.class = c->class,
+			.time_ns = (uint64_t)hk_timespec_ns(now),
+			.pid = c->pid,
+			.uid = c->uid,
+			.path = hk_path_of(server, c->node, c->name, path, sizeof(path)),
+			.other = c->other != NULL
+				? hk_path_of(server, c->other, c->other_name, other, sizeof(other))
+				: NULL,
+			.flags = c->flags,
+			.verdict = c->verdict,
+			.rule = c->rule,
+			.error = error,
+			.bytes_read = c->bytes_read,
+			.bytes_written = c->bytes_written,
+			.exact = !c->is_bound,
+		});
+}
+
+/* The rules, or who was asked, say no. */
+static int refuse(struct hk_fuse_server *server, struct hk_case *c, enum hk_class class)
+{
+	int error = c->verdict == HK_VERDICT_HIDE ? ENOENT
+		: class == HK_CLASS_METADATA      ? EPERM
+						  : EACCES;
+
+	c->class = class;
+	c->told = true;
+	tell(server, c, error);
+	hk_deny(server, c->node, c->name, hk_class_name(class), error);
+	return -error;
+}
+
+static bool ask(struct hk_fuse_server *server, const struct hk_case *c, enum hk_class class)
+{
+	struct hk_answers *answers = server->answers;
+	char buf[PATH_BYTES];
+	const char *path = hk_path_of(server, c->node, c->name, buf, sizeof(buf));
+	struct hk_answer **at;
+	struct hk_answer *answer;
+	size_t len = strlen(path) + 1;
+	bool allowed;
+	uint32_t hash = (uint32_t) class;
+
+	if (server->owner == NULL || server->owner->ask == NULL) {
+		return false;
+	}
+	for (const char *p = path; *p != '\0'; p++) {
+		hash = (hash ^ (uint8_t)*p) * 16777619;
+	}
+	pthread_mutex_lock(&answers->lock);
+	at = &answers->buckets[hash % ASK_BUCKETS];
+	for (answer = *at; answer != NULL; answer = answer->next) {
+		if (answer->class == class && strcmp(answer->path, path) == 0) {
+			break;
+		}
+	}
+	allowed = answer != NULL
+		? answer->allowed
+		: server->owner->ask(server->owner, path, hk_class_name(class), c->pid);
+	if (answer == NULL) {
+		answer = hk_malloc(sizeof(*answer) + len);
+		if (answer != NULL) {
+			*answer =
+				(struct hk_answer){.next = *at, .class = class, .allowed = allowed};
+			memcpy(answer->path, path, len);
+			*at = answer;
+		}
+	}
+	pthread_mutex_unlock(&answers->lock);
+	return allowed;
+}
+
+/* Judging */
+
+int hk_judge_also(struct hk_fuse_server *server, struct hk_case *c, struct hk_node *node,
+	const char *name, enum hk_class class)
+{
+	struct hk_rules *rules = node->export->rules;
+	struct hk_ruling ruling;
+	hk_place place;
+
+	if (rules == NULL || !hk_judge_place(server, node, &place)) {
+		return 0;
+	}
+	if (name != NULL) {
+		place = hk_rules_step(rules, place, name);
+	}
+	ruling = hk_rules_at(rules, place, class);
+	switch (ruling.verdict) {
+	case HK_VERDICT_DENY:
+	case HK_VERDICT_HIDE:
+		break;
+	case HK_VERDICT_ASK:
+		if (!ask(server, c, class)) {
+			break;
+		}
+		/* fallthrough */
+	default:
+		if (c->rule == 0) {
+			c->verdict = ruling.verdict;
+			c->rule = ruling.rule;
+		}
+		return 0;
+	}
+	c->verdict = ruling.verdict;
+	c->rule = ruling.rule;
+	return refuse(server, c, class);
+}
+
+int hk_judge(struct hk_fuse_server *server, const struct hk_req *req, struct hk_case *c)
+{
+	struct hk_export *export = c->node->export;
+
+	if (export == NULL || (export->rules == NULL && export->audit == NULL)) {
+		c->told = true;
+		return 0;
+	}
+	c->pid = (pid_t)req->head.pid;
+	c->uid = req->head.uid;
+	return hk_judge_also(server, c, c->node, c->name, c->class);
+}
+
+int hk_judged(struct hk_fuse_server *server, struct hk_case *c, int result)
+{
+	if (!c->told && c->node != NULL) {
+		tell(server, c, result < 0 ? -result : 0);
+	}
+	c->told = true;
+	return result;
+}
+
+void hk_judge_missing(struct hk_fuse_server *server, const struct hk_req *req,
+	const struct hk_ref *dir, const char *name)
+{
+	struct hk_case c = {
+		.op = HK_EVENT_LOOKUP,
+		.class = HK_CLASS_READ,
+		.node = dir->node,
+		.name = name,
+		.pid = (pid_t)req->head.pid,
+		.uid = req->head.uid,
+	};
+
+	if (dir->node->export->audit == NULL) {
+		return;
+	}
+	if (hk_judge_hides(server, dir, name)) {
+		c.verdict = HK_VERDICT_HIDE;
+	}
+	tell(server, &c, ENOENT);
+}
+
+void hk_judge_closed(struct hk_fuse_server *server, const struct hk_handle *h)
+{
+	struct hk_case c = {
+		.op = HK_EVENT_CLOSE,
+		.class = (h->flags & O_ACCMODE) == O_RDONLY ? HK_CLASS_READ : HK_CLASS_WRITE,
+		.node = h->node,
+		.flags = h->flags,
+		.pid = h->by.pid,
+		.uid = h->by.uid,
+		.bytes_read = atomic_load_explicit(&h->bytes_read, memory_order_relaxed),
+		.bytes_written = atomic_load_explicit(&h->bytes_written, memory_order_relaxed),
+	};
+
+	if (h->by.passthrough) {
+		struct hk_backend *backend = h->node->export->backend;
+		struct hk_stat st;
+
+		/* The kernel moved the data: at most all of it was read, and the rest of what is there written. */
+		c.is_bound = true;
+		if (backend->ops->stat(backend, h->file, &st) == 0) {
+			bool changed =
+				hk_timespec_ns(st.mtime) != h->by.mtime_ns || st.size != h->by.size;
+
+			c.bytes_read = (h->flags & O_ACCMODE) != O_WRONLY ? st.size : 0;
+			c.bytes_written = changed ? st.size : 0;
+		}
+	}
+	tell(server, &c, 0);
+}

@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: ISC */
+/* Rules and audit in the server: what requests are refused, by which of a file's names, and what is told. */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/util.h"
+#include "fuse/audit.h"
+#include "fuse/rules.h"
+#include "fuse_client.h"
+
+static struct fc fc;
+static struct hk_rules *rules;
+static struct hk_audit *audit;
+static int log_fd;
+static char log_text[65536];
+
+/* The export is /x for the rules. */
+static void start(const char *policy)
+{
+	struct hk_err err = HK_ERR_INIT;
+	struct hk_fuse_export export = {.root = "/x"};
+	struct hk_rules_env none = {0};
+	char path[] = "/tmp/hako-judge-XXXXXX";
+
+	log_fd = mkstemp(path);
+	assert_true(log_fd >= 0);
+	unlink(path);
+	if (hk_rules_parse("test", policy, &none, &rules, &err) < 0) {
+		fail_msg("%s", hk_err_text(&err));
+	}
+	assert_int_equal(
+		hk_audit_create(
+			&(struct hk_audit_options){.log_fd = log_fd, .rules = rules}, &audit, &err),
+		0);
+	export.rules = rules;
+	export.audit = audit;
+	fc_start(&fc, &export, FC_FEATURES);
+}
+
+static void stop(void)
+{
+	fc_stop(&fc);
+	hk_audit_free(audit);
+	hk_rules_free(rules);
+	close(log_fd);
+}
+
+/* All lines so far; no events after it. */
+static const char *log_now(void)
+{
+	struct hk_err err = HK_ERR_INIT;
+	ssize_t len;
+
+	assert_int_equal(hk_audit_finish(audit, &err), 0);
+	len = pread(log_fd, log_text, sizeof(log_text) - 1, 0);
+	assert_true(len >= 0);
+	log_text[len] = '\0';
+	return log_text;
+}
+
+/* Is there a line with all of these words? */
+static bool logged(const char *a, const char *b, const char *c)
+{
+	char line[8192];
+
+	for (const char *at = log_text; *at != '\0';) {
+		size_t len = strcspn(at, "\n");
+
+		assert_true(len < sizeof(line));
+		memcpy(line, at, len);
+		line[len] = '\0';
+		if (strstr(line, a) != NULL && strstr(line, b) != NULL && strstr(line, c) != NULL) {
+			return true;
+		}
+		at += len + (at[len] == '\n');
+	}
+	return false;
+}
+
+static int open_of(const char *name, int flags)
+{
+	struct fuse_open_out out;
+	uint64_t node = fc_node(&fc, fc.root, name);
+	int r;
+
+	if (node == 0) {
+		return -ENOENT;
+	}
+	r = fc_open(&fc, node, flags, &out);
+	if (r == 0) {
+		fc_release(&fc, node, out.fh);
+	}
+	return r;
+}
+
+static void classes(void **state)
+{
+	uint64_t node, fh;
+	struct fuse_setattr_in chmod_in = {.valid = FATTR_MODE, .mode = 0600};
+	struct fuse_setattr_in size_in = {.valid = FATTR_SIZE};
+
+	(void)state;
+	start("deny read /x/secret\n"
+	      "deny write /x/fixed\n"
+	      "deny create /x/no*\n"
+	      "deny delete /x/stays\n"
+	      "deny metadata /x/as-it-is\n"
+	      "deny link /x/alone\n");
+	for (unsigned i = 0; i < 5; i++) {
+		static const char *const names[] = {
+			"secret", "fixed", "stays", "as-it-is", "alone"};
+
+		fc_host_file(fc.inside, names[i], "text");
+	}
+	assert_int_equal(open_of("secret", O_RDONLY), -EACCES);
+	assert_int_equal(open_of("secret", O_WRONLY), 0);
+	assert_int_equal(open_of("secret", O_RDWR), -EACCES);
+	assert_int_equal(open_of("fixed", O_RDONLY), 0);
+	assert_int_equal(open_of("fixed", O_WRONLY), -EACCES);
+	assert_int_equal(open_of("fixed", O_RDWR), -EACCES);
+	assert_int_equal(open_of("fixed", O_RDONLY | O_TRUNC), -EACCES);
+	assert_int_equal(fc_setattr(&fc, fc_node(&fc, fc.root, "fixed"), &size_in), -EACCES);
+	assert_int_equal(
+		fc_create(&fc, fc.root, "not", O_WRONLY | O_CREAT, 0644, &node, &fh), -EACCES);
+	assert_int_equal(fc_symlink(&fc, fc.root, "not", "target"), -EACCES);
+	assert_int_equal(fc_create(&fc, fc.root, "yes", O_WRONLY | O_CREAT, 0644, &node, &fh), 0);
+	fc_release(&fc, node, fh);
+	assert_int_equal(fc_name_op(&fc, FUSE_UNLINK, fc.root, "stays"), -EACCES);
+	assert_int_equal(fc_name_op(&fc, FUSE_UNLINK, fc.root, "yes"), 0);
+	assert_int_equal(fc_rename(&fc, fc.root, "stays", fc.root, "goes", 0), -EACCES);
+	assert_int_equal(fc_rename(&fc, fc.root, "fixed", fc.root, "stays", 0), -EACCES);
+	assert_int_equal(fc_rename(&fc, fc.root, "fixed", fc.root, "nowhere", 0), -EACCES);
+	assert_int_equal(fc_setattr(&fc, fc_node(&fc, fc.root, "as-it-is"), &chmod_in), -EPERM);
+	assert_int_equal(fc_link(&fc, fc_node(&fc, fc.root, "alone"), fc.root, "two"), -EACCES);
+	assert_int_equal(fc_link(&fc, fc_node(&fc, fc.root, "as-it-is"), fc.root, "two"), 0);
+	assert_true(fc_host_has(fc.inside, "fixed", "text"));
+	assert_true(fc_host_has(fc.inside, "stays", "text"));
+	log_now();
+	assert_true(logged("\"/x/secret\"", "\"deny\"", "open"));
+	assert_true(logged("\"/x/not\"", "\"deny\"", "symlink"));
+	assert_true(logged("\"/x/yes\"", "\"allow\"", "unlink"));
+	assert_int_equal(hk_audit_violations(audit), fc.denials);
+	stop();
+}
+
+static void hidden(void **state)
+{
+	struct fuse_entry_out entry;
+	char buf[4096];
+	int len;
+	uint64_t node, fh;
+
+	(void)state;
+	start("hide * /x/ghost\nhide * /x/ghost/**\n");
+	mkdir(fc.inside, 0755);
+	fc_host_file(fc.inside, "ghost", "boo");
+	fc_host_file(fc.inside, "real", "here");
+	assert_int_equal(fc_node(&fc, fc.root, "ghost"), 0);
+	assert_true(fc_node(&fc, fc.root, "real") != 0);
+	for (unsigned plus = 0; plus < 2; plus++) {
+		len = fc_readdir(&fc, fc.root, 0, 0, plus != 0, buf, sizeof(buf));
+		assert_true(len > 0);
+		assert_null(memmem(buf, (size_t)len, "ghost", 5));
+		assert_non_null(memmem(buf, (size_t)len, "real", 4));
+	}
+	assert_int_equal(fc_mkdir(&fc, fc.root, "ghost", &entry), -ENOENT);
+	assert_int_equal(
+		fc_create(&fc, fc.root, "ghost", O_RDWR | O_CREAT, 0644, &node, &fh), -ENOENT);
+	assert_int_equal(fc_name_op(&fc, FUSE_UNLINK, fc.root, "ghost"), -ENOENT);
+	assert_true(fc_host_has(fc.inside, "ghost", "boo"));
+	stop();
+}
+
+/* A name does not lend its rights to another, whichever the guest has looked up last. */
+static void names_of_one_file(void **state)
+{
+	struct fuse_open_out out;
+	struct fuse_attr attr_a, attr_b;
+	uint64_t open_node, shut_node, same_node;
+
+	(void)state;
+	start("deny read,write /x/shut\n");
+	fc_host_file(fc.inside, "open", "text");
+	assert_int_equal(linkat(fc.inside_fd, "open", fc.inside_fd, "shut", 0), 0);
+	assert_int_equal(linkat(fc.inside_fd, "open", fc.inside_fd, "same", 0), 0);
+	open_node = fc_node(&fc, fc.root, "open");
+	shut_node = fc_node(&fc, fc.root, "shut");
+	same_node = fc_node(&fc, fc.root, "same");
+	assert_int_equal(open_node, same_node);
+	assert_true(open_node != shut_node);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(fc_open(&fc, shut_node, O_RDONLY, &out), -EACCES);
+		assert_int_equal(fc_open(&fc, open_node, O_RDONLY, &out), 0);
+		fc_release(&fc, open_node, out.fh);
+	}
+	assert_int_equal(fc_getattr(&fc, open_node, &attr_a), 0);
+	assert_int_equal(fc_getattr(&fc, shut_node, &attr_b), 0);
+	assert_int_equal(attr_a.ino, attr_b.ino);
+	/* Nor does a new one. */
+	assert_int_equal(fc_link(&fc, shut_node, fc.root, "third"), -EACCES);
+	stop();
+}
+
+static void renames_change_what_holds(void **state)
+{
+	struct fuse_entry_out entry;
+	struct fuse_open_out out;
+	uint64_t dir, file, below;
+
+	(void)state;
+	start("deny write /x/shut\ndeny write /x/shut/**\n");
+	/* A file */
+	fc_host_file(fc.inside, "file", "text");
+	file = fc_node(&fc, fc.root, "file");
+	assert_int_equal(fc_open(&fc, file, O_WRONLY, &out), 0);
+	fc_release(&fc, file, out.fh);
+	assert_int_equal(fc_rename(&fc, fc.root, "file", fc.root, "shut", 0), 0);
+	assert_int_equal(fc_open(&fc, file, O_WRONLY, &out), -EACCES);
+	assert_int_equal(fc_rename(&fc, fc.root, "shut", fc.root, "file", 0), 0);
+	assert_int_equal(fc_open(&fc, file, O_WRONLY, &out), 0);
+	fc_release(&fc, file, out.fh);
+	/* What is deep in a directory */
+	assert_int_equal(fc_mkdir(&fc, fc.root, "dir", &entry), 0);
+	dir = entry.nodeid;
+	assert_int_equal(fc_mkdir(&fc, dir, "sub", &entry), 0);
+	assert_int_equal(
+		fc_create(&fc, entry.nodeid, "deep", O_RDWR | O_CREAT, 0644, &below, &out.fh), 0);
+	fc_release(&fc, below, out.fh);
+	assert_int_equal(fc_rename(&fc, fc.root, "dir", fc.root, "shut", 0), 0);
+	assert_int_equal(fc_open(&fc, below, O_WRONLY, &out), -EACCES);
+	assert_int_equal(fc_open(&fc, below, O_RDONLY, &out), 0);
+	fc_release(&fc, below, out.fh);
+	assert_int_equal(fc_rename(&fc, fc.root, "shut", fc.root, "dir", 0), 0);
+	assert_int_equal(fc_open(&fc, below, O_WRONLY, &out), 0);
+	fc_release(&fc, below, out.fh);
+	log_now();
+	assert_true(logged("\"/x/shut/sub/deep\"", "\"deny\"", "open"));
+	assert_true(logged("\"/x/dir/sub/deep\"", "\"allow\"", "open"));
+	stop();
+}
+
+static unsigned asked;
+
+static bool answer(struct hk_fuse_owner *owner, const char *path, const char *class_name, pid_t pid)
+{
+	(void)owner;
+	(void)class_name;
+	(void)pid;
+	asked++;
+	return strcmp(path, "/x/please") == 0;
+}
+
+static void questions(void **state)
+{
+	(void)state;
+	start("ask write /x/**\n");
+	fc_host_file(fc.inside, "please", "text");
+	fc_host_file(fc.inside, "never", "text");
+	/* Nobody to ask */
+	assert_int_equal(open_of("never", O_WRONLY), -EACCES);
+	fc.owner.ask = answer;
+	asked = 0;
+	for (unsigned i = 0; i < 3; i++) {
+		assert_int_equal(open_of("please", O_WRONLY), 0);
+		assert_int_equal(open_of("please", O_RDONLY), 0);
+	}
+	assert_int_equal(asked, 1);
+	assert_int_equal(open_of("never", O_WRONLY), -EACCES);
+	assert_int_equal(open_of("never", O_WRONLY), -EACCES);
+	assert_int_equal(asked, 2);
+	stop();
+}
+
+static void bytes_at_close(void **state)
+{
+	uint64_t node, fh;
+	char buf[100] = {0};
+
+	(void)state;
+	start("");
+	assert_int_equal(fc_create(&fc, fc.root, "file", O_RDWR | O_CREAT, 0644, &node, &fh), 0);
+	assert_int_equal(fc_write(&fc, node, fh, 0, buf, 100), 100);
+	assert_int_equal(fc_write(&fc, node, fh, 100, buf, 50), 50);
+	assert_int_equal(fc_read(&fc, node, fh, 90, buf, 100), 60);
+	assert_int_equal(fc_release(&fc, node, fh), 0);
+	assert_int_equal(fc_node(&fc, fc.root, "missing"), 0);
+	log_now();
+	assert_true(logged("close", "\"/x/file\"", "150"));
+	assert_true(logged("close", "\"/x/file\"", "60"));
+	assert_true(logged("lookup", "\"/x/missing\"", "ENOENT"));
+	stop();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(classes),
+		cmocka_unit_test(hidden),
+		cmocka_unit_test(names_of_one_file),
+		cmocka_unit_test(renames_change_what_holds),
+		cmocka_unit_test(questions),
+		cmocka_unit_test(bytes_at_close),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
