@@ -41,8 +41,8 @@ struct hk_audit {
 	/* The thread's own. */
 	struct hk_tree tree;
 	struct hk_json json;
-	int log_fd; /* borrowed; -1: none */
-	int log_error; /* positive errno, sticky */
+	int log_fd;          /* borrowed; -1: none */
+	int log_error;       /* positive errno, sticky */
 	uint64_t lines_held; /* in @json, to be written */
 	uint64_t lines_lost;
 
@@ -142,8 +142,9 @@ void hk_audit_event(struct hk_audit *audit, const struct hk_audit_event *event)
 	bool cut = false;
 	uint32_t path_len = bounded_len(event->path, &cut);
 	uint32_t other_len = bounded_len(other, &cut);
-	uint32_t size = (uint32_t)hk_align_up(
-		sizeof(struct hk_record) + path_len + 1 + other_len + 1, _Alignof(struct hk_record));
+	uint32_t size =
+		(uint32_t)hk_align_up(sizeof(struct hk_record) + path_len + 1 + other_len + 1,
+			_Alignof(struct hk_record));
 	struct hk_process process;
 	struct hk_record *record;
 	bool wake;

@@ -65,8 +65,7 @@ static unsigned split_size(const struct grouping *g, const struct hk_group *grou
 
 static struct hk_group group_of(const struct grouping *g, uint32_t node)
 {
-	return (struct hk_group){
-		.node = node, .files = g->files[node], .bytes = g->bytes[node]};
+	return (struct hk_group){.node = node, .files = g->files[node], .bytes = g->bytes[node]};
 }
 
 /* Puts what @groups[@at] splits into behind the others, and what is directly in it in its place. Return: the new count */

@@ -111,8 +111,8 @@ struct hk_json {
 void hk_json_flush(struct hk_json *json);
 void hk_json_raw(struct hk_json *json, const char *text); /* as it is */
 void hk_json_raw_bytes(struct hk_json *json, const char *bytes, size_t len);
-void hk_json_open(struct hk_json *json, char bracket);    /* '{' or '[' */
-void hk_json_close(struct hk_json *json, char bracket);   /* '}' or ']' */
+void hk_json_open(struct hk_json *json, char bracket);  /* '{' or '[' */
+void hk_json_close(struct hk_json *json, char bracket); /* '}' or ']' */
 void hk_json_key(struct hk_json *json, const char *key);
 void hk_json_element(struct hk_json *json); /* a comma, where one is due */
 void hk_json_u64(struct hk_json *json, uint64_t value);

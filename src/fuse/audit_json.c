@@ -279,19 +279,53 @@ const char *hk_event_op_name(enum hk_event_op op)
 	return (unsigned)op < HK_EVENT_COUNT ? op_names[op] : "?";
 }
 
-#define ERROR(name) {name, #name}
+#define ERROR(name) \
+	{ \
+		name, #name \
+	}
 
 static const struct {
 	int code;
 	const char *name;
 } errors[] = {
-	ERROR(EPERM), ERROR(ENOENT), ERROR(EINTR), ERROR(EIO), ERROR(ENXIO), ERROR(E2BIG),
-	ERROR(ENOEXEC), ERROR(EBADF), ERROR(EAGAIN), ERROR(ENOMEM), ERROR(EACCES), ERROR(EFAULT),
-	ERROR(EBUSY), ERROR(EEXIST), ERROR(EXDEV), ERROR(ENODEV), ERROR(ENOTDIR), ERROR(EISDIR),
-	ERROR(EINVAL), ERROR(ENFILE), ERROR(EMFILE), ERROR(ENOTTY), ERROR(ETXTBSY), ERROR(EFBIG),
-	ERROR(ENOSPC), ERROR(ESPIPE), ERROR(EROFS), ERROR(EMLINK), ERROR(ERANGE),
-	ERROR(ENAMETOOLONG), ERROR(ENOSYS), ERROR(ENOTEMPTY), ERROR(ELOOP), ERROR(ENODATA),
-	ERROR(EOVERFLOW), ERROR(EOPNOTSUPP), ERROR(ESTALE), ERROR(EDQUOT),
+	ERROR(EPERM),
+	ERROR(ENOENT),
+	ERROR(EINTR),
+	ERROR(EIO),
+	ERROR(ENXIO),
+	ERROR(E2BIG),
+	ERROR(ENOEXEC),
+	ERROR(EBADF),
+	ERROR(EAGAIN),
+	ERROR(ENOMEM),
+	ERROR(EACCES),
+	ERROR(EFAULT),
+	ERROR(EBUSY),
+	ERROR(EEXIST),
+	ERROR(EXDEV),
+	ERROR(ENODEV),
+	ERROR(ENOTDIR),
+	ERROR(EISDIR),
+	ERROR(EINVAL),
+	ERROR(ENFILE),
+	ERROR(EMFILE),
+	ERROR(ENOTTY),
+	ERROR(ETXTBSY),
+	ERROR(EFBIG),
+	ERROR(ENOSPC),
+	ERROR(ESPIPE),
+	ERROR(EROFS),
+	ERROR(EMLINK),
+	ERROR(ERANGE),
+	ERROR(ENAMETOOLONG),
+	ERROR(ENOSYS),
+	ERROR(ENOTEMPTY),
+	ERROR(ELOOP),
+	ERROR(ENODATA),
+	ERROR(EOVERFLOW),
+	ERROR(EOPNOTSUPP),
+	ERROR(ESTALE),
+	ERROR(EDQUOT),
 };
 
 static void add_error(struct hk_json *json, int error)
@@ -308,16 +342,30 @@ static void add_error(struct hk_json *json, int error)
 	add(json, "\"", 1);
 }
 
-#define FLAG(name) {name, #name}
+#define FLAG(name) \
+	{ \
+		name, #name \
+	}
 
 /* O_SYNC is two bits, so it comes before O_DSYNC. */
 static const struct {
 	uint32_t bits;
 	const char *name;
 } open_flags[] = {
-	FLAG(O_CREAT), FLAG(O_EXCL), FLAG(O_TRUNC), FLAG(O_APPEND), FLAG(O_NONBLOCK), FLAG(O_SYNC),
-	FLAG(O_DSYNC), FLAG(O_DIRECT), FLAG(O_TMPFILE), FLAG(O_DIRECTORY), FLAG(O_NOFOLLOW),
-	FLAG(O_NOATIME), FLAG(O_CLOEXEC), FLAG(O_NOCTTY),
+	FLAG(O_CREAT),
+	FLAG(O_EXCL),
+	FLAG(O_TRUNC),
+	FLAG(O_APPEND),
+	FLAG(O_NONBLOCK),
+	FLAG(O_SYNC),
+	FLAG(O_DSYNC),
+	FLAG(O_DIRECT),
+	FLAG(O_TMPFILE),
+	FLAG(O_DIRECTORY),
+	FLAG(O_NOFOLLOW),
+	FLAG(O_NOATIME),
+	FLAG(O_CLOEXEC),
+	FLAG(O_NOCTTY),
 };
 
 /* What the kernel adds to each open: O_LARGEFILE, and FMODE_EXEC, which is an operation of its own here. */
@@ -431,7 +479,8 @@ void hk_audit_line_event(
 	}
 	hk_json_number(json, "ppid", (uint32_t)process->ppid);
 	hk_json_number(json, "uid", record->uid);
-	hk_json_bytes(json, "command", process->command, strnlen(process->command, HK_COMMAND_SIZE));
+	hk_json_bytes(
+		json, "command", process->command, strnlen(process->command, HK_COMMAND_SIZE));
 	add_name(json, "op", hk_event_op_name((enum hk_event_op)record->op));
 	add_name(json, "class", hk_class_name((enum hk_class)record->class));
 	hk_json_bytes(json, "path", record->paths, record->path_len);

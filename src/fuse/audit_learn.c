@@ -32,21 +32,33 @@ enum { MANY = 4, MANY_BELOW = 12, RANDOM_LEN = 6, NUMBER_LEN = 3 };
  * struct need - what a node needs, as bits of classes
  * @self: the path itself
  * @deep: the path and all below
+ * @cow: those of them that go to an upper layer
+ * @is_wide: no directory to be allowed as a whole
+ * @is_twin: another node has the same glob, and all needs of both
  * @star_at, @star_len: the part of the name that a star stands for; @star_len 0: none
  */
 struct need {
 	uint8_t self, deep;
 	uint8_t cow;
+	uint8_t cow_below;
 	bool is_wide;
+	bool is_twin;
 	uint16_t star_at, star_len;
 };
 
 struct learner {
-	const struct hk_audit_results *results;
 	const struct hk_tree *tree;
 	struct need *needs; /* for each node */
+	uint32_t home, cwd; /* nodes, or HK_TREE_NONE */
 	FILE *to;
 	bool failed;
+};
+
+/* What only looks, and what changes. */
+enum {
+	LOOKS = 1 << HK_CLASS_READ | 1 << HK_CLASS_LIST | 1 << HK_CLASS_EXEC,
+	ALL = (1 << HK_CLASS_COUNT) - 1,
+	CHANGES = ALL & ~LOOKS,
 };
 
 static const char *const system_directories[] = {"/usr", "/bin", "/sbin", "/lib", "/lib32",
@@ -54,72 +66,99 @@ static const char *const system_directories[] = {"/usr", "/bin", "/sbin", "/lib"
 static const char *const wide_directories[] = {"/", "/home", "/root", "/etc", "/var", "/var/lib",
 	"/var/cache", "/run", "/srv", "/mnt", "/media", "/nix", "/gnu"};
 
-/* Names */
-
-/* How far the run of letters and digits at @name goes that looks made up. Return: its length, or 0 */
-static size_t made_up_len(const char *name, size_t len)
+static const char *name_of(const struct learner *l, uint32_t node)
 {
-	size_t n = 0, digits = 0, switches = 0;
-	int before = 0;
-
-	while (n < len && isalnum((unsigned char)name[n]) != 0) {
-		unsigned char c = (unsigned char)name[n];
-		int kind = isdigit(c) ? 1 : isupper(c) ? 2 : 3;
-
-		switches += n != 0 && kind != before;
-		digits += kind == 1;
-		before = kind;
-		n++;
-	}
-	if (n >= RANDOM_LEN && switches >= 2) {
-		return n;
-	}
-	return digits == n && n >= NUMBER_LEN ? n : 0;
+	return l->tree->names + l->tree->nodes[node].name;
 }
 
-/* Finds the part of @name that a further run would make differently. */
+/* Names */
+
+static size_t word_len(const char *name, size_t len)
+{
+	size_t n = 0;
+
+	while (n < len && isalnum((unsigned char)name[n]) != 0) {
+		n++;
+	}
+	return n;
+}
+
+/* Do these letters and digits look like mkstemp(3)'s? */
+static bool is_random(const char *word, size_t len)
+{
+	size_t digits = 0, capitals = 0, switches = 0;
+	int before = 0;
+
+	for (size_t i = 0; i < len; i++) {
+		unsigned char c = (unsigned char)word[i];
+		int kind = isdigit(c) != 0 ? 1 : isupper(c) != 0 ? 2 : 3;
+
+		switches += i != 0 && kind != before;
+		digits += kind == 1;
+		capitals += kind == 2;
+		before = kind;
+	}
+	return len >= RANDOM_LEN && switches >= 2 && (capitals > 0 || digits > 1);
+}
+
+static bool is_lower(const char *text, size_t len)
+{
+	for (size_t i = 0; i < len; i++) {
+		if (islower((unsigned char)text[i]) == 0) {
+			return false;
+		}
+	}
+	return true;
+}
+
+/* The number a word ends with: "conf1234". Return: its length, or 0 */
+static size_t number_len(const char *word, size_t len)
+{
+	size_t n = 0;
+
+	while (n < len && isdigit((unsigned char)word[len - 1 - n]) != 0) {
+		n++;
+	}
+	return n >= NUMBER_LEN ? n : 0;
+}
+
+static void set_star(struct need *need, size_t at, size_t len)
+{
+	need->star_at = (uint16_t)at;
+	need->star_len = (uint16_t)len;
+}
+
+/* Finds the part of a temporary name that the next run will make differently. */
 static void find_star(struct need *need, const char *name, size_t len)
 {
-	for (size_t at = 0; at < len;) {
-		size_t n = 0;
-		size_t start = at;
+	size_t first = len > 0 && name[0] == '.';
 
-		if (isalnum((unsigned char)name[at]) == 0) {
-			at++;
-			continue;
+	/* Python's: eight of a-z, 0-9 and '_'. */
+	if (len >= 11 && strncmp(name, "tmp", 3) == 0 &&
+		strspn(name + 3, "abcdefghijklmnopqrstuvwxyz0123456789_") >= 8) {
+		set_star(need, 3, 8);
+		return;
+	}
+	for (size_t at = 0; at < len; at++) {
+		size_t n = word_len(name + at, len - at);
+		size_t prefix = n > RANDOM_LEN ? n - RANDOM_LEN : 0;
+		size_t digits = number_len(name + at, n);
+
+		/* The whole word; or, at the name's start, the end of it: "sedAbC123", "ccXyZ12b.s". */
+		if (at == first && is_lower(name + at, prefix) && prefix != 0 &&
+			is_random(name + at + prefix, RANDOM_LEN)) {
+			set_star(need, at + prefix, RANDOM_LEN);
+			return;
 		}
-		while (at + n < len && isalnum((unsigned char)name[at + n]) != 0) {
-			n++;
+		if (is_random(name + at, n)) {
+			set_star(need, at, n);
+			return;
 		}
-		if (made_up_len(name + at, n) == 0) {
-			/* Letters, then a number: "conf1234". */
-			while (start < at + n && !isdigit((unsigned char)name[start])) {
-				start++;
-			}
-		}
-		if (made_up_len(name + start, at + n - start) != 0) {
-			need->star_at = (uint16_t)start;
-			need->star_len = (uint16_t)(at + n - start);
+		if (digits != 0) {
+			set_star(need, at + n - digits, digits);
 			return;
 		}
 		at += n;
-	}
-}
-
-/* "cc" of "ccXyZ12b.s" stays, if it is in the name twice or more: gcc's habit of a prefix without a mark after it. */
-static void keep_prefix(const struct hk_tree *tree, const struct hk_tree_node *node, struct need *need)
-{
-	static const char *const prefixes[] = {"cc", "tmp", "temp", "sh", "lto", "pip", "npm"};
-	const char *name = tree->names + node->name + need->star_at;
-
-	for (size_t i = 0; i < HK_ARRAY_SIZE(prefixes); i++) {
-		size_t len = strlen(prefixes[i]);
-
-		if (need->star_len >= len + RANDOM_LEN && strncmp(name, prefixes[i], len) == 0) {
-			need->star_at = (uint16_t)(need->star_at + len);
-			need->star_len = (uint16_t)(need->star_len - len);
-			return;
-		}
 	}
 }
 
@@ -136,9 +175,8 @@ static uint8_t with_what_follows(const struct hk_tree_node *node)
 
 	if ((asked & hk_class_bit(HK_CLASS_CREATE)) != 0) {
 		asked |= hk_class_bit(HK_CLASS_DELETE);
-		asked |= (node->flags & HK_NODE_DIR) != 0
-			? hk_class_bit(HK_CLASS_LIST)
-			: bits(HK_CLASS_READ, HK_CLASS_WRITE);
+		asked |= (node->flags & HK_NODE_DIR) != 0 ? hk_class_bit(HK_CLASS_LIST)
+							  : bits(HK_CLASS_READ, HK_CLASS_WRITE);
 	}
 	if ((asked & hk_class_bit(HK_CLASS_LINK)) != 0) {
 		asked |= bits(HK_CLASS_READ, HK_CLASS_WRITE);
@@ -159,16 +197,76 @@ static void gather(struct learner *l)
 			need->deep = need->self;
 		}
 		if ((node->flags & HK_NODE_CREATED) != 0 && (node->flags & HK_NODE_GONE) != 0) {
-			find_star(need, l->tree->names + node->name, node->name_len);
-			keep_prefix(l->tree, node, need);
+			find_star(need, name_of(l, i), node->name_len);
 		}
 	}
+	/* An upper layer has a path as a whole. */
+	for (uint32_t i = 0; i < l->tree->node_count; i++) {
+		l->needs[i].cow = (l->needs[i].cow & CHANGES) != 0 ? CHANGES : 0;
+	}
+}
+
+/* Order of made-up names: those with the same star come together. */
+static int by_star(const void *a, const void *b, void *argument)
+{
+	const struct learner *l = argument;
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+	const struct hk_tree_node *node_x = &l->tree->nodes[x], *node_y = &l->tree->nodes[y];
+	const struct need *need_x = &l->needs[x], *need_y = &l->needs[y];
+	size_t tail_x = node_x->name_len - need_x->star_at - need_x->star_len;
+	size_t tail_y = node_y->name_len - need_y->star_at - need_y->star_len;
+	int order;
+
+	if (node_x->parent != node_y->parent) {
+		return node_x->parent < node_y->parent ? -1 : 1;
+	}
+	if (need_x->star_at != need_y->star_at || tail_x != tail_y) {
+		return need_x->star_at != need_y->star_at ? (int)need_x->star_at - need_y->star_at
+							  : (int)tail_x - (int)tail_y;
+	}
+	order = memcmp(name_of(l, x), name_of(l, y), need_x->star_at);
+	return order != 0 ? order
+			  : memcmp(name_of(l, x) + node_x->name_len - tail_x,
+				    name_of(l, y) + node_y->name_len - tail_y, tail_x);
+}
+
+/* One of several names with the same star speaks for all; a directory of such a name for what is in it, too. */
+static int merge_stars(struct learner *l, const uint8_t *needed)
+{
+	uint32_t count = 0;
+	autofree uint32_t *stars = hk_malloc(l->tree->node_count * sizeof(*stars));
+
+	if (stars == NULL) {
+		return -ENOMEM;
+	}
+	for (uint32_t i = 0; i < l->tree->node_count; i++) {
+		if (l->needs[i].star_len != 0) {
+			l->needs[i].deep |=
+				(l->tree->nodes[i].flags & HK_NODE_DIR) != 0 ? needed[i] : 0;
+			stars[count++] = i;
+		}
+	}
+	qsort_r(stars, count, sizeof(*stars), by_star, l);
+	for (uint32_t i = 1, first = 0; i < count; i++) {
+		struct need *to = &l->needs[stars[first]];
+		struct need *from = &l->needs[stars[i]];
+
+		if (by_star(&stars[first], &stars[i], l) != 0) {
+			first = i;
+			continue;
+		}
+		to->self |= from->self;
+		to->deep |= from->deep;
+		to->cow |= from->cow;
+		from->self = from->deep = 0;
+		from->is_twin = true;
+	}
+	return 0;
 }
 
 /* Sets needs of directories that are known by name. */
 static void mark_known(struct learner *l)
 {
-	const char *home = l->results->home;
 	uint32_t node;
 
 	for (size_t i = 0; i < HK_ARRAY_SIZE(wide_directories); i++) {
@@ -177,8 +275,7 @@ static void mark_known(struct learner *l)
 			l->needs[node].is_wide = true;
 		}
 	}
-	node = home != NULL ? hk_tree_find(l->tree, home) : HK_TREE_NONE;
-	for (; node != HK_TREE_NONE; node = l->tree->nodes[node].parent) {
+	for (node = l->home; node != HK_TREE_NONE; node = l->tree->nodes[node].parent) {
 		l->needs[node].is_wide = true;
 	}
 }
@@ -194,19 +291,18 @@ static void unite(const struct learner *l, uint8_t *ret_union)
 	}
 }
 
-/* Does anything come to be in @directory, now or by what it is told below? */
+/* Directories that are allowed as a whole. */
 static void mark_whole(struct learner *l, const uint8_t *needed)
 {
-	const uint8_t look = bits(HK_CLASS_READ, HK_CLASS_LIST) | hk_class_bit(HK_CLASS_EXEC);
 	uint32_t node;
 
 	for (size_t i = 0; i < HK_ARRAY_SIZE(system_directories); i++) {
 		node = hk_tree_find(l->tree, system_directories[i]);
-		if (node != HK_TREE_NONE && (needed[node] & look) != 0) {
-			l->needs[node].deep |= look;
+		if (node != HK_TREE_NONE && (needed[node] & LOOKS) != 0) {
+			l->needs[node].deep |= LOOKS;
 		}
 	}
-	node = l->results->cwd != NULL ? hk_tree_find(l->tree, l->results->cwd) : HK_TREE_NONE;
+	node = l->cwd;
 	if (node != HK_TREE_NONE && !l->needs[node].is_wide &&
 		(needed[node] & hk_class_bit(HK_CLASS_CREATE)) != 0) {
 		l->needs[node].deep |= needed[node];
@@ -254,8 +350,17 @@ static int decide(struct learner *l)
 	mark_known(l);
 	unite(l, needed);
 	mark_whole(l, needed);
-	for (unsigned class = 0; class < HK_CLASS_COUNT; class++) {
-		generalize(l, (enum hk_class)class, entries, rules);
+	if (merge_stars(l, needed) < 0) {
+		return -ENOMEM;
+	}
+	for (unsigned class = 0; class < HK_CLASS_COUNT; class ++) {
+		generalize(l, (enum hk_class) class, entries, rules);
+	}
+	/* A directory has an upper layer if anything in it has. */
+	for (uint32_t i = count; i-- > 1;) {
+		struct need *above = &l->needs[l->tree->nodes[i].parent];
+
+		above->cow_below |= l->needs[i].cow | l->needs[i].cow_below;
 	}
 	return 0;
 }
@@ -268,16 +373,13 @@ static void add_glob(const struct learner *l, uint32_t node, struct hk_str *out)
 	const struct hk_tree_node *at = &l->tree->nodes[node];
 	const struct need *need = &l->needs[node];
 	autofree char *name = NULL;
+	const char *tail;
 
 	if (node == HK_TREE_ROOT) {
 		return;
 	}
-	if (l->results->cwd != NULL && node == hk_tree_find(l->tree, l->results->cwd)) {
-		hk_str_add(out, "$PWD");
-		return;
-	}
-	if (l->results->home != NULL && node == hk_tree_find(l->tree, l->results->home)) {
-		hk_str_add(out, "$HOME");
+	if (node == l->home || node == l->cwd) {
+		hk_str_add(out, node == l->home ? "$HOME" : "$PWD");
 		return;
 	}
 	add_glob(l, at->parent, out);
@@ -287,107 +389,77 @@ static void add_glob(const struct learner *l, uint32_t node, struct hk_str *out)
 		out->failed = true;
 		return;
 	}
-	memcpy(name, l->tree->names + at->name, at->name_len);
+	memcpy(name, name_of(l, node), at->name_len);
 	name[at->name_len] = '\0';
 	if (need->star_len == 0) {
 		hk_rules_quote(out, name);
 		return;
 	}
-	/* The end first: quoting depends on what follows. */
-	{
-		const char *rest = name + need->star_at + need->star_len;
-		struct hk_str tail = {0};
-
-		hk_rules_quote(&tail, rest);
-		name[need->star_at] = '\0';
-		hk_rules_quote(out, name);
-		hk_str_add(out, "*");
-		hk_str_add(out, hk_str_text(&tail));
-		out->failed |= tail.failed;
-		hk_str_finish(&tail);
-	}
+	tail = name + need->star_at + need->star_len;
+	name[need->star_at] = '\0';
+	hk_rules_quote(out, name);
+	hk_str_add(out, "*");
+	hk_rules_quote(out, tail);
 }
 
-static void write_rule(struct learner *l, enum hk_verdict verdict, uint8_t classes, uint32_t node,
-	bool deep, struct hk_str *last)
+static void write_rule(
+	struct learner *l, enum hk_verdict verdict, uint8_t classes, uint32_t node, bool deep)
 {
 	struct hk_str line = {0};
 	const char *separator = "";
 
+	if (classes == 0) {
+		return;
+	}
 	hk_str_addf(&line, "%s ", hk_verdict_name(verdict));
-	if (classes == (1u << HK_CLASS_COUNT) - 1) {
-		hk_str_add(&line, "*");
-	} else {
-		for (unsigned class = 0; class < HK_CLASS_COUNT; class++) {
-			if ((classes >> class & 1) != 0) {
-				hk_str_addf(&line, "%s%s", separator,
-					hk_class_name((enum hk_class)class));
-				separator = ",";
-			}
+	for (unsigned class = 0; class < HK_CLASS_COUNT && classes != ALL; class ++) {
+		if ((classes >> class & 1) != 0) {
+			hk_str_addf(&line, "%s%s", separator, hk_class_name((enum hk_class) class));
+			separator = ",";
 		}
 	}
-	hk_str_add(&line, " ");
+	hk_str_add(&line, classes == ALL ? "* " : " ");
 	add_glob(l, node, &line);
 	hk_str_add(&line, deep ? "/**" : node == HK_TREE_ROOT ? "/" : "");
 	l->failed |= line.failed;
-	/* Made-up names of one kind come one after the other. */
-	if (!line.failed && strcmp(hk_str_text(last), hk_str_text(&line)) != 0) {
-		fprintf(l->to, "%s\n", hk_str_text(&line));
-		hk_str_finish(last);
-		*last = line;
-		return;
-	}
+	fprintf(l->to, "%s\n", hk_str_text(&line));
 	hk_str_finish(&line);
 }
 
-static void write_node(struct learner *l, uint32_t node, uint8_t *covered, struct hk_str *last)
+static void write_node(struct learner *l, uint32_t node, uint8_t *covered)
 {
 	const struct need *need = &l->needs[node];
 	uint8_t above = node == HK_TREE_ROOT ? 0 : covered[l->tree->nodes[node].parent];
 	uint8_t deep = need->deep & (uint8_t)~above;
-	uint8_t self = need->self & (uint8_t)~(above | deep);
-	const uint8_t looks = bits(HK_CLASS_READ, HK_CLASS_LIST) | hk_class_bit(HK_CLASS_EXEC);
-	uint8_t cow = need->cow & (uint8_t)~looks;
+	uint8_t self = need->self & (uint8_t) ~(above | deep);
+	uint8_t deep_cow = need->cow | need->cow_below;
 
-	covered[node] = above | deep;
-	if ((deep & ~cow) != 0) {
-		write_rule(l, HK_VERDICT_ALLOW, deep & (uint8_t)~cow, node, true, last);
-	}
-	if ((deep & cow) != 0) {
-		write_rule(l, HK_VERDICT_COW, deep & cow, node, true, last);
-	}
-	if ((self & ~cow) != 0) {
-		write_rule(l, HK_VERDICT_ALLOW, self & (uint8_t)~cow, node, false, last);
-	}
-	if ((self & cow) != 0) {
-		write_rule(l, HK_VERDICT_COW, self & cow, node, false, last);
-	}
+	covered[node] = need->is_twin ? ALL : above | deep;
+	write_rule(l, HK_VERDICT_ALLOW, deep & (uint8_t)~deep_cow, node, true);
+	write_rule(l, HK_VERDICT_COW, deep & deep_cow, node, true);
+	write_rule(l, HK_VERDICT_ALLOW, self & (uint8_t)~need->cow, node, false);
+	write_rule(l, HK_VERDICT_COW, self & need->cow, node, false);
 }
 
 /* What is allowed for a whole directory, and was refused or hidden for something in it. */
 static void write_refused(struct learner *l, const uint32_t *sorted, const uint8_t *covered)
 {
-	struct hk_str last = {0};
-
 	for (uint32_t i = 0; i < l->tree->node_count; i++) {
 		const struct hk_tree_node *node = &l->tree->nodes[sorted[i]];
 		uint8_t refused = node->refused & covered[sorted[i]];
 
 		if ((node->flags & HK_NODE_HIDDEN) != 0) {
-			write_rule(l, HK_VERDICT_HIDE, (1u << HK_CLASS_COUNT) - 1, sorted[i], false,
-				&last);
-		} else if (refused != 0) {
-			write_rule(l, HK_VERDICT_DENY, refused, sorted[i], false, &last);
+			write_rule(l, HK_VERDICT_HIDE, ALL, sorted[i], false);
+		} else {
+			write_rule(l, HK_VERDICT_DENY, refused, sorted[i], false);
 		}
 	}
-	hk_str_finish(&last);
 }
 
 static int write_policy(struct learner *l, const char *command)
 {
 	autofree uint32_t *sorted = hk_tree_sorted(l->tree);
 	autofree uint8_t *covered = hk_calloc(l->tree->node_count, 1);
-	struct hk_str last = {0};
 	char shown[1024];
 
 	if (sorted == NULL || covered == NULL) {
@@ -396,26 +468,28 @@ static int write_policy(struct learner *l, const char *command)
 	hk_str_escape(shown, sizeof(shown), command, strlen(command));
 	fprintf(l->to,
 		"# What this run needed: %s\n"
-		"# Learnt by hako trace --learn. See hako-policy(5); the last rule that matches decides.\n"
+		"# Learnt by hako trace --learn. See hako-policy(5); the last rule that matches "
+	        "decides.\n"
 		"\n"
 		"deny * /**\n"
 		"\n",
 		shown);
 	for (uint32_t i = 0; i < l->tree->node_count; i++) {
-		write_node(l, sorted[i], covered, &last);
+		write_node(l, sorted[i], covered);
 	}
-	hk_str_finish(&last);
 	write_refused(l, sorted, covered);
 	return l->failed ? -ENOMEM : 0;
 }
 
 int hk_audit_learn(struct hk_audit *audit, FILE *to, const char *command)
 {
-	struct learner l = {.results = hk_audit_results(audit), .to = to};
+	const struct hk_audit_results *results = hk_audit_results(audit);
+	struct learner l = {.tree = results->tree, .to = to};
 	autofree struct need *needs = NULL;
 	int r;
 
-	l.tree = l.results->tree;
+	l.home = results->home != NULL ? hk_tree_find(l.tree, results->home) : HK_TREE_NONE;
+	l.cwd = results->cwd != NULL ? hk_tree_find(l.tree, results->cwd) : HK_TREE_NONE;
 	needs = hk_calloc(l.tree->node_count, sizeof(*needs));
 	if (needs == NULL) {
 		return -ENOMEM;

@@ -97,8 +97,8 @@ static void add_classes(struct hk_json *json, const char *key, uint8_t classes)
 	}
 	hk_json_key(json, key);
 	hk_json_open(json, '[');
-	for (unsigned class = 0; class < HK_CLASS_COUNT; class++) {
-		const char *name = hk_class_name((enum hk_class)class);
+	for (unsigned class = 0; class < HK_CLASS_COUNT; class ++) {
+		const char *name = hk_class_name((enum hk_class) class);
 
 		if ((classes >> class & 1) != 0) {
 			hk_json_element(json);
@@ -118,8 +118,8 @@ static void add_flag(struct hk_json *json, const char *key, bool set)
 
 static void add_sums(struct hk_json *json, const struct hk_tree_node *node)
 {
-	for (unsigned class = 0; class < HK_CLASS_COUNT; class++) {
-		add_count(json, hk_class_name((enum hk_class)class), node->done[class]);
+	for (unsigned class = 0; class < HK_CLASS_COUNT; class ++) {
+		add_count(json, hk_class_name((enum hk_class) class), node->done[class]);
 	}
 	add_count(json, "refused", node->refusals);
 	add_classes(json, "refused_classes", node->refused);
@@ -176,8 +176,8 @@ static int add_path(struct hk_json *json, const struct hk_tree *tree, uint32_t n
 	return 0;
 }
 
-static void add_node(struct hk_json *json, const struct hk_tree *tree, uint32_t at,
-	const uint32_t *positions)
+static void add_node(
+	struct hk_json *json, const struct hk_tree *tree, uint32_t at, const uint32_t *positions)
 {
 	const struct hk_tree_node *node = &tree->nodes[at];
 

@@ -247,10 +247,10 @@ static size_t write_classes(const struct summary *s, uint8_t classes)
 	char text[96] = "";
 	size_t len = 0;
 
-	for (unsigned class = 0; class < HK_CLASS_COUNT; class++) {
+	for (unsigned class = 0; class < HK_CLASS_COUNT; class ++) {
 		if ((classes >> class & 1) != 0) {
 			len += (size_t)hk_fmt(text + len, sizeof(text) - len, "%s%s",
-				len == 0 ? "" : ",", hk_class_name((enum hk_class)class));
+				len == 0 ? "" : ",", hk_class_name((enum hk_class) class));
 		}
 	}
 	len = (size_t)fprintf(s->to, "%-10s  ", len == 0 ? "hidden" : text);
@@ -376,14 +376,15 @@ static void write_groups(const struct summary *s, const char *title, enum colour
 	heading(s, BOLD, title);
 	for (unsigned i = 0; i < count; i++) {
 		const struct hk_group *group = &groups[i];
-		bool is_file = group->files == 1 && files[group->node] == 1 && counts(&s->tree->nodes[group->node]);
+		bool is_file = group->files == 1 && files[group->node] == 1 &&
+			counts(&s->tree->nodes[group->node]);
 		char a[32], b[32];
-		size_t used = (size_t)fprintf(s->to, "  %9s  %7s %-5s  ",
-			size(group->bytes, is_bound, a), number(group->files, b),
-			group->files == 1 ? "file" : "files");
+		size_t used =
+			(size_t)fprintf(s->to, "  %9s  %7s %-5s  ", size(group->bytes, is_bound, a),
+				number(group->files, b), group->files == 1 ? "file" : "files");
 
 		write_path(s, group->node,
-			is_file                   ? ""
+			is_file                       ? ""
 				: group->only_entries ? "/*"
 						      : "/",
 			which, used);
@@ -420,8 +421,7 @@ static int by_events(const void *a, const void *b)
 static void write_commands(const struct summary *s)
 {
 	unsigned count = s->tree->command_count;
-	autofree struct hk_tree_command *commands = hk_malloc(
-		(count + 1) * sizeof(*commands));
+	autofree struct hk_tree_command *commands = hk_malloc((count + 1) * sizeof(*commands));
 
 	if (count == 0 || commands == NULL) {
 		return;
@@ -459,7 +459,8 @@ static void write_notes(const struct summary *s, const struct totals *t)
 	}
 	fprintf(s->to, "%s\n", colour(s, PLAIN));
 	if (s->results->blocked_ns > HK_NS_PER_SEC / 10) {
-		fprintf(s->to, "  The log's reader was slow: the run waited for it %s times, %.1f s.\n",
+		fprintf(s->to,
+			"  The log's reader was slow: the run waited for it %s times, %.1f s.\n",
 			number(s->results->blocked_times, a), (double)s->results->blocked_ns / 1e9);
 	}
 	if (s->results->lines_lost != 0) {

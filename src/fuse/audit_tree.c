@@ -33,8 +33,7 @@ static uint32_t hash_of(uint32_t parent, const char *name, size_t len)
 }
 
 /* The slot of the entry @name of @parent, or the empty one where it would go. */
-static uint32_t *slot_of(
-	const struct hk_tree *tree, uint32_t parent, const char *name, size_t len)
+static uint32_t *slot_of(const struct hk_tree *tree, uint32_t parent, const char *name, size_t len)
 {
 	uint32_t mask = tree->slot_count - 1;
 	uint32_t at = hash_of(parent, name, len) & mask;
@@ -226,7 +225,8 @@ static void count_rule(struct hk_tree *tree, uint32_t rule, bool refused)
 		return;
 	}
 	if (rule >= tree->rule_count) {
-		uint32_t count = HK_MAX(rule + 1, HK_MIN(2 * tree->rule_count, (uint32_t)MAX_RULES));
+		uint32_t count =
+			HK_MAX(rule + 1, HK_MIN(2 * tree->rule_count, (uint32_t)MAX_RULES));
 		struct hk_tree_rule *rules =
 			hk_realloc_array(tree->rules, count, sizeof(*tree->rules));
 
@@ -269,8 +269,7 @@ static struct wish wish_of(const struct hk_record *record)
 
 	switch ((enum hk_event_op)record->op) {
 	case HK_EVENT_OPEN:
-		return (struct wish){
-			.path = data_classes(record->flags) |
+		return (struct wish){.path = data_classes(record->flags) |
 				hk_class_bit((enum hk_class)record->class)};
 	case HK_EVENT_CREATE:
 		return (struct wish){.path = creates | data_classes(record->flags)};
@@ -332,7 +331,8 @@ static void refuse(struct hk_tree_node *node, const struct hk_record *record)
 	}
 }
 
-static void count_classes(struct hk_tree_node *node, uint8_t classes, const struct hk_record *record)
+static void count_classes(
+	struct hk_tree_node *node, uint8_t classes, const struct hk_record *record)
 {
 	node->asked |= classes;
 	if (record->verdict == HK_VERDICT_COW) {
@@ -342,7 +342,7 @@ static void count_classes(struct hk_tree_node *node, uint8_t classes, const stru
 		node->failures += classes != 0;
 		return;
 	}
-	for (unsigned class = 0; class < HK_CLASS_COUNT; class++) {
+	for (unsigned class = 0; class < HK_CLASS_COUNT; class ++) {
 		node->done[class] += classes >> class & 1;
 	}
 }
@@ -481,8 +481,8 @@ static int by_name(const void *a, const void *b, void *argument)
 	if (x->parent != y->parent) {
 		return x->parent < y->parent ? -1 : 1;
 	}
-	order = memcmp(tree->names + x->name, tree->names + y->name,
-		HK_MIN(x->name_len, y->name_len));
+	order = memcmp(
+		tree->names + x->name, tree->names + y->name, HK_MIN(x->name_len, y->name_len));
 	return order != 0 ? order : (int)x->name_len - (int)y->name_len;
 }
 
