@@ -13,25 +13,33 @@
 #ifndef HK_CLI_BUILTIN_H
 #define HK_CLI_BUILTIN_H
 
+#include <stdbool.h>
+
 enum {
 	HK_STATUS_OK = 0,
 	HK_STATUS_NO = 1, /* the answer is no: doctor */
 	HK_STATUS_USAGE = 2,
+	HK_STATUS_VIOLATION = 123, /* trace --strict: the policy denied something */
 	HK_STATUS_TIMED_OUT = 124, /* as timeout(1) */
 	HK_STATUS_FAILURE = 125,   /* as docker and env(1): not the command's own */
+	HK_STATUS_NOT_EXECUTABLE = 126,
+	HK_STATUS_NOT_FOUND = 127,
 };
 
 /**
  * struct hk_verb - one row of main.c's table
  * @run: @argv[0] is the verb; NULL-terminated. Returns the exit status.
+ * @as_called: it prepares the process by itself: what it starts is to find signals, limits and privileges as we did
  */
 struct hk_verb {
 	const char *name;
 	const char *summary;
 	int (*run)(char **argv);
+	bool as_called;
 };
 
 int hk_cmd_run(char **argv);
+int hk_cmd_trace(char **argv);
 int hk_cmd_doctor(char **argv);
 int hk_cmd_kernel(char **argv);
 int hk_cmd_version(char **argv);

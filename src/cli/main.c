@@ -10,10 +10,11 @@
 #include "cli/builtin.h"
 
 static const struct hk_verb verbs[] = {
-	{"run", "run a command in a box of its own", hk_cmd_run},
-	{"doctor", "say what this host can do, and why not", hk_cmd_doctor},
-	{"kernel", "get and manage the kernels that boxes boot", hk_cmd_kernel},
-	{"version", "say which hako this is", hk_cmd_version},
+	{"run", "run a command in a box of its own", hk_cmd_run, false},
+	{"trace", "run a command here, and see or limit what it does to files", hk_cmd_trace, true},
+	{"doctor", "say what this host can do, and why not", hk_cmd_doctor, false},
+	{"kernel", "get and manage the kernels that boxes boot", hk_cmd_kernel, false},
+	{"version", "say which hako this is", hk_cmd_version, false},
 };
 
 static void print_help(FILE *out)
@@ -29,19 +30,6 @@ static void print_help(FILE *out)
 		out);
 }
 
-static int help(char **argv)
-{
-	char *verb_argv[] = {argv[1], (char *)"--help", NULL};
-
-	for (size_t i = 0; argv[1] != NULL && i < HK_ARRAY_SIZE(verbs); i++) {
-		if (strcmp(argv[1], verbs[i].name) == 0) {
-			return verbs[i].run(verb_argv);
-		}
-	}
-	print_help(stdout);
-	return HK_STATUS_OK;
-}
-
 /* What any verb wants of the process. */
 static void prepare_process(void)
 {
@@ -54,6 +42,27 @@ static void prepare_process(void)
 	}
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	signal(SIGPIPE, SIG_IGN);
+}
+
+static int run_verb(const struct hk_verb *verb, char **argv)
+{
+	if (!verb->as_called) {
+		prepare_process();
+	}
+	return verb->run(argv);
+}
+
+static int help(char **argv)
+{
+	char *verb_argv[] = {argv[1], (char *)"--help", NULL};
+
+	for (size_t i = 0; argv[1] != NULL && i < HK_ARRAY_SIZE(verbs); i++) {
+		if (strcmp(argv[1], verbs[i].name) == 0) {
+			return run_verb(&verbs[i], verb_argv);
+		}
+	}
+	print_help(stdout);
+	return HK_STATUS_OK;
 }
 
 static int dispatch(char **argv)
@@ -72,7 +81,7 @@ static int dispatch(char **argv)
 	}
 	for (size_t i = 0; i < HK_ARRAY_SIZE(verbs); i++) {
 		if (strcmp(name, verbs[i].name) == 0) {
-			return verbs[i].run(argv + 1);
+			return run_verb(&verbs[i], argv + 1);
 		}
 	}
 	fprintf(stderr, "hako: '%.64s' is no verb; see hako --help\n", name);
@@ -81,10 +90,8 @@ static int dispatch(char **argv)
 
 int main(int argc, char **argv)
 {
-	int status;
+	int status = dispatch(argv);
 
-	prepare_process();
-	status = dispatch(argv);
 	if (fflush(stdout) != 0 && status == HK_STATUS_OK) {
 		perror("hako: standard output");
 		return HK_STATUS_FAILURE;

@@ -69,8 +69,7 @@ void hk_attr_fill(struct hk_fuse_server *server, struct hk_node *node, const str
 		return;
 	}
 	attr->ino = hk_guest_ino(server, st->dev, st->ino);
-	attr->uid = hk_map_uid(export, st->uid);
-	attr->gid = hk_map_gid(export, st->gid);
+	hk_show_owner(export, st, &attr->uid, &attr->gid);
 	hot = !export->long_cache && is_hot(mtime_ns);
 	hk_node_lock(&server->nodes, node);
 	node->mode = st->mode;

@@ -169,6 +169,20 @@ gid_t hk_map_gid(const struct hk_export *export, gid_t gid)
 	return swap(export->map_ids, gid, export->host_gid, export->guest_gid);
 }
 
+void hk_show_owner(const struct hk_export *export, const struct hk_stat *st, uint32_t *ret_uid,
+	uint32_t *ret_gid)
+{
+	bool is_theirs = st->uid == export->guest_uid || (st->mode & (S_IWGRP | S_IWOTH)) != 0;
+
+	if (export->lone_user && is_theirs && !S_ISLNK(st->mode)) {
+		*ret_uid = export->guest_uid;
+		*ret_gid = export->guest_gid;
+		return;
+	}
+	*ret_uid = hk_map_uid(export, st->uid);
+	*ret_gid = hk_map_gid(export, st->gid);
+}
+
 struct hk_cred hk_req_cred(const struct hk_export *export, const struct hk_req *req)
 {
 	return (struct hk_cred){

@@ -188,6 +188,7 @@ int hk_fuse_server_export(
 		.read_only = config->read_only,
 		.public_only = config->public_only,
 		.map_ids = config->map_ids,
+		.lone_user = config->lone_user,
 		.acls = config->acls,
 		.long_cache = wants_long_cache(config),
 		.host_uid = config->host_uid,

@@ -60,6 +60,9 @@ enum hk_fuse_cache {
  * out, writes take them away
  * @acls: POSIX ACLs are the host's, and the asking kernel checks them: for a kernel that has the host's ids. Only where
  * all exports have it
+ * @lone_user: the guest's kernel knows no ids but @guest_uid and @guest_gid, and writes to nothing whose owners it does
+ * not know, without asking us. So what is theirs in part, or may be written by others, shows as theirs; whether they
+ * may, the host's kernel says
  * @cache: what the guest's kernel may remember
  * @backend: stands in for @path (which then only names it in messages); becomes the server's, also on failure
  * @rules: what may be done to which path (rules.h), besides the above; NULL: everything. Borrowed
@@ -76,6 +79,7 @@ struct hk_fuse_export {
 	bool read_only;
 	bool public_only;
 	bool map_ids;
+	bool lone_user;
 	bool acls;
 	uid_t host_uid, guest_uid;
 	gid_t host_gid, guest_gid;

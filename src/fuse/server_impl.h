@@ -45,7 +45,7 @@ struct hk_export {
 	unsigned index;
 	struct hk_backend *backend; /* owned */
 	struct hk_node *node;       /* its root; lives as long as the server */
-	bool read_only, public_only, map_ids, acls;
+	bool read_only, public_only, map_ids, acls, lone_user;
 	bool long_cache;
 	uid_t host_uid, guest_uid;
 	gid_t host_gid, guest_gid;
@@ -184,6 +184,9 @@ int hk_judged(struct hk_fuse_server *server, struct hk_case *c, int result);
 bool hk_judge_place(struct hk_fuse_server *server, struct hk_node *node, hk_place *ret_place);
 /** hk_judge_hides() - is there no such entry, as far as the guest may know? */
 bool hk_judge_hides(struct hk_fuse_server *server, const struct hk_ref *dir, const char *name);
+/** hk_judge_redirects() - the path that stands in for this entry, from the export's root on; NULL: none does */
+const char *hk_judge_redirects(
+	struct hk_fuse_server *server, const struct hk_ref *dir, const char *name);
 /** hk_judge_missing() - tell the audit of a name that was looked for in vain; what is there shows when it is used */
 void hk_judge_missing(struct hk_fuse_server *server, const struct hk_req *req,
 	const struct hk_ref *dir, const char *name);
@@ -198,6 +201,9 @@ void hk_answers_free(struct hk_answers *answers); /* NULL is fine */
 
 uid_t hk_map_uid(const struct hk_export *export, uid_t uid); /* either way: a swap */
 gid_t hk_map_gid(const struct hk_export *export, gid_t gid);
+/** hk_show_owner() - the ids that the guest is shown for a file */
+void hk_show_owner(const struct hk_export *export, const struct hk_stat *st, uint32_t *ret_uid,
+	uint32_t *ret_gid);
 struct hk_cred hk_req_cred(const struct hk_export *export, const struct hk_req *req);
 
 /**

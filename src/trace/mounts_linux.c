@@ -61,8 +61,9 @@ static const struct {
 	{"core", "/proc/kcore"},
 };
 
-/* Clones of the host's mounts; -1: there is none. */
+/* Mounts that hang nowhere yet: a /proc of ours, clones of the host's. -1: there is none. */
 struct clones {
+	int proc;
 	int sys;
 	int console;
 	int devices[HK_ARRAY_SIZE(devices)];
@@ -100,13 +101,34 @@ static int clone_terminal(void)
 	return -1;
 }
 
+/* Made while the host's is still in sight: the kernel lets users have their own only where they see a whole one. */
+static int make_proc(struct hk_err *err)
+{
+	autoclose int context = (int)syscall(SYS_fsopen, "proc", FSOPEN_CLOEXEC);
+	int tree;
+
+	if (context < 0 || syscall(SYS_fsconfig, context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0) {
+		return hk_fail(err, errno, "/proc");
+	}
+	tree = (int)syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC,
+		MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+	if (tree < 0) {
+		hk_fail(err, errno, "/proc");
+		return errno != EPERM
+			? -errno
+			: hk_err_hint(err,
+				  "in a container whose /proc is partly covered, users "
+				  "cannot mount one: run hako as root there");
+	}
+	return tree;
+}
+
 static int clone_host(
 	const struct hk_sandbox_options *options, struct clones *clones, struct hk_err *err)
 {
 	for (size_t i = 0; i < HK_ARRAY_SIZE(devices); i++) {
 		char path[32];
 
-		clones->devices[i] = -1;
 		if (!devices[i].minimal && options->minimal_dev) {
 			continue;
 		}
@@ -115,6 +137,10 @@ static int clone_host(
 		if (clones->devices[i] < 0 && devices[i].minimal) {
 			return hk_fail(err, errno, "%s", path);
 		}
+	}
+	clones->proc = make_proc(err);
+	if (clones->proc < 0) {
+		return clones->proc;
 	}
 	clones->console = clone_terminal();
 	clones->sys = clone_mount("/sys", true);
@@ -133,6 +159,7 @@ static void finish_clones(struct clones *clones)
 	for (size_t i = 0; i < HK_ARRAY_SIZE(devices); i++) {
 		hk_close(&clones->devices[i]);
 	}
+	hk_close(&clones->proc);
 	hk_close(&clones->console);
 	hk_close(&clones->sys);
 }
@@ -282,13 +309,8 @@ static int make_dev(
 static int make_rest(
 	const struct hk_sandbox_setup *setup, const struct clones *clones, struct hk_err *err)
 {
-	int r = fresh("proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL, err);
+	int r = attach(clones->proc, "proc") < 0 ? hk_fail(err, errno, "/proc") : 0;
 
-	if (r == -EPERM) {
-		hk_err_hint(err,
-			"in a container whose /proc is partly covered, users cannot mount one: run "
-			"hako as root");
-	}
 	if (r == 0 && setup->privileged) {
 		r = seal_proc(err);
 	}
@@ -303,10 +325,14 @@ static int make_rest(
 
 int hk_mounts_enter(const struct hk_sandbox_setup *setup, struct hk_err *err)
 {
-	struct clones clones = {.sys = -1, .console = -1};
+	struct clones clones = {.proc = -1, .sys = -1, .console = -1};
 	mode_t mask = umask(0);
-	int r = clone_host(setup->options, &clones, err);
+	int r;
 
+	for (size_t i = 0; i < HK_ARRAY_SIZE(devices); i++) {
+		clones.devices[i] = -1;
+	}
+	r = clone_host(setup->options, &clones, err);
 	if (r == 0) {
 		r = change_root(setup, err);
 	}

@@ -35,6 +35,7 @@ struct hk_sandbox {
 	int pidfd;   /* owned; of process 1 */
 	pid_t setup; /* 0: reaped, or never there */
 	pid_t init;
+	bool all_ids;
 	bool ended; /* the command has; with @status */
 	int status;
 };
@@ -212,8 +213,8 @@ static int expect(struct hk_sandbox *sandbox, enum hk_sandbox_word wanted,
 			return -err->code;
 		}
 		if (message->word == HK_WORD_MAP) {
-			hk_sandbox_send(
-				sandbox->socket, HK_WORD_MAP, hk_ids_map(sandbox->setup), NULL, -1);
+			sandbox->all_ids = hk_ids_map(sandbox->setup) == 1;
+			hk_sandbox_send(sandbox->socket, HK_WORD_MAP, sandbox->all_ids, NULL, -1);
 		} else if (message->word == HK_WORD_INIT && sandbox->init == 0) {
 			sandbox->init = message->value;
 		} else {
@@ -237,6 +238,7 @@ int hk_sandbox_create(const struct hk_sandbox_options *options, struct hk_sandbo
 	}
 	sandbox->socket = -1;
 	sandbox->pidfd = -1;
+	sandbox->all_ids = true;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0) {
 		r = hk_fail(err, errno, "sandbox");
 		hk_sandbox_destroy(sandbox);
@@ -294,6 +296,11 @@ int hk_sandbox_start(struct hk_sandbox *sandbox, bool *ret_at_command, struct hk
 	reap_setup(sandbox);
 	sandbox->pidfd = (int)syscall(SYS_pidfd_open, sandbox->init, 0);
 	return sandbox->pidfd < 0 ? hk_fail(err, errno, "sandbox: pidfd") : 0;
+}
+
+bool hk_sandbox_knows_all_ids(const struct hk_sandbox *sandbox)
+{
+	return sandbox->all_ids;
 }
 
 int hk_sandbox_pidfd(const struct hk_sandbox *sandbox)

@@ -62,6 +62,9 @@ int hk_sandbox_probe(struct hk_err *err);
 int hk_sandbox_create(const struct hk_sandbox_options *options, struct hk_sandbox **ret_sandbox,
 	int *ret_fuse_fd, struct hk_err *err);
 
+/** hk_sandbox_knows_all_ids() - does its kernel know every owner of files, or only the caller's ids? */
+bool hk_sandbox_knows_all_ids(const struct hk_sandbox *sandbox);
+
 /** hk_sandbox_start() - mounts, pivot_root, and the command runs. The mount is served meanwhile by other threads.
  * @ret_at_command: it was the command that could not be executed. Return: 0; what execve or a mount gave. */
 int hk_sandbox_start(struct hk_sandbox *sandbox, bool *ret_at_command, struct hk_err *err);

@@ -248,6 +248,11 @@ static int make_server(struct hk_trace *trace, struct hk_err *err)
 		.path = "/",
 		.rules = trace->rules,
 		.audit = trace->audit,
+		/* The kernel that asks has the host's ids where root runs us. */
+		.acls = geteuid() == 0 && hk_sandbox_knows_all_ids(trace->sandbox),
+		.lone_user = !hk_sandbox_knows_all_ids(trace->sandbox),
+		.guest_uid = geteuid(),
+		.guest_gid = getegid(),
 	};
 	int r = hk_fuse_server_create(&trace->owner, &trace->server, err);
 

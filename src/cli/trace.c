@@ -1,0 +1,421 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * `hako trace`: a command on a mirror of the file system, from the user's terminal and signals to the exit status.
+ *
+ * Theory: the command is a member of our process group, as natively: the shell sees one job, and what the terminal sends
+ * (Ctrl-C, Ctrl-Z) reaches the command by itself. What others send to us is passed on. When the command stops, so do we,
+ * for the shell to see; the file server with us, so what the command left running in the background waits, too.
+ *
+ * The sandbox is forked before anything of this process is changed, and before there are threads; signals are blocked
+ * before there are threads, and come through the loop.
+ */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/loop.h"
+#include "base/str.h"
+#include "base/sys.h"
+#include "base/util.h"
+#include "cli/builtin.h"
+#include "cli/report.h"
+#include "cli/trace_ask.h"
+#include "cli/trace_options.h"
+#include "fuse/audit.h"
+#include "trace/sandbox_linux.h"
+#include "trace/trace.h"
+
+/* How long a command that has used up its time may take to end. */
+#define GRACE_NS (2 * HK_NS_PER_SEC)
+
+static const int signals[] = {
+	SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGCONT, SIGTSTP, SIGALRM};
+
+struct trace {
+	struct hk_trace_options options;
+	struct hk_trace_config config;
+	char *log_path; /* owned */
+	int log_fd;     /* owned */
+	struct hk_trace *trace;
+	struct hk_loop *loop;
+	struct hk_source end;
+	struct hk_source news;
+	struct hk_timer timer;
+	struct hk_signal signals[HK_ARRAY_SIZE(signals)];
+	bool timed_out;
+	int terminal; /* where we are in the foreground, or -1 */
+};
+
+/* Has it been sent from inside? Then to whom it was meant is settled: to a group, which we are in, too. */
+static bool sent_from_inside(pid_t pid)
+{
+	struct stat theirs;
+	struct stat ours;
+	char path[40];
+
+	hk_fmt(path, sizeof(path), "/proc/%d/ns/pid", (int)pid);
+	return pid > 0 && stat(path, &theirs) == 0 && stat("/proc/self/ns/pid", &ours) == 0 &&
+		(theirs.st_ino != ours.st_ino || theirs.st_dev != ours.st_dev);
+}
+
+static struct trace *trace_of(struct hk_signal *caught)
+{
+	size_t index = 0;
+
+	while (signals[index] != caught->signo) {
+		index++;
+	}
+	return hk_container_of(caught - index, struct trace, signals[0]);
+}
+
+static void signal_caught(struct hk_signal *caught, const struct signalfd_siginfo *info)
+{
+	struct trace *trace = trace_of(caught);
+
+	/* The terminal's own are for the whole group. */
+	if (info->ssi_code != SI_KERNEL && !sent_from_inside((pid_t)info->ssi_pid)) {
+		hk_sandbox_signal(hk_trace_sandbox(trace->trace), caught->signo);
+	}
+}
+
+/* What was ignored when we started (nohup) stays so. */
+static bool is_ignored(int signo)
+{
+	struct sigaction action;
+
+	return sigaction(signo, NULL, &action) == 0 && action.sa_handler == SIG_IGN;
+}
+
+static int catch_signals(struct trace *trace, struct hk_err *err)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < HK_ARRAY_SIZE(signals); i++) {
+		if (!is_ignored(signals[i])) {
+			trace->signals[i].caught = signal_caught;
+			r = hk_signal_add(trace->loop, &trace->signals[i], signals[i], err);
+		}
+	}
+	return r;
+}
+
+/* The terminal is ours again: a shell may have ended and left it to nobody. */
+static void take_terminal(const struct trace *trace)
+{
+	sigset_t out;
+	sigset_t before;
+
+	if (trace->terminal >= 0 && tcgetpgrp(trace->terminal) != getpgrp()) {
+		sigemptyset(&out);
+		sigaddset(&out, SIGTTOU);
+		pthread_sigmask(SIG_BLOCK, &out, &before);
+		tcsetpgrp(trace->terminal, getpgrp());
+		pthread_sigmask(SIG_SETMASK, &before, NULL);
+	}
+}
+
+static void ended(struct hk_source *source, uint32_t events)
+{
+	struct trace *trace = hk_container_of(source, struct trace, end);
+
+	hk_loop_stop(trace->loop);
+}
+
+static void told(struct hk_source *source, uint32_t events)
+{
+	struct trace *trace = hk_container_of(source, struct trace, news);
+	int r = hk_sandbox_news(hk_trace_sandbox(trace->trace));
+
+	if (r < 0) {
+		hk_source_remove(source); /* the end is near */
+	} else if (r > 0) {
+		raise(SIGSTOP);
+	}
+}
+
+static void time_is_up(struct hk_timer *timer)
+{
+	struct trace *trace = hk_container_of(timer, struct trace, timer);
+
+	if (trace->timed_out) {
+		hk_loop_stop(trace->loop);
+		return;
+	}
+	trace->timed_out = true;
+	hk_sandbox_signal(hk_trace_sandbox(trace->trace), SIGTERM);
+	hk_sandbox_signal(hk_trace_sandbox(trace->trace), SIGCONT);
+	hk_timer_arm(trace->loop, timer, hk_now_ns() + GRACE_NS);
+}
+
+static void configure(struct trace *trace)
+{
+	const struct hk_trace_options *options = &trace->options;
+
+	trace->config = (struct hk_trace_config){
+		.argv = (const char *const *)options->argv,
+		.env = (const char *const *)environ,
+		.cwd = options->cwd,
+		.policy = options->policy,
+		.fusebox_acl = options->fusebox_acl,
+		.has_audit = options->policy != NULL || options->fusebox_acl != NULL ||
+			options->log != NULL || options->report != NULL || options->learn != NULL ||
+			options->strict || options->verbose,
+		.log_fd = trace->log_fd,
+		.net = !options->no_net,
+		.minimal_dev = options->minimal_dev,
+		.ask = hk_trace_ask,
+		.ask_arg = (void *)options->ask,
+	};
+	if (trace->log_path != NULL) {
+		trace->config.hidden[trace->config.hidden_count++] = trace->log_path;
+	}
+}
+
+static int open_log(struct trace *trace, struct hk_err *err)
+{
+	const char *path = trace->options.log;
+	struct stat st;
+
+	if (path == NULL) {
+		return 0;
+	}
+	trace->log_fd = hk_open(AT_FDCWD, path, O_WRONLY | O_CREAT | O_TRUNC | O_NOCTTY, 0666);
+	if (trace->log_fd < 0) {
+		return hk_fail(err, -trace->log_fd, "--log '%s'", path);
+	}
+	/* Nobody reads a pipe or a terminal through the mirror. */
+	if (fstat(trace->log_fd, &st) == 0 && S_ISREG(st.st_mode)) {
+		trace->log_path = realpath(path, NULL);
+	}
+	return 0;
+}
+
+static int start(struct trace *trace, bool *ret_at_command, struct hk_err *err)
+{
+	int r = hk_loop_create(&trace->loop, err);
+
+	*ret_at_command = false;
+	if (r == 0) {
+		r = catch_signals(trace, err);
+	}
+	if (r == 0) {
+		r = hk_trace_start(trace->trace, ret_at_command, err);
+	}
+	if (r < 0) {
+		return r;
+	}
+	trace->end = (struct hk_source){.fd = hk_sandbox_pidfd(hk_trace_sandbox(trace->trace)),
+		.events = EPOLLIN,
+		.ready = ended};
+	trace->news = (struct hk_source){.fd = hk_sandbox_news_fd(hk_trace_sandbox(trace->trace)),
+		.events = EPOLLIN,
+		.ready = told};
+	r = hk_source_add(trace->loop, &trace->end, err);
+	if (r == 0) {
+		r = hk_source_add(trace->loop, &trace->news, err);
+	}
+	if (r == 0 && trace->options.timeout_ns > 0) {
+		trace->timer.fire = time_is_up;
+		hk_timer_arm(trace->loop, &trace->timer, hk_now_ns() + trace->options.timeout_ns);
+	}
+	return r;
+}
+
+static int run(struct trace *trace, bool *ret_at_command, struct hk_err *err)
+{
+	int r = open_log(trace, err);
+
+	*ret_at_command = false;
+	if (r < 0) {
+		return r;
+	}
+	configure(trace);
+	r = hk_trace_create(&trace->config, &trace->trace, err);
+	if (r < 0) {
+		return r;
+	}
+	/* What the command is to find as it was is behind us. */
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	signal(SIGPIPE, SIG_IGN);
+	r = start(trace, ret_at_command, err);
+	if (r == 0) {
+		r = hk_loop_run(trace->loop);
+		if (r < 0) {
+			hk_fail(err, -r, "event loop");
+		}
+	}
+	return r;
+}
+
+/* What was found out */
+
+static void join(struct hk_str *text, char *const *argv)
+{
+	for (size_t i = 0; argv[i] != NULL; i++) {
+		hk_str_add(text, i > 0 ? " " : "");
+		hk_str_add(text, argv[i]);
+	}
+}
+
+static bool ends_with(const char *text, const char *end)
+{
+	size_t len = strlen(text);
+	size_t end_len = strlen(end);
+
+	return len > end_len && strcmp(text + len - end_len, end) == 0;
+}
+
+typedef int report_fn(struct hk_audit *audit, FILE *to, const char *command);
+
+static report_fn *report_for(const char *path)
+{
+	if (ends_with(path, ".html") || ends_with(path, ".htm")) {
+		return hk_audit_report_html;
+	}
+	return ends_with(path, ".json") ? hk_audit_report_json : hk_audit_summary;
+}
+
+static int write_to(const char *path, report_fn *write, struct hk_audit *audit, const char *command)
+{
+	FILE *file = strcmp(path, "-") == 0 ? stderr : fopen(path, "we");
+	int r = file == NULL ? -errno : write(audit, file, command);
+
+	if (file != NULL && (file == stderr ? fflush(file) : fclose(file)) != 0 && r == 0) {
+		r = -errno;
+	}
+	if (r < 0) {
+		hk_report("trace", "'%s': %s", path, strerror(-r));
+	}
+	return r;
+}
+
+/* Return: is all written that should be? */
+static bool tell(const struct trace *trace)
+{
+	const struct hk_trace_options *options = &trace->options;
+	struct hk_audit *audit = hk_trace_audit(trace->trace);
+	struct hk_str command = {0};
+	bool good = true;
+
+	if (audit == NULL) {
+		return true;
+	}
+	join(&command, options->argv);
+	if (options->verbose || hk_audit_violations(audit) > 0) {
+		good &= write_to("-", hk_audit_summary, audit, hk_str_text(&command)) == 0;
+	}
+	if (options->report != NULL) {
+		good &= write_to(options->report, report_for(options->report), audit,
+				hk_str_text(&command)) == 0;
+	}
+	if (options->learn != NULL) {
+		good &= write_to(options->learn, hk_audit_learn, audit, hk_str_text(&command)) == 0;
+	}
+	hk_str_finish(&command);
+	return good;
+}
+
+static int status_of(const struct trace *trace, int wait_status, bool good)
+{
+	const struct hk_audit *audit = hk_trace_audit(trace->trace);
+
+	if (trace->timed_out) {
+		hk_report("trace", "ended after %.3f s, as --timeout says",
+			(double)trace->options.timeout_ns / (double)HK_NS_PER_SEC);
+		return HK_STATUS_TIMED_OUT;
+	}
+	if (wait_status < 0 || !good) {
+		return HK_STATUS_FAILURE;
+	}
+	if (trace->options.strict && audit != NULL && hk_audit_violations(audit) > 0) {
+		return HK_STATUS_VIOLATION;
+	}
+	return WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : 128 + WTERMSIG(wait_status);
+}
+
+static int conclude(struct trace *trace)
+{
+	struct hk_err err = HK_ERR_INIT;
+	int wait_status;
+	bool good;
+
+	if (trace->timed_out) {
+		hk_sandbox_kill(hk_trace_sandbox(trace->trace));
+	}
+	good = hk_trace_finish(trace->trace, &wait_status, &err) == 0;
+	take_terminal(trace);
+	if (!good) {
+		hk_report_err("trace", &err, HK_STATUS_FAILURE);
+	} else if (wait_status < 0 && !trace->timed_out) {
+		hk_report("trace", "the command's end was not seen: its process 1 was killed");
+	}
+	good &= tell(trace);
+	return status_of(trace, wait_status, good);
+}
+
+static void finish(struct trace *trace)
+{
+	hk_source_remove(&trace->end);
+	hk_source_remove(&trace->news);
+	hk_timer_disarm(&trace->timer);
+	hk_trace_destroy(trace->trace);
+	for (size_t i = 0; i < HK_ARRAY_SIZE(signals); i++) {
+		hk_signal_remove(&trace->signals[i]);
+	}
+	hk_loop_destroy(trace->loop);
+	hk_close(&trace->log_fd);
+	free(trace->log_path);
+	hk_trace_options_finish(&trace->options);
+}
+
+static int find_terminal(void)
+{
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+		if (tcgetpgrp(fd) == getpgrp()) {
+			return fd;
+		}
+	}
+	return -1;
+}
+
+static int status_of_failure(int code, bool at_command)
+{
+	if (!at_command) {
+		return HK_STATUS_FAILURE;
+	}
+	return code == -ENOENT ? HK_STATUS_NOT_FOUND : HK_STATUS_NOT_EXECUTABLE;
+}
+
+int hk_cmd_trace(char **argv)
+{
+	struct trace trace = {.log_fd = -1, .terminal = find_terminal()};
+	struct hk_err err = HK_ERR_INIT;
+	bool at_command;
+	int status;
+	int r = hk_trace_options_parse(&trace.options, argv, &err);
+
+	if (r < 0) {
+		status = hk_report_err("trace", &err, HK_STATUS_USAGE);
+	} else if (trace.options.help) {
+		hk_trace_options_print_help();
+		status = HK_STATUS_OK;
+	} else if (trace.options.cow) {
+		hk_report("trace", "--cow: not in this build");
+		status = HK_STATUS_FAILURE;
+	} else {
+		r = run(&trace, &at_command, &err);
+		status = r < 0 ? hk_report_err("trace", &err, status_of_failure(r, at_command))
+			       : conclude(&trace);
+	}
+	finish(&trace);
+	return status;
+}

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Answers to `ask`: see trace_ask.h.
+ *
+ * Limits: on the terminal the question stands among what the command prints, and a command that reads there at the
+ * same moment may get the answer. Where the command has the terminal for itself (a shell with job control), nobody can
+ * be asked there: no.
+ */
+#include "cli/trace_ask.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/str.h"
+#include "base/sys.h"
+
+static bool wait_for(int fd)
+{
+	struct pollfd pfd = {.fd = fd, .events = POLLIN};
+	int r;
+
+	do {
+		r = poll(&pfd, 1, HK_TRACE_ASK_SECONDS * 1000);
+	} while (r < 0 && errno == EINTR);
+	return r > 0;
+}
+
+static bool ask_program(const char *program, const char *path, const char *class_name, pid_t pid)
+{
+	char pid_text[16];
+	char *argv[] = {(char *)program, (char *)path, (char *)class_name, pid_text, NULL};
+	autoclose int pidfd = -1;
+	int status = -1;
+	pid_t child;
+
+	hk_fmt(pid_text, sizeof(pid_text), "%d", (int)pid);
+	if (posix_spawnp(&child, program, NULL, NULL, argv, environ) != 0) {
+		return false;
+	}
+	pidfd = (int)syscall(SYS_pidfd_open, child, 0);
+	if (pidfd < 0 || !wait_for(pidfd)) {
+		kill(child, SIGKILL);
+	}
+	return waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+static bool ask_terminal(const char *path, const char *class_name, pid_t pid)
+{
+	autoclose int fd = hk_open(AT_FDCWD, "/dev/tty", O_RDWR | O_NOCTTY, 0);
+	char shown[1024];
+	char line[1200];
+	char answer[64];
+	ssize_t n;
+
+	if (fd < 0 || tcgetpgrp(fd) != getpgrp()) {
+		return false;
+	}
+	hk_str_escape(shown, sizeof(shown), path, strlen(path));
+	hk_fmt(line, sizeof(line), "hako trace: process %d: %s %s? [y/N] ", (int)pid, class_name,
+		shown);
+	tcflush(fd, TCIFLUSH); /* what was typed before is no answer */
+	if (hk_write_full(fd, line, strlen(line)) < 0 || !wait_for(fd)) {
+		return false;
+	}
+	n = read(fd, answer, sizeof(answer));
+	return n > 0 && (answer[0] == 'y' || answer[0] == 'Y');
+}
+
+bool hk_trace_ask(void *arg, const char *path, const char *class_name, pid_t pid)
+{
+	return arg != NULL ? ask_program(arg, path, class_name, pid)
+			   : ask_terminal(path, class_name, pid);
+}

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: ISC */
+/* The command line of `hako trace`: see hako-trace(1). */
+#include "cli/trace_options.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "cli/opts.h"
+#include "cli/parse.h"
+
+enum {
+	OPT_POLICY,
+	OPT_FUSEBOX_ACL,
+	OPT_STRICT,
+	OPT_ASK,
+	OPT_COW,
+	OPT_KEEP,
+	OPT_LOG,
+	OPT_REPORT,
+	OPT_LEARN,
+	OPT_NET,
+	OPT_MINIMAL_DEV,
+	OPT_TIMEOUT,
+	OPT_VERBOSE,
+	OPT_HELP,
+	OPT_COUNT,
+};
+
+static const struct hk_opt table[OPT_COUNT] = {
+	[OPT_POLICY] = {"policy", 'p', "FILE",
+		"what may be done to which files; see hako-policy(5)"},
+	[OPT_FUSEBOX_ACL] = {"fusebox-acl", 0, "FILE", "a policy in the words of Fusebox"},
+	[OPT_STRICT] = {"strict", 0, NULL, "exit status 123 if the policy denied anything"},
+	[OPT_ASK] = {"ask", 0, "PROGRAM",
+		"who answers what the policy asks (default: the terminal)"},
+	[OPT_COW] = {"cow", 0, NULL, "keep changes apart; thrown away at the end"},
+	[OPT_KEEP] = {"keep", 0, "NAME", "with --cow: keep them, for hako diff and hako apply"},
+	[OPT_LOG] = {"log", 0, "FILE", "a line of JSON for each decision"},
+	[OPT_REPORT] = {"report", 0, "FILE", "what was done, by file: text, .json or .html"},
+	[OPT_LEARN] = {"learn", 0, "FILE", "write the policy that this run would have needed"},
+	[OPT_NET] = {"net", 0, "on|off", "the host's network (default), or none"},
+	[OPT_MINIMAL_DEV] = {"minimal-dev", 0, NULL, "no graphics, sound or /dev/kvm"},
+	[OPT_TIMEOUT] = {"timeout", 0, "TIME", "end it after 30, 30s, 5m, ...: exit status 124"},
+	[OPT_VERBOSE] = {"verbose", 0, NULL, "print the summary in any case"},
+	[OPT_HELP] = {"help", 'h', NULL, "this"},
+};
+
+void hk_trace_options_print_help(void)
+{
+	puts("usage: hako trace [option]... [--] COMMAND [ARGUMENT]...\n\n"
+	     "Runs COMMAND here, on a mirror of the file system that sees and can refuse what it "
+	     "does\n"
+	     "to files. Without a policy it only looks on.\n");
+	hk_opts_print(stdout, table, OPT_COUNT);
+	puts("\nThe exit status is the command's; 128+N if signal N killed it, 127 if it was not\n"
+	     "found, 126 if it cannot be executed, 125 if hako itself failed. See hako-trace(1).");
+}
+
+static int bad_value(const char *option, const char *value, const char *hint, struct hk_err *err)
+{
+	hk_fail_msg(err, EINVAL, "%s %s", option, value);
+	hk_err_hint(err, "%s", hint);
+	return -EINVAL;
+}
+
+static int set_net(struct hk_trace_options *options, const char *value, struct hk_err *err)
+{
+	options->no_net = strcmp(value, "off") == 0;
+	return options->no_net || strcmp(value, "on") == 0
+		? 0
+		: bad_value("--net", value, "it is on or off", err);
+}
+
+static int take(struct hk_trace_options *options, int option, const char *value, struct hk_err *err)
+{
+	switch (option) {
+	case OPT_POLICY:
+		options->policy = value;
+		return 0;
+	case OPT_FUSEBOX_ACL:
+		options->fusebox_acl = value;
+		return 0;
+	case OPT_STRICT:
+		options->strict = true;
+		return 0;
+	case OPT_ASK:
+		options->ask = value;
+		return 0;
+	case OPT_COW:
+		options->cow = true;
+		return 0;
+	case OPT_KEEP:
+		options->keep = value;
+		return 0;
+	case OPT_LOG:
+		options->log = value;
+		return 0;
+	case OPT_REPORT:
+		options->report = value;
+		return 0;
+	case OPT_LEARN:
+		options->learn = value;
+		return 0;
+	case OPT_NET:
+		return set_net(options, value, err);
+	case OPT_MINIMAL_DEV:
+		options->minimal_dev = true;
+		return 0;
+	case OPT_TIMEOUT:
+		return hk_duration_parse(value, &options->timeout_ns) < 0
+			? bad_value("--timeout", value, "give it a time such as 30s, 5m or 2h", err)
+			: 0;
+	case OPT_VERBOSE:
+		options->verbose = true;
+		return 0;
+	case OPT_HELP:
+		options->help = true;
+		return 0;
+	default:
+		return 0;
+	}
+}
+
+static int check(struct hk_trace_options *options, struct hk_err *err)
+{
+	if (options->argv[0] == NULL) {
+		hk_fail_msg(err, EINVAL, "there is no command");
+		hk_err_hint(err, "give it after the options, as in hako trace -- make");
+		return -EINVAL;
+	}
+	if (options->policy != NULL && options->fusebox_acl != NULL) {
+		hk_fail_msg(err, EINVAL, "--policy and --fusebox-acl: there is one policy");
+		hk_err_hint(err, "give one of them");
+		return -EINVAL;
+	}
+	if (options->keep != NULL && !options->cow) {
+		hk_fail_msg(err, EINVAL, "--keep %s: there is nothing to keep without --cow",
+			options->keep);
+		hk_err_hint(err, "give both");
+		return -EINVAL;
+	}
+	options->cwd = getcwd(NULL, 0);
+	/* It may be out of reach, too: "(unreachable)/...". */
+	if (options->cwd == NULL || options->cwd[0] != '/') {
+		hk_fail(err, options->cwd == NULL ? errno : ENOENT, "current directory");
+		hk_err_hint(err, "change to one that is there");
+		return -err->code;
+	}
+	return 0;
+}
+
+int hk_trace_options_parse(struct hk_trace_options *options, char **argv, struct hk_err *err)
+{
+	const char *log_spec = getenv("HAKO_LOG");
+	struct hk_opts opts;
+	const char *value;
+	int option;
+	int r = log_spec == NULL ? 0 : hk_log_configure(log_spec, err);
+
+	if (r < 0) {
+		return hk_err_ctx(err, "HAKO_LOG");
+	}
+	hk_opts_init(&opts, "trace", table, OPT_COUNT, argv);
+	while (r == 0 && (option = hk_opts_next(&opts, &value, err)) != HK_OPTS_END) {
+		r = option < 0 ? option : take(options, option, value, err);
+	}
+	options->argv = argv + opts.next;
+	return r < 0 || options->help ? r : check(options, err);
+}
+
+void hk_trace_options_finish(struct hk_trace_options *options)
+{
+	free(options->cwd);
+	*options = (struct hk_trace_options){0};
+}

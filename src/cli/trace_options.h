@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: ISC */
+/* The command line of `hako trace`. */
+#ifndef HK_CLI_TRACE_OPTIONS_H
+#define HK_CLI_TRACE_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+/** struct hk_trace_options - zero-initialize; strings are argv's but for @cwd */
+struct hk_trace_options {
+	char **argv; /* of the command */
+	char *cwd;   /* owned */
+	const char *policy;
+	const char *fusebox_acl;
+	const char *keep;
+	const char *learn;
+	const char *report;
+	const char *log;
+	const char *ask;
+	uint64_t timeout_ns; /* 0: none */
+	bool cow;
+	bool strict;
+	bool no_net;
+	bool minimal_dev;
+	bool verbose;
+	bool help;
+};
+
+/** hk_trace_options_parse() - Return: 0; -EINVAL and others for a wrong command line (exit status 2) */
+int hk_trace_options_parse(struct hk_trace_options *options, char **argv, struct hk_err *err);
+void hk_trace_options_finish(struct hk_trace_options *options);
+
+void hk_trace_options_print_help(void);
+
+#endif
