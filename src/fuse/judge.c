@@ -176,6 +176,34 @@ bool hk_judge_hides(struct hk_fuse_server *server, const struct hk_ref *dir, con
 		is_hidden(rules, hk_rules_step(rules, place, name));
 }
 
+const char *hk_judge_redirects(
+	struct hk_fuse_server *server, const struct hk_ref *dir, const char *name)
+{
+	struct hk_export *export = dir->node->export;
+	struct hk_ruling ruling;
+	const char *target;
+	hk_place place;
+	size_t root_len;
+
+	if (export->rules == NULL || !hk_rules_any(export->rules, HK_VERDICT_REDIRECT) ||
+		!hk_judge_place(server, dir->node, &place)) {
+		return NULL;
+	}
+	place = hk_rules_step(export->rules, place, name);
+	ruling = hk_rules_at(export->rules, place, HK_CLASS_READ);
+	if (ruling.verdict != HK_VERDICT_REDIRECT) {
+		return NULL;
+	}
+	/* What is outside of the export cannot be shown: the name itself is. */
+	target = hk_rules_target(export->rules, ruling.rule);
+	root_len = strlen(export->root);
+	if (target == NULL || strncmp(target, export->root, root_len) != 0 ||
+		target[root_len] != '/' || target[root_len + 1] == '\0') {
+		return NULL;
+	}
+	return target + root_len + 1;
+}
+
 void hk_judge_key(struct hk_fuse_server *server, const struct hk_ref *dir, const char *name,
 	struct hk_stat *st)
 {
@@ -303,6 +331,12 @@ int hk_judge_also(struct hk_fuse_server *server, struct hk_case *c, struct hk_no
 		break;
 	case HK_VERDICT_ASK:
 		if (!ask(server, c, class)) {
+			break;
+		}
+		/* fallthrough */
+	case HK_VERDICT_REDIRECT:
+		/* The target is looked up where it is; its other name cannot be made or removed. */
+		if (ruling.verdict == HK_VERDICT_REDIRECT && name != NULL) {
 			break;
 		}
 		/* fallthrough */

@@ -60,22 +60,65 @@ static int enter(struct hk_fuse_server *server, const struct hk_ref *dir, const 
 	return r;
 }
 
-int hk_lookup_enter(struct hk_fuse_server *server, const struct hk_ref *dir, const char *name,
+/* Looks @name up and enters it, whatever rules say. */
+static int enter_at(struct hk_fuse_server *server, const struct hk_ref *dir, const char *name,
 	struct fuse_entry_out *entry)
 {
 	struct hk_backend *backend = hk_ref_backend(dir);
 	struct hk_stat st;
-	int r;
+	int r = backend->ops->lookup(backend, dir->obj, name, &st);
 
-	if (hk_judge_hides(server, dir, name)) {
-		return -ENOENT;
-	}
-	r = backend->ops->lookup(backend, dir->obj, name, &st);
 	if (r < 0) {
 		return r;
 	}
 	hk_judge_key(server, dir, name, &st);
 	return enter(server, dir, name, &st, entry);
+}
+
+/* Enters what is at @path, from the root of @export on; no component but the last may be a symbolic link. */
+static int enter_path(struct hk_fuse_server *server, struct hk_export *export, const char *path,
+	struct fuse_entry_out *entry)
+{
+	struct hk_ref dir;
+	hk_name name;
+	int r = hk_ref_get(server, hk_node_id(export->node), &dir);
+
+	while (r == 0) {
+		size_t len = strcspn(path, "/");
+		struct hk_ref next = {0};
+
+		if (len >= sizeof(name)) {
+			r = -ENAMETOOLONG;
+			break;
+		}
+		memcpy(name, path, len);
+		name[len] = '\0';
+		r = enter_at(server, &dir, name, entry);
+		path += len + strspn(path + len, "/");
+		if (r < 0 || *path == '\0') {
+			break;
+		}
+		/* Of the directories on the way the guest learns nothing. */
+		r = hk_ref_get(server, entry->nodeid, &next);
+		hk_nodes_forget(&server->nodes, entry->nodeid, 1);
+		hk_ref_put(server, &dir);
+		dir = next;
+	}
+	hk_ref_put(server, &dir);
+	return r;
+}
+
+int hk_lookup_enter(struct hk_fuse_server *server, const struct hk_ref *dir, const char *name,
+	struct fuse_entry_out *entry)
+{
+	const char *target;
+
+	if (hk_judge_hides(server, dir, name)) {
+		return -ENOENT;
+	}
+	target = hk_judge_redirects(server, dir, name);
+	return target != NULL ? enter_path(server, dir->node->export, target, entry)
+			      : enter_at(server, dir, name, entry);
 }
 
 int hk_op_lookup(struct hk_fuse_server *server, struct hk_req *req)

@@ -248,6 +248,34 @@ static void renames_change_what_holds(void **state)
 	stop();
 }
 
+static void redirected(void **state)
+{
+	struct fuse_open_out out;
+	uint64_t node, fh;
+	char buf[8];
+
+	(void)state;
+	start("redirect * /x/name => /x/dir/target\ndeny write /x/dir/target\nredirect * /x/lost "
+	      "=> /x/not/there\n");
+	assert_int_equal(mkdirat(fc.inside_fd, "dir", 0755), 0);
+	fc_host_file(fc.inside, "name", "wrong");
+	fc_host_file(fc.inside, "lost", "wrong");
+	fc_host_file(fc.inside, "dir/target", "right");
+	node = fc_node(&fc, fc.root, "name");
+	assert_int_equal(fc_open(&fc, node, O_RDONLY, &out), 0);
+	assert_int_equal(fc_read(&fc, node, out.fh, 0, buf, sizeof(buf)), 5);
+	assert_memory_equal(buf, "right", 5);
+	fc_release(&fc, node, out.fh);
+	/* The target's own rules hold. */
+	assert_int_equal(fc_open(&fc, node, O_WRONLY, &out), -EACCES);
+	assert_int_equal(fc_name_op(&fc, FUSE_UNLINK, fc.root, "name"), -EACCES);
+	assert_int_equal(fc_node(&fc, fc.root, "lost"), 0);
+	assert_int_equal(
+		fc_create(&fc, fc.root, "lost", O_RDWR | O_CREAT, 0644, &node, &fh), -EACCES);
+	assert_true(fc_host_has(fc.inside, "name", "wrong"));
+	stop();
+}
+
 static unsigned asked;
 
 static bool answer(struct hk_fuse_owner *owner, const char *path, const char *class_name, pid_t pid)
@@ -307,6 +335,7 @@ int main(void)
 		cmocka_unit_test(hidden),
 		cmocka_unit_test(names_of_one_file),
 		cmocka_unit_test(renames_change_what_holds),
+		cmocka_unit_test(redirected),
 		cmocka_unit_test(questions),
 		cmocka_unit_test(bytes_at_close),
 	};
