@@ -223,8 +223,8 @@ static void count_request(struct worker *w)
 	_Atomic uint64_t *count = &w->counts[opcode < OPCODES_COUNTED ? opcode : 0];
 
 	/* Nobody else writes it, so it need not be one step. */
-	atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + 1,
-		memory_order_relaxed);
+	atomic_store_explicit(
+		count, atomic_load_explicit(count, memory_order_relaxed) + 1, memory_order_relaxed);
 }
 
 /* Answers what is in the buffer. Return: false where serving cannot go on. */

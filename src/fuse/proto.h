@@ -25,7 +25,7 @@
 enum { HK_FUSE_MINOR = 45 };
 
 #ifndef FUSE_PASSTHROUGH
-#define FUSE_PASSTHROUGH (UINT64_C(1) << 37)
+#define FUSE_PASSTHROUGH  (UINT64_C(1) << 37)
 #define FOPEN_PASSTHROUGH (1 << 7)
 #endif
 

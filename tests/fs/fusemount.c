@@ -1,31 +1,31 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * fusemount: a test-only transport. Mounts a directory through the FUSE server core over /dev/fuse
- * and runs a command in it, so that the server meets a real kernel without a virtual machine.
+ * fusemount: mounts a directory through the FUSE server and its /dev/fuse transport, and runs a command in it, so that
+ * both meet a real kernel without anything else of Hako's.
  *
  *	fusemount [OPTION]... DIR MOUNTPOINT -- COMMAND [ARGUMENT]...
  *
  *	-r		read-only
  *	-p		public only
  *	-l		long-lived caches
- *	-s		strip NO_OPENDIR_SUPPORT from what the kernel offers
+ *	-s		without NO_OPENDIR_SUPPORT
+ *	-a		without passthrough: all data comes to the server
+ *	-A		with the host's ACLs
+ *	-c		show at the end how many requests there were
  *	-v		trace each request
- *	-t THREADS	that serve (2)
+ *	-t THREADS	that serve; 0: as many as the transport likes
  *	-n NOFILE	descriptors the process may have
  *
  * The mount is in a mount namespace of its own; the command starts in the export, MOUNTPOINT/x.
  * Exit status: the command's; 77 where mounting is not permitted (meson: skipped); 125 for other
  * failures.
  */
-#include <errno.h>
 #include <fcntl.h>
 #include <linux/fuse.h>
-#include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -33,64 +33,9 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "fuse/dev_linux.h"
+#include "fuse/proto.h"
 #include "fuse/server.h"
-
-enum { BUFFER = (1 << 20) + 65536, MAX_THREADS = 16 };
-
-struct mounted {
-	struct hk_fuse_server *server;
-	int fd;
-	bool strip;
-};
-
-struct worker {
-	struct mounted *mounted;
-	pthread_t thread;
-	int fd;
-	char *in;
-	char *out;
-};
-
-static void strip_no_opendir(char *request)
-{
-	struct fuse_in_header *head = (struct fuse_in_header *)request;
-	struct fuse_init_in *init = (struct fuse_init_in *)(head + 1);
-
-	if (head->opcode == FUSE_INIT) {
-		init->flags &= ~(unsigned)FUSE_NO_OPENDIR_SUPPORT;
-	}
-}
-
-static void *serve(void *arg)
-{
-	struct worker *w = arg;
-
-	hk_fuse_thread_start();
-	for (;;) {
-		ssize_t n = read(w->fd, w->in, BUFFER);
-		struct iovec in = {w->in, 0};
-		struct iovec out = {w->out, BUFFER};
-
-		if (n < 0 && (errno == EINTR || errno == ENOENT || errno == EAGAIN)) {
-			continue;
-		}
-		if (n <= 0) {
-			return NULL; /* ENODEV: unmounted */
-		}
-		if (w->mounted->strip) {
-			strip_no_opendir(w->in);
-		}
-		in.iov_len = (size_t)n;
-		n = hk_fuse_handle(w->mounted->server, &in, 1, &out, 1);
-		if (n < 0) {
-			fprintf(stderr, "fusemount: %s\n", strerror((int)-n));
-			return NULL;
-		}
-		if (n > 0 && write(w->fd, w->out, (size_t)n) < 0 && errno != ENOENT) {
-			fprintf(stderr, "fusemount: reply: %s\n", strerror(errno));
-		}
-	}
-}
 
 static void show_denial(struct hk_fuse_owner *owner, const struct hk_fuse_denial *d)
 {
@@ -98,22 +43,22 @@ static void show_denial(struct hk_fuse_owner *owner, const struct hk_fuse_denial
 		d->path, strerror(d->error));
 }
 
-static int start(struct worker *w, struct mounted *m, bool clone)
+static void show_counts(const struct hk_fuse_dev *dev)
 {
-	w->mounted = m;
-	w->fd = m->fd;
-	if (clone) {
-		w->fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
-		if (w->fd < 0 || ioctl(w->fd, FUSE_DEV_IOC_CLONE, &m->fd) < 0) {
-			return -errno;
+	uint64_t all = 0;
+
+	for (uint32_t opcode = 0; opcode < 64; opcode++) {
+		uint64_t count = hk_fuse_dev_count(dev, opcode);
+		const char *name = hk_fuse_op_name(opcode);
+
+		all += count;
+		if (count > 0 && name != NULL) {
+			fprintf(stderr, "%-16s %8llu\n", name, (unsigned long long)count);
+		} else if (count > 0) {
+			fprintf(stderr, "opcode %-9u %8llu\n", opcode, (unsigned long long)count);
 		}
 	}
-	w->in = malloc(BUFFER);
-	w->out = malloc(BUFFER);
-	if (w->in == NULL || w->out == NULL) {
-		return -ENOMEM;
-	}
-	return -pthread_create(&w->thread, NULL, serve, w);
+	fprintf(stderr, "%-16s %8llu\n", "all", (unsigned long long)all);
 }
 
 static int run(char **argv, const char *dir)
@@ -138,18 +83,21 @@ static int run(char **argv, const char *dir)
 
 int main(int argc, char **argv)
 {
-	static struct worker workers[MAX_THREADS];
 	struct hk_fuse_owner owner = {.denied = show_denial};
 	struct hk_fuse_export export = {.name = "x"};
-	struct mounted m = {0};
+	struct hk_fuse_server *server;
+	struct hk_fuse_dev *dev;
 	struct hk_err err = HK_ERR_INIT;
-	unsigned threads = 2;
+	uint64_t left_out = 0;
+	unsigned threads = 0;
+	bool count = false;
 	char options[128];
 	char inside[512];
 	int status;
 	int opt;
+	int fd;
 
-	while ((opt = getopt(argc, argv, "+rplsvt:n:")) != -1) {
+	while ((opt = getopt(argc, argv, "+rplsacAvt:n:")) != -1) {
 		switch (opt) {
 		case 'r':
 			export.read_only = true;
@@ -164,7 +112,16 @@ int main(int argc, char **argv)
 			hk_log_configure("fuse:trace", NULL);
 			break;
 		case 's':
-			m.strip = true;
+			left_out |= FUSE_NO_OPENDIR_SUPPORT;
+			break;
+		case 'a':
+			left_out |= FUSE_PASSTHROUGH;
+			break;
+		case 'A':
+			export.acls = true;
+			break;
+		case 'c':
+			count = true;
 			break;
 		case 't':
 			threads = (unsigned)strtoul(optarg, NULL, 10);
@@ -180,43 +137,39 @@ int main(int argc, char **argv)
 			return 125;
 		}
 	}
-	if (argc - optind < 4 || threads < 1 || threads > MAX_THREADS) {
+	if (argc - optind < 4) {
 		return 125;
 	}
 	export.path = argv[optind];
-	m.fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
-	if (m.fd < 0 || unshare(CLONE_NEWNS) < 0 ||
+	fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+	if (fd < 0 || unshare(CLONE_NEWNS) < 0 ||
 		mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0) {
 		perror("fusemount");
 		return 77;
 	}
-	if (hk_fuse_server_create(&owner, &m.server, &err) < 0 ||
-		hk_fuse_server_export(m.server, &export, &err) < 0) {
+	if (hk_fuse_server_create(&owner, &server, &err) < 0 ||
+		hk_fuse_server_export(server, &export, &err) < 0) {
 		fprintf(stderr, "fusemount: %s\n", hk_err_text(&err));
 		return 125;
 	}
+	hk_fuse_server_leave_out(server, left_out);
 	snprintf(options, sizeof(options),
-		"fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions", m.fd);
+		"fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions", fd);
 	if (mount("hako", argv[optind + 1], "fuse", 0, options) < 0) {
 		perror("fusemount: mount");
 		return 77;
 	}
-	for (unsigned i = 0; i < threads; i++) {
-		int r = start(&workers[i], &m, i > 0);
-
-		if (r < 0) {
-			fprintf(stderr, "fusemount: %s\n", strerror(-r));
-			return 125;
-		}
+	if (hk_fuse_dev_create(server, fd, threads, &dev, &err) < 0) {
+		fprintf(stderr, "fusemount: %s\n", hk_err_text(&err));
+		return 125;
 	}
 	snprintf(inside, sizeof(inside), "%s/x", argv[optind + 1]);
 	status = run(argv + optind + 3, inside);
 	umount2(argv[optind + 1], MNT_DETACH);
-	for (unsigned i = 0; i < threads; i++) {
-		pthread_join(workers[i].thread, NULL);
-		free(workers[i].in);
-		free(workers[i].out);
+	if (count) {
+		show_counts(dev);
 	}
-	hk_fuse_server_destroy(m.server);
+	hk_fuse_dev_destroy(dev);
+	hk_fuse_server_destroy(server);
 	return status;
 }

@@ -51,13 +51,14 @@ static void test_init(void **state)
 		uint32_t want_minor;
 	} cases[] = {
 		{7, 38, sizeof(struct fuse_init_in), 0, 38},
-		{7, 45, sizeof(struct fuse_init_in), 0, 38},
+		{7, 45, sizeof(struct fuse_init_in), 0, 45},
+		{7, 99, sizeof(struct fuse_init_in), 0, 45},
 		{7, 31, 16, 0, 31},
 		{7, 36, 16, 0, 36},
 		{7, 30, 16, -EPROTO, 0},
 		{7, 0, 16, -EPROTO, 0},
 		{6, 99, 16, -EPROTO, 0},
-		{8, 0, 16, 0, 38},
+		{8, 0, 16, 0, 45},
 		{7, 38, 15, -EPROTO, 0},
 		{7, 38, 0, -EPROTO, 0},
 	};

@@ -228,7 +228,9 @@ static void *ask(void *arg)
 	struct asker *a = arg;
 
 	if (a->creates) {
-		a->result = open(at(a->m, a->name), O_CREAT | O_WRONLY | O_CLOEXEC, 0600) < 0 ? -errno : 0;
+		a->result = open(at(a->m, a->name), O_CREAT | O_WRONLY | O_CLOEXEC, 0600) < 0
+			? -errno
+			: 0;
 	} else {
 		a->result = try_stat(at(a->m, a->name));
 	}
@@ -258,7 +260,8 @@ static void test_abort_in_flight(void **state)
 			sem_wait(&m.held);
 		}
 	}
-	usleep(50 * 1000); /* they are in the kernel by now; if not, they get ENOTCONN, which is as good */
+	usleep(50 *
+		1000); /* they are in the kernel by now; if not, they get ENOTCONN, which is as good */
 	must(pthread_create(&destroyer, NULL, destroy, m.dev) == 0);
 	usleep(20 * 1000);
 	sem_post(&m.go_on);
