@@ -1,0 +1,920 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Copy-on-write (overlay.h) against a plain directory.
+ *
+ * Both get the same operations, thousands of random ones too, through the same interface; each result and then the
+ * trees must be equal. What is below must be as it was.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/str.h"
+#include "base/util.h"
+#include "fuse/backend.h"
+#include "fuse/overlay.h"
+
+enum { SMALL = 64 };
+
+static char top[64];
+static struct hk_cred me;
+
+/* --- helpers --- */
+
+static const char *in_top(const char *name)
+{
+	static char path[4][256];
+	static unsigned next;
+	char *at = path[next++ % 4];
+
+	assert_true(hk_fmt(at, sizeof(path[0]), "%s/%s", top, name) > 0);
+	return at;
+}
+
+static void shell(const char *format, ...)
+{
+	char command[1024];
+	va_list args;
+
+	va_start(args, format);
+	assert_true(vsnprintf(command, sizeof(command), format, args) < (int)sizeof(command));
+	va_end(args);
+	assert_int_equal(system(command), 0);
+}
+
+static struct hk_backend *open_overlay_with(bool (*is_cow)(void *, const char *))
+{
+	struct hk_err err = HK_ERR_INIT;
+	struct hk_backend *b = NULL;
+	char lower[256];
+	char layer[256];
+	struct hk_overlay_options options = {.lower = lower, .layer = layer, .is_cow = is_cow};
+
+	hk_fmt(lower, sizeof(lower), "%s/lower", top);
+	hk_fmt(layer, sizeof(layer), "%s/layer", top);
+	if (hk_overlay_open(&options, &b, &err) < 0) {
+		print_error("%s\n", hk_err_text(&err));
+	}
+	assert_non_null(b);
+	return b;
+}
+
+static struct hk_backend *open_overlay(void)
+{
+	return open_overlay_with(NULL);
+}
+
+static struct hk_backend *open_host(const char *name)
+{
+	struct hk_err err = HK_ERR_INIT;
+	struct hk_backend *b = NULL;
+
+	assert_int_equal(hk_host_open(in_top(name), &b, &err), 0);
+	return b;
+}
+
+/* An object for a path such as "a/b"; "" is the root. To be closed if it is not the root. */
+static int walk(struct hk_backend *b, const char *path)
+{
+	int at = b->root;
+
+	while (*path != '\0') {
+		size_t len = strcspn(path, "/");
+		char name[256];
+		int next;
+
+		memcpy(name, path, len);
+		name[len] = '\0';
+		path += len + (path[len] == '/');
+		next = b->ops->reach(b, at, name);
+		if (at != b->root) {
+			b->ops->close(b, at);
+		}
+		if (next < 0) {
+			return next;
+		}
+		at = next;
+	}
+	return at;
+}
+
+static void put(struct hk_backend *b, int obj)
+{
+	if (obj >= 0 && obj != b->root) {
+		b->ops->close(b, obj);
+	}
+}
+
+/* The directory of a path, and its last name. */
+static int walk_dir(struct hk_backend *b, const char *path, const char **ret_name)
+{
+	const char *slash = strrchr(path, '/');
+	char dir[256];
+	struct hk_stat st;
+	int obj;
+
+	*ret_name = slash == NULL ? path : slash + 1;
+	hk_fmt(dir, sizeof(dir), "%.*s", slash == NULL ? 0 : (int)(slash - path), path);
+	obj = walk(b, dir);
+	if (obj >= 0 && b->ops->stat(b, obj, &st) == 0 && !S_ISDIR(st.mode)) {
+		put(b, obj);
+		return -ENOTDIR;
+	}
+	return obj;
+}
+
+static int stat_of(struct hk_backend *b, const char *path, struct hk_stat *st)
+{
+	int obj = walk(b, path);
+	int r = obj < 0 ? obj : b->ops->stat(b, obj, st);
+
+	put(b, obj);
+	return r;
+}
+
+static ssize_t read_of(struct hk_backend *b, int file, void *buf, size_t size, uint64_t offset)
+{
+	struct iovec iov = {buf, size};
+
+	return b->ops->read(b, file, &iov, 1, offset);
+}
+
+static int write_at(struct hk_backend *b, const char *path, const char *text, uint64_t offset)
+{
+	struct iovec iov = {(void *)(uintptr_t)text, strlen(text)};
+	struct hk_stat st;
+	int obj = walk(b, path);
+	int file;
+	ssize_t n;
+
+	if (obj < 0) {
+		return obj;
+	}
+	if (b->ops->stat(b, obj, &st) < 0 || !S_ISREG(st.mode)) {
+		put(b, obj);
+		return -EINVAL;
+	}
+	file = b->ops->open(b, obj, O_WRONLY);
+	put(b, obj);
+	if (file < 0) {
+		return file;
+	}
+	n = b->ops->write(b, file, &iov, 1, offset, false);
+	b->ops->close(b, file);
+	return n < 0 ? (int)n : 0;
+}
+
+static char *content_of(struct hk_backend *b, const char *path, size_t *ret_len)
+{
+	static char bufs[2][65536];
+	static unsigned next;
+	char *buf = bufs[next++ % 2];
+	int obj = walk(b, path);
+	int file;
+	ssize_t n;
+
+	assert_true(obj >= 0);
+	file = b->ops->open(b, obj, O_RDONLY);
+	assert_true(file >= 0);
+	n = read_of(b, file, buf, sizeof(bufs[0]) - 1, 0);
+	assert_true(n >= 0);
+	buf[n] = '\0';
+	b->ops->close(b, file);
+	put(b, obj);
+	if (ret_len != NULL) {
+		*ret_len = (size_t)n;
+	}
+	return buf;
+}
+
+/* --- comparing trees --- */
+
+struct names {
+	char name[SMALL][64];
+	uint64_t ino[SMALL];
+	unsigned count;
+};
+
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(a, b);
+}
+
+static void list(struct hk_backend *b, const char *path, struct names *names)
+{
+	_Alignas(struct hk_dirent) char buf[512];
+	int obj = walk(b, path);
+	int file = b->ops->open_dir(b, obj);
+	ssize_t n;
+
+	assert_true(file >= 0);
+	names->count = 0;
+	while ((n = b->ops->read_dir(b, file, buf, sizeof(buf))) > 0) {
+		for (ssize_t at = 0; at < n;) {
+			const struct hk_dirent *entry = (const struct hk_dirent *)(buf + at);
+
+			at += entry->record_len;
+			if (strcmp(entry->name, ".") != 0 && strcmp(entry->name, "..") != 0) {
+				assert_true(names->count < SMALL);
+				hk_fmt(names->name[names->count++], 64, "%s", entry->name);
+			}
+		}
+	}
+	assert_int_equal(n, 0);
+	qsort(names->name, names->count, sizeof(names->name[0]), by_name);
+	b->ops->close(b, file);
+	put(b, obj);
+}
+
+static ssize_t xattr_of(struct hk_backend *b, const char *path, char *value, size_t size)
+{
+	int obj = walk(b, path);
+	ssize_t n = b->ops->getxattr(b, obj, "user.x", value, size);
+
+	put(b, obj);
+	return n;
+}
+
+static void compare_one(struct hk_backend *a, struct hk_backend *b, const char *path, bool times)
+{
+	struct hk_stat x;
+	struct hk_stat y;
+	char vx[64];
+	char vy[64];
+	ssize_t nx;
+
+	assert_int_equal(stat_of(a, path, &x), 0);
+	assert_int_equal(stat_of(b, path, &y), 0);
+	if (x.mode != y.mode || x.uid != y.uid || x.gid != y.gid ||
+		(!S_ISDIR(x.mode) && (x.nlink != y.nlink || x.size != y.size)) ||
+		(times && hk_timespec_ns(x.mtime) != hk_timespec_ns(y.mtime))) {
+		fail_msg("'%s': mode %o %o, owner %u:%u %u:%u, links %u %u, size %llu %llu", path,
+			x.mode, y.mode, x.uid, x.gid, y.uid, y.gid, x.nlink, y.nlink,
+			(unsigned long long)x.size, (unsigned long long)y.size);
+	}
+	if (S_ISREG(x.mode)) {
+		size_t len;
+		size_t len_y;
+		const char *cx = content_of(a, path, &len);
+		const char *cy = content_of(b, path, &len_y);
+
+		assert_int_equal(len, len_y);
+		assert_memory_equal(cx, cy, len);
+	} else if (S_ISLNK(x.mode)) {
+		int ox = walk(a, path);
+		int oy = walk(b, path);
+
+		nx = a->ops->readlink(a, ox, vx, sizeof(vx));
+		assert_int_equal(nx, b->ops->readlink(b, oy, vy, sizeof(vy)));
+		assert_memory_equal(vx, vy, (size_t)nx);
+		put(a, ox);
+		put(b, oy);
+	}
+	nx = xattr_of(a, path, vx, sizeof(vx));
+	assert_int_equal(nx, xattr_of(b, path, vy, sizeof(vy)));
+	if (nx > 0) {
+		assert_memory_equal(vx, vy, (size_t)nx);
+	}
+}
+
+static void compare(struct hk_backend *a, struct hk_backend *b, const char *path, bool times)
+{
+	struct hk_stat st;
+	struct names x;
+	struct names y;
+
+	compare_one(a, b, path, times);
+	assert_int_equal(stat_of(a, path, &st), 0);
+	if (!S_ISDIR(st.mode)) {
+		return;
+	}
+	list(a, path, &x);
+	list(b, path, &y);
+	if (x.count != y.count) {
+		print_error("'%s':", path);
+		for (unsigned i = 0; i < x.count; i++) {
+			print_error(" %s", x.name[i]);
+		}
+		print_error(" /");
+		for (unsigned i = 0; i < y.count; i++) {
+			print_error(" %s", y.name[i]);
+		}
+		fail_msg(" differ");
+	}
+	for (unsigned i = 0; i < x.count; i++) {
+		char sub[256];
+
+		assert_string_equal(x.name[i], y.name[i]);
+		hk_fmt(sub, sizeof(sub), "%s%s%s", path, *path != '\0' ? "/" : "", x.name[i]);
+		compare(a, b, sub, times);
+	}
+}
+
+/* Each test starts with `lower`, the same as `before`, and no layer. */
+static void begin(const char *script)
+{
+	shell("rm -rf %s/*; mkdir %s/lower %s/layer; cd %s/lower; umask 022; %s", top, top, top,
+		top, script);
+	shell("cd %s; cp -a lower before; cp -a lower twin", top);
+}
+
+static void check_lower(void)
+{
+	struct hk_backend *lower = open_host("lower");
+	struct hk_backend *before = open_host("before");
+
+	compare(lower, before, "", true);
+	lower->ops->destroy(lower);
+	before->ops->destroy(before);
+}
+
+/* --- single operations --- */
+
+static void test_copy_up_keeps_identity(void **state)
+{
+	struct hk_backend *b;
+	struct hk_stat before;
+	struct hk_stat after;
+	char buf[16];
+	int obj;
+	int reader;
+
+	(void)state;
+	begin("mkdir d; echo hello >d/f; setfattr -n user.x -v y d/f; touch -d @1000000000.5 d/f; "
+	      "ln -s f d/l;"
+	      " mkfifo d/p");
+	b = open_overlay();
+	obj = walk(b, "d/f");
+	assert_int_equal(b->ops->stat(b, obj, &before), 0);
+	reader = b->ops->open(b, obj, O_RDONLY);
+	assert_int_equal(read_of(b, reader, buf, 5, 0), 5);
+
+	assert_int_equal(write_at(b, "d/f", "HE", 0), 0);
+	assert_int_equal(b->ops->stat(b, obj, &after), 0);
+	assert_int_equal(after.ino, before.ino);
+	assert_int_equal(after.dev, before.dev);
+	assert_int_equal(after.mount, before.mount);
+	assert_int_equal(after.born_ns, before.born_ns);
+	/* A file opened before sees what was written. */
+	assert_int_equal(read_of(b, reader, buf, 5, 0), 5);
+	assert_memory_equal(buf, "HEllo", 5);
+	/* So does one that was below, when asked for its attributes. */
+	assert_int_equal(b->ops->stat(b, reader, &after), 0);
+	assert_int_equal(after.ino, before.ino);
+	b->ops->close(b, reader);
+	put(b, obj);
+
+	/* Also what can have no attributes, and after another run. */
+	for (unsigned i = 0; i < 2; i++) {
+		const char *path = i == 0 ? "d/l" : "d/p";
+		struct timespec times[2] = {{.tv_sec = 1}, {.tv_sec = 2}};
+
+		assert_int_equal(stat_of(b, path, &before), 0);
+		obj = walk(b, path);
+		assert_int_equal(b->ops->utimes(b, obj, times), 0);
+		put(b, obj);
+		assert_int_equal(stat_of(b, path, &after), 0);
+		assert_int_equal(after.mtime.tv_sec, 2);
+		assert_int_equal(after.ino, before.ino);
+		b->ops->destroy(b);
+		b = open_overlay();
+		assert_int_equal(stat_of(b, path, &after), 0);
+		assert_int_equal(after.mtime.tv_sec, 2);
+		assert_int_equal(after.ino, before.ino);
+	}
+	b->ops->destroy(b);
+	check_lower();
+}
+
+static void test_copy_up_takes_all(void **state)
+{
+	struct hk_backend *b;
+	struct hk_stat before;
+	struct hk_stat after;
+	int obj;
+
+	(void)state;
+	begin("truncate -s 1G sparse; echo end >>sparse; chmod 4751 sparse; setfattr -n user.x -v "
+	      "v sparse;"
+	      " touch -d @1000000000.123456789 sparse; echo x >e; chmod 600 e");
+	b = open_overlay();
+	assert_int_equal(stat_of(b, "sparse", &before), 0);
+	obj = walk(b, "sparse");
+	assert_int_equal(b->ops->setxattr(b, obj, "user.y", "w", 1, 0), 0);
+	put(b, obj);
+	assert_int_equal(stat_of(b, "sparse", &after), 0);
+	assert_int_equal(after.mode, before.mode);
+	assert_int_equal(after.size, before.size);
+	assert_true(after.blocks < 100);
+	assert_int_equal(hk_timespec_ns(after.mtime), hk_timespec_ns(before.mtime));
+	compare_one(b, b, "e", true);
+	/* Our marks are ours. */
+	obj = walk(b, "sparse");
+	assert_int_equal(b->ops->getxattr(b, obj, "user.hako.origin", NULL, 0), -ENODATA);
+	assert_int_equal(b->ops->listxattr(b, obj, NULL, 0), 14);
+	assert_int_equal(b->ops->setxattr(b, obj, "user.overlay.opaque", "y", 1, 0), -EPERM);
+	put(b, obj);
+	b->ops->destroy(b);
+	check_lower();
+}
+
+static void test_hard_links_stay_one(void **state)
+{
+	struct hk_backend *b;
+	struct hk_stat st;
+	struct hk_stat other;
+	int dir;
+
+	(void)state;
+	begin("mkdir d e; echo one >d/a; ln d/a d/b; ln d/a e/c");
+	b = open_overlay();
+	assert_int_equal(write_at(b, "d/a", "ONE", 0), 0);
+	assert_string_equal(content_of(b, "e/c", NULL), "ONE\n");
+	assert_int_equal(stat_of(b, "d/b", &st), 0);
+	assert_int_equal(stat_of(b, "d/a", &other), 0);
+	assert_int_equal(st.nlink, 3);
+	assert_int_equal(st.ino, other.ino);
+	dir = walk(b, "d");
+	assert_int_equal(b->ops->unlink(b, dir, "b", false), 0);
+	assert_int_equal(stat_of(b, "e/c", &st), 0);
+	assert_int_equal(st.nlink, 2);
+	assert_int_equal(b->ops->unlink(b, dir, "a", false), 0);
+	b->ops->destroy(b);
+	b = open_overlay();
+	assert_int_equal(stat_of(b, "e/c", &st), 0);
+	assert_int_equal(st.nlink, 1);
+	assert_int_equal(write_at(b, "e/c", "two", 0), 0);
+	assert_string_equal(content_of(b, "e/c", NULL), "two\n");
+	b->ops->destroy(b);
+	check_lower();
+}
+
+static void test_unlinked_file_lives_on(void **state)
+{
+	struct hk_backend *b;
+	struct hk_stat st;
+	char buf[8];
+	int obj;
+	int file;
+
+	(void)state;
+	begin("echo hello >f");
+	b = open_overlay();
+	obj = walk(b, "f");
+	file = b->ops->open(b, obj, O_RDONLY);
+	assert_int_equal(b->ops->unlink(b, b->root, "f", false), 0);
+	assert_int_equal(stat_of(b, "f", &st), -ENOENT);
+	assert_int_equal(b->ops->stat(b, file, &st), 0);
+	assert_int_equal(st.nlink, 0);
+	assert_int_equal(read_of(b, file, buf, 5, 0), 5);
+	/* It is changed without getting a name again. */
+	assert_int_equal(b->ops->chmod(b, obj, 0600), 0);
+	assert_int_equal(b->ops->stat(b, file, &st), 0);
+	assert_int_equal(st.mode & 07777, 0600);
+	assert_int_equal(st.nlink, 0);
+	assert_int_equal(read_of(b, file, buf, 5, 0), 5);
+	b->ops->close(b, file);
+	put(b, obj);
+	/* And the name is free. */
+	file = b->ops->create(b, b->root, "f", O_RDWR, 0644, &me);
+	assert_true(file >= 0);
+	b->ops->close(b, file);
+	assert_string_equal(content_of(b, "f", NULL), "");
+	b->ops->destroy(b);
+	b = open_overlay();
+	assert_string_equal(content_of(b, "f", NULL), "");
+	b->ops->destroy(b);
+	check_lower();
+}
+
+static void test_directory_made_anew_is_empty(void **state)
+{
+	struct hk_backend *b;
+	struct names names;
+	int dir;
+
+	(void)state;
+	begin("mkdir -p d/e; echo x >d/f; echo y >d/e/g");
+	b = open_overlay();
+	assert_int_equal(b->ops->unlink(b, b->root, "d", true), -ENOTEMPTY);
+	dir = walk(b, "d/e");
+	assert_int_equal(b->ops->unlink(b, dir, "g", false), 0);
+	put(b, dir);
+	dir = walk(b, "d");
+	assert_int_equal(b->ops->unlink(b, dir, "e", true), 0);
+	assert_int_equal(b->ops->unlink(b, dir, "f", false), 0);
+	put(b, dir);
+	assert_int_equal(b->ops->unlink(b, b->root, "d", true), 0);
+	assert_int_equal(b->ops->mkdir(b, b->root, "d", 0755, &me), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		list(b, "d", &names);
+		assert_int_equal(names.count, 0);
+		b->ops->destroy(b);
+		b = open_overlay();
+	}
+	b->ops->destroy(b);
+	check_lower();
+}
+
+static void test_renamed_directory(void **state)
+{
+	struct hk_backend *b;
+	struct hk_stat st;
+	struct hk_stat moved;
+	int dir;
+
+	(void)state;
+	begin("mkdir -p d/e t; echo x >d/e/f; ln d/e/f d/g; ln -s x d/l");
+	b = open_overlay();
+	assert_int_equal(stat_of(b, "d/e/f", &st), 0);
+	dir = walk(b, "t");
+	assert_int_equal(b->ops->rename(b, b->root, "d", dir, "n", 0), 0);
+	put(b, dir);
+	assert_int_equal(stat_of(b, "d", &moved), -ENOENT);
+	assert_int_equal(stat_of(b, "t/n/e/f", &moved), 0);
+	assert_int_equal(moved.ino, st.ino);
+	assert_int_equal(moved.nlink, 2);
+	assert_int_equal(write_at(b, "t/n/g", "y", 0), 0);
+	b->ops->destroy(b);
+	b = open_overlay();
+	assert_int_equal(stat_of(b, "d", &moved), -ENOENT);
+	assert_string_equal(content_of(b, "t/n/e/f", NULL), "y\n");
+	/* Over an empty one, and back to where something is below. */
+	dir = walk(b, "t");
+	assert_int_equal(b->ops->rename(b, dir, "n", b->root, "d", RENAME_NOREPLACE), 0);
+	put(b, dir);
+	assert_string_equal(content_of(b, "d/e/f", NULL), "y\n");
+	assert_int_equal(b->ops->rename(b, b->root, "d", b->root, "t", RENAME_EXCHANGE), 0);
+	assert_string_equal(content_of(b, "t/e/f", NULL), "y\n");
+	b->ops->destroy(b);
+	check_lower();
+}
+
+static void test_positions_are_stable(void **state)
+{
+	_Alignas(struct hk_dirent) char buf[120];
+	struct hk_backend *b;
+	unsigned seen = 0;
+	uint64_t at = 0;
+	ssize_t n;
+
+	(void)state;
+	begin("for i in $(seq 60); do echo $i >f$i; done");
+	b = open_overlay();
+	/* As rm -r does it: what was seen is removed, and each request comes to a listing of its own. */
+	do {
+		int file = b->ops->open_dir(b, b->root);
+
+		assert_int_equal(b->ops->seek_dir(b, file, at), 0);
+		n = b->ops->read_dir(b, file, buf, sizeof(buf));
+		assert_true(n >= 0);
+		for (ssize_t i = 0; i < n;) {
+			const struct hk_dirent *entry = (const struct hk_dirent *)(buf + i);
+
+			i += entry->record_len;
+			at = entry->next;
+			if (entry->name[0] == 'f') {
+				seen++;
+				assert_int_equal(b->ops->unlink(b, b->root, entry->name, false), 0);
+			}
+		}
+		b->ops->close(b, file);
+	} while (n > 0);
+	assert_int_equal(seen, 60);
+	b->ops->destroy(b);
+	check_lower();
+}
+
+static void test_temporary_file_gets_a_name(void **state)
+{
+	struct hk_backend *b;
+	struct hk_stat st;
+	int dir;
+	int file;
+
+	(void)state;
+	begin("mkdir d; echo x >d/f");
+	b = open_overlay();
+	dir = walk(b, "d");
+	file = b->ops->tmpfile(b, dir, O_RDWR, 0640, &me);
+	assert_true(file >= 0);
+	assert_int_equal(b->ops->stat(b, file, &st), 0);
+	assert_int_equal(st.nlink, 0);
+	assert_int_equal(b->ops->link(b, file, dir, "f"), -EEXIST);
+	assert_int_equal(b->ops->unlink(b, dir, "f", false), 0);
+	assert_int_equal(b->ops->link(b, file, dir, "f"), 0);
+	assert_int_equal(stat_of(b, "d/f", &st), 0);
+	assert_int_equal(st.nlink, 1);
+	b->ops->close(b, file);
+	put(b, dir);
+	b->ops->destroy(b);
+	check_lower();
+}
+
+static bool is_in_cow(void *arg, const char *path)
+{
+	return strncmp(path, "/cow/", 5) == 0 || strncmp(path, "/d/cow", 6) == 0;
+}
+
+static void test_parts_are_cow(void **state)
+{
+	struct hk_backend *b;
+	struct hk_stat st;
+	struct names names;
+	int file;
+	int dir;
+	int below;
+
+	(void)state;
+	begin("mkdir cow d; echo x >cow/f; echo y >d/g; mkdir d/cow; echo z >d/cow/h");
+	b = open_overlay_with(is_in_cow);
+	dir = walk(b, "d");
+	file = b->ops->create(b, dir, "new", O_RDWR, 0644, &me);
+	assert_true(file >= 0);
+	b->ops->close(b, file);
+	assert_int_equal(access(in_top("lower/d/new"), F_OK), 0); /* changed below */
+	assert_int_equal(write_at(b, "d/g", "Y", 0), 0);
+	assert_int_equal(write_at(b, "cow/f", "X", 0), 0);
+	assert_int_equal(write_at(b, "d/cow/h", "Z", 0), 0);
+	below = walk(b, "cow");
+	file = b->ops->create(b, below, "up", O_RDWR, 0644, &me);
+	assert_true(file >= 0);
+	b->ops->close(b, file);
+	/* What is below is changed below, the rest is not. */
+	shell("cd %s/lower; test $(cat cow/f d/g d/cow/h | tr -d '\\n') = xYz; ! test -e cow/up",
+		top);
+	assert_string_equal(content_of(b, "cow/f", NULL), "X\n");
+	assert_string_equal(content_of(b, "d/cow/h", NULL), "Z\n");
+	list(b, "cow", &names);
+	assert_int_equal(names.count, 2);
+	list(b, "d", &names);
+	assert_int_equal(names.count, 3);
+	assert_int_equal(b->ops->rename(b, below, "f", dir, "f", 0), -EXDEV);
+	assert_int_equal(b->ops->unlink(b, b->root, "cow", true), -ENOTEMPTY);
+	assert_int_equal(b->ops->unlink(b, below, "f", false), 0);
+	assert_int_equal(stat_of(b, "cow/f", &st), -ENOENT);
+	assert_int_equal(access(in_top("lower/cow/f"), F_OK), 0);
+	put(b, below);
+	put(b, dir);
+	b->ops->destroy(b);
+}
+
+static void test_layer_is_checked(void **state)
+{
+	struct hk_err err = HK_ERR_INIT;
+	struct hk_backend *b;
+	struct hk_backend *second = NULL;
+	char lower[256];
+	char layer[256];
+	struct hk_overlay_options options = {.lower = lower, .layer = layer};
+
+	(void)state;
+	begin("echo x >f");
+	hk_fmt(lower, sizeof(lower), "%s/lower", top);
+	hk_fmt(layer, sizeof(layer), "%s/layer", top);
+	b = open_overlay();
+	assert_int_equal(hk_overlay_open(&options, &second, &err), -EBUSY);
+	b->ops->destroy(b);
+	hk_fmt(lower, sizeof(lower), "%s/twin", top);
+	assert_int_equal(hk_overlay_open(&options, &second, &err), -EINVAL);
+	assert_non_null(strstr(hk_err_text(&err), "was made over"));
+	hk_fmt(layer, sizeof(layer), "%s/before", top);
+	assert_int_equal(hk_overlay_open(&options, &second, &err), -EINVAL);
+	shell("echo hako layer 2 >%s/layer/version", top);
+	hk_fmt(layer, sizeof(layer), "%s/layer", top);
+	assert_int_equal(hk_overlay_open(&options, &second, &err), -EINVAL);
+	hk_fmt(layer, sizeof(layer), "%s/none", top);
+	assert_int_equal(hk_overlay_open(&options, &second, &err), -ENOENT);
+	assert_null(second);
+}
+
+/* --- thousands of operations --- */
+
+static uint32_t seed;
+
+static unsigned pick(unsigned count)
+{
+	seed = seed * 1664525 + 1013904223;
+	return (seed >> 8) % count;
+}
+
+static void random_path(char path[64])
+{
+	unsigned depth = 1 + pick(3);
+	size_t at = 0;
+
+	for (unsigned i = 0; i < depth; i++) {
+		at += (size_t)hk_fmt(path + at, 64 - at, "%s%c", i > 0 ? "/" : "", 'a' + pick(4));
+	}
+}
+
+struct op {
+	unsigned kind;
+	char path[64];
+	char other[64];
+	unsigned number;
+};
+
+enum { OPS = 15 };
+
+static int name_op(struct hk_backend *b, const struct op *op, int dir, const char *name)
+{
+	static const unsigned flags[] = {0, 0, 0, RENAME_NOREPLACE, RENAME_EXCHANGE};
+	const char *other_name;
+	int other;
+	int r;
+
+	switch (op->kind) {
+	case 0:
+	case 1:
+		r = b->ops->create(b, dir, name, O_WRONLY, 0600 | (op->number & 0177), &me);
+		if (r >= 0) {
+			b->ops->close(b, r);
+			r = 0;
+		}
+		return r;
+	case 2:
+		return b->ops->mkdir(b, dir, name, 0700 | (op->number & 077), &me);
+	case 3:
+		return b->ops->symlink(b, dir, name, op->other, &me);
+	case 4:
+		return b->ops->mknod(b, dir, name, S_IFIFO | 0644, 0, &me);
+	case 5:
+		return b->ops->unlink(b, dir, name, false);
+	case 6:
+		return b->ops->unlink(b, dir, name, true);
+	default:
+		other = walk_dir(b, op->other, &other_name);
+		if (other < 0) {
+			return other;
+		}
+		r = b->ops->rename(b, dir, name, other, other_name, flags[op->number % 5]);
+		put(b, other);
+		return r;
+	}
+}
+
+static int inode_op(struct hk_backend *b, const struct op *op, int obj)
+{
+	struct timespec times[2] = {{.tv_sec = op->number}, {.tv_sec = op->number + 1}};
+	struct hk_stat st;
+	const char *name;
+	int dir;
+	int r = b->ops->stat(b, obj, &st);
+
+	if (r < 0) {
+		return r;
+	}
+	switch (op->kind) {
+	case 9:
+		return S_ISLNK(st.mode) ? 0 : b->ops->chmod(b, obj, 0700 | (op->number & 077));
+	case 10:
+		return S_ISREG(st.mode) ? b->ops->truncate(b, obj, op->number % 9000) : 0;
+	case 11:
+		return S_ISREG(st.mode) || S_ISDIR(st.mode)
+			? b->ops->setxattr(b, obj, "user.x", op->other, strlen(op->other), 0)
+			: 0;
+	case 12:
+		return S_ISREG(st.mode) ? b->ops->removexattr(b, obj, "user.x") : 0;
+	case 13:
+		return b->ops->utimes(b, obj, times);
+	default:
+		dir = walk_dir(b, op->other, &name);
+		r = dir < 0 ? dir : S_ISDIR(st.mode) ? 0 : b->ops->link(b, obj, dir, name);
+		put(b, dir);
+		return r;
+	}
+}
+
+static int apply(struct hk_backend *b, const struct op *op)
+{
+	const char *name;
+	int obj;
+	int r;
+
+	if (op->kind == 8) {
+		return write_at(b, op->path, op->other, op->number % 5000);
+	}
+	obj = op->kind < 8 ? walk_dir(b, op->path, &name) : walk(b, op->path);
+	if (obj < 0) {
+		return obj;
+	}
+	r = op->kind < 8 ? name_op(b, op, obj, name) : inode_op(b, op, obj);
+	put(b, obj);
+	return r;
+}
+
+static void random_op(struct op *op)
+{
+	op->kind = pick(OPS);
+	op->number = pick(100000);
+	random_path(op->path);
+	random_path(op->other);
+}
+
+/* Is @inner within @outer, or it? The kernel says so before a file system is asked. */
+static bool is_within(const char *outer, const char *inner)
+{
+	size_t len = strlen(outer);
+
+	return strncmp(outer, inner, len) == 0 && (inner[len] == '/' || inner[len] == '\0');
+}
+
+static void test_random_operations(void **state)
+{
+	(void)state;
+	for (unsigned round = 0; round < 12; round++) {
+		struct hk_backend *lower;
+		struct hk_backend *twin;
+		struct hk_backend *b;
+		struct op op;
+
+		seed = 4711 + round;
+		begin("true");
+		lower = open_host("lower");
+		for (unsigned i = 0; i < 150; i++) {
+			random_op(&op);
+			apply(lower, &op);
+		}
+		lower->ops->destroy(lower);
+		shell("cd %s; rm -rf before twin; cp -a lower before; cp -a lower twin", top);
+		b = open_overlay();
+		twin = open_host("twin");
+		compare(b, twin, "", true);
+		for (unsigned i = 0; i < 400; i++) {
+			int x;
+			int y;
+
+			random_op(&op);
+			if (op.kind == 7 &&
+				(is_within(op.path, op.other) || is_within(op.other, op.path))) {
+				continue;
+			}
+			x = apply(b, &op);
+			y = apply(twin, &op);
+			if (x != y) {
+				fail_msg("round %u, %u: operation %u '%s' '%s' %u: %d, not %d",
+					round, i, op.kind, op.path, op.other, op.number, x, y);
+			}
+			if (i % 20 == 0) {
+				compare(b, twin, "", false);
+			}
+			if (i % 100 == 99) {
+				b->ops->destroy(b);
+				b = open_overlay();
+			}
+		}
+		compare(b, twin, "", false);
+		b->ops->destroy(b);
+		twin->ops->destroy(twin);
+		check_lower();
+	}
+}
+
+static int set_up(void **state)
+{
+	const char *tmp = getenv("TMPDIR");
+
+	hk_fmt(top, sizeof(top), "%s/hako-overlay-XXXXXX", tmp != NULL ? tmp : "/tmp");
+	me = (struct hk_cred){.uid = geteuid(), .gid = getegid()};
+	return mkdtemp(top) == NULL;
+}
+
+static int tear_down(void **state)
+{
+	shell("rm -rf %s", top);
+	return 0;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_copy_up_keeps_identity),
+		cmocka_unit_test(test_copy_up_takes_all),
+		cmocka_unit_test(test_hard_links_stay_one),
+		cmocka_unit_test(test_unlinked_file_lives_on),
+		cmocka_unit_test(test_directory_made_anew_is_empty),
+		cmocka_unit_test(test_renamed_directory),
+		cmocka_unit_test(test_positions_are_stable),
+		cmocka_unit_test(test_temporary_file_gets_a_name),
+		cmocka_unit_test(test_parts_are_cow),
+		cmocka_unit_test(test_layer_is_checked),
+		cmocka_unit_test(test_random_operations),
+	};
+
+	return cmocka_run_group_tests(tests, set_up, tear_down);
+}
