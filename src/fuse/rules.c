@@ -114,13 +114,13 @@ static void put_symbol_slot(uint32_t *slots, size_t slot_count, uint64_t hash, u
 	slots[i] = symbol;
 }
 
-/* The tables are at most half full. */
+/* At most a quarter full: each step looks here. */
 static int grow_symbol_slots(struct hk_rules *rules)
 {
 	size_t count = HK_MAX(2 * rules->symbol_slot_count, (size_t)64);
 	uint32_t *slots;
 
-	if (2 * (rules->symbol_count + 1) <= rules->symbol_slot_count) {
+	if (4 * (rules->symbol_count + 1) <= rules->symbol_slot_count) {
 		return 0;
 	}
 	slots = hk_calloc(count, sizeof(*slots));

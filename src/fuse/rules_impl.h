@@ -4,9 +4,10 @@
  *
  *	rules.c		the rules themselves, and the trie they stand in
  *	rules_glob.c	globs within one name
- *	rules_parse.c	the language of hako-policy(5)
+ *	rules_parse.c	the language of hako-policy(5); rules_pattern.c: its patterns
  *	rules_fusebox.c	Fusebox's commands
  *	rules_match.c	places and steps
+ *	rules_memo.c	what steps remember
  */
 #ifndef HK_FUSE_RULES_IMPL_H
 #define HK_FUSE_RULES_IMPL_H
@@ -17,7 +18,7 @@
 #include "base/str.h"
 #include "fuse/rules.h"
 
-/* Places, symbols and places again share a word of 64 bits: see the memo in rules_match.c. */
+/* Places, symbols and places again share a word of 64 bits: see rules_memo.c. */
 enum {
 	HK_RULES_PLACE_BITS = 20,
 	HK_RULES_SYMBOL_BITS = 24,
@@ -42,8 +43,8 @@ bool hk_glob_is_wild(const struct hk_rules_char *chars, size_t count);
 
 /**
  * hk_glob_compile() - compile what stands between two slashes
- * @ret_words: malloc'd, *@ret_count of them
- * @ret_at: the character that is wrong, an index into @chars; @ret_problem: what about it
+ *  *	rules_match.cret_words: malloc'd, * *	rules_match.cret_count of them
+ *  *	rules_match.cret_at: the character that is wrong, an index into  *	rules_match.cchars;  *	rules_match.cret_problem: what about it
  *
  * Return: 0, -EINVAL or -ENOMEM.
  */
@@ -75,7 +76,7 @@ struct hk_symbol {
  */
 struct hk_rules_node {
 	uint32_t parent;
-	uint32_t symbol; /* what led here from @parent; 0: a double star */
+	uint32_t symbol; /* what led here from  *	rules_match.cparent; 0: a double star */
 	uint32_t deep_child;
 	uint32_t first_glob, next_glob;
 	bool has_literals;
@@ -95,7 +96,7 @@ struct hk_rules_memo;
 struct hk_rules_slot;
 
 struct hk_rules {
-	/* Built by the parser; constant once @is_ready. */
+	/* Built by the parser; constant once  *	rules_match.cis_ready. */
 	struct hk_rule *rules;
 	size_t rule_count, rule_cap;
 	struct hk_symbol *symbols; /* [0] is none */
@@ -134,27 +135,48 @@ uint64_t hk_rules_hash(const void *data, size_t size);
 /** hk_rules_symbol() - Return: the index; 0 if there is none */
 uint32_t hk_rules_symbol(
 	const struct hk_rules *rules, uint64_t hash, const void *data, size_t size, bool is_glob);
-/** hk_rules_edge() - the child of @node by @symbol; 0: none */
+/** hk_rules_edge() - the child of  *	rules_match.cnode by  *	rules_match.csymbol; 0: none */
 uint32_t hk_rules_edge(const struct hk_rules *rules, uint32_t node, uint32_t symbol);
 
-/** hk_rules_child() - the child of @node by a name or a glob, made where there is none. Return: 0 or -errno. */
+/** hk_rules_child() - the child of  *	rules_match.cnode by a name or a glob, made where there is none. Return: 0 or -errno. */
 int hk_rules_child(struct hk_rules *rules, uint32_t node, const void *data, size_t size,
 	bool is_glob, uint32_t *ret_child);
 /** hk_rules_deep_child() - the child by a double star; a node that is one is its own */
 int hk_rules_deep_child(struct hk_rules *rules, uint32_t node, uint32_t *ret_child);
 bool hk_rules_is_deep(const struct hk_rules *rules, uint32_t node);
 
-/** hk_rules_end() - a rule ends at @node; takes over what @rule owns, on failure too. Return: 0 or -errno. */
+/** hk_rules_end() - a rule ends at  *	rules_match.cnode; takes over what  *	rules_match.crule owns, on failure too. Return: 0 or -errno. */
 int hk_rules_end(
 	struct hk_rules *rules, uint32_t node, const struct hk_rule *rule, uint32_t class_mask);
 
-/** hk_rules_add_path() - hk_rules_add(), for a rule with a text; takes over what @rule owns */
+/** hk_rules_add_path() - hk_rules_add(), for a rule with a text; takes over what  *	rules_match.crule owns */
 int hk_rules_add_path(struct hk_rules *rules, const struct hk_rule *rule, uint32_t class_mask,
 	const char *path, bool with_all_below);
 
 /** hk_rules_places_init(), _finish() - rules_match.c's part of making and freeing */
 int hk_rules_places_init(struct hk_rules *rules);
 void hk_rules_places_finish(struct hk_rules *rules);
+
+/** struct hk_rules_key - a name on its way through a step */
+struct hk_rules_key {
+	const char *name; /* NULL: one that nothing matches */
+	size_t len;
+	uint64_t hash;
+	uint32_t symbol; /* 0: no pattern has it as it is */
+};
+
+/*
+ * rules_memo.c. To get takes no lock and gives 0 where nothing is known; to put takes the lock, and may do nothing where
+ * there is no memory. The memo knows names that patterns have, the slots any names.
+ */
+int hk_rules_memo_init(struct hk_rules *rules);
+int hk_rules_slots_init(struct hk_rules *rules);
+void hk_rules_memo_finish(struct hk_rules *rules); /* the slots as well */
+hk_place hk_rules_memo_get(struct hk_rules *rules, hk_place place, uint32_t symbol);
+void hk_rules_memo_put(struct hk_rules *rules, hk_place place, uint32_t symbol, hk_place next);
+hk_place hk_rules_slot_get(struct hk_rules *rules, hk_place place, const struct hk_rules_key *key);
+void hk_rules_slot_put(
+	struct hk_rules *rules, hk_place place, const struct hk_rules_key *key, hk_place next);
 
 /** hk_rules_place_count() - for tests and benchmarks */
 uint32_t hk_rules_place_count(struct hk_rules *rules);

@@ -19,32 +19,22 @@
  * any more, and nodes that lead to such rules only are left out of the set. So a last rule that allows all
  * below $PWD makes it a place with nothing left to match, whatever was said before.
  *
- * Threads: the trie is constant. Places, once published, are too, but for @other. Chunks of places and the memo are published
- * by release and read by acquire; the memo grows into a new table, and the old ones stay until the end, for whoever still
- * reads them (together they are no larger than the last). A slot is a sequence lock: its version is odd while it
- * changes. Stores of its contents are releases and loads are acquires, which does for fences.
+ * Threads: the trie is constant. Places, once published, are too, but for @other. Who learns of a place from the memo, the
+ * slots or @other does so by an acquire, which pairs with the release that put it there.
  *
  * Limits: 2^20 places with 2^24 nodes in all. A policy made for it (a double star, a name, and twenty single
  * stars) reaches that; HK_PLACE_NOWHERE, which denies everything by a rule of its own, then stands in for new places.
  */
-#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
-#include "base/cleanup.h"
 #include "base/util.h"
 #include "fuse/rules_impl.h"
 
 enum {
-	PLACE_MASK = (1 << HK_RULES_PLACE_BITS) - 1,
 	MAX_STATES = 1 << 24,
-	MAX_MEMO = 1 << 22,
-	SLOT_SETS = 1 << 12,
-	SLOT_WAYS = 4,
-	SLOT_WORDS = 14,
-	SLOT_NAME = SLOT_WORDS * 8, /* longer names are matched each time */
 	SET_INLINE = 32,
 };
 
@@ -54,40 +44,6 @@ struct hk_place_info {
 	atomic_uint other; /* place of the names that nothing matches; 0: not made yet */
 	bool has_literals, has_globs, may_hide;
 	struct hk_ruling rulings[HK_CLASS_COUNT];
-};
-
-/*
- * The memo: an open hash table of words.
- *
- *	63        44 43              20 19         0
- *	+-----------+------------------+-----------+
- *	| place     | symbol           | next      |    0: free
- *	+-----------+------------------+-----------+
- */
-struct hk_rules_memo {
-	struct hk_rules_memo *older; /* owned */
-	size_t mask;
-	size_t used;
-	_Atomic uint64_t words[];
-};
-
-static_assert(2 * HK_RULES_PLACE_BITS + HK_RULES_SYMBOL_BITS == 64, "the memo's words");
-
-/* Two cache lines. */
-struct hk_rules_slot {
-	atomic_uint version;
-	atomic_uint place, next, len;
-	_Atomic uint64_t name[SLOT_WORDS];
-};
-
-static_assert(sizeof(struct hk_rules_slot) == 128, "slots have two cache lines");
-
-/* A name on its way through a step. */
-struct key {
-	const char *name; /* NULL: one that nothing matches */
-	size_t len;
-	uint64_t hash;
-	uint32_t symbol; /* 0: no pattern has it as it is */
 };
 
 /* A set of nodes while it is made. */
@@ -101,168 +57,11 @@ struct set {
 
 static struct hk_place_info *info_of(const struct hk_rules *rules, hk_place place)
 {
-	/* Pairs with the release in new_place(). */
+	/* Pairs with the release in new_info(). */
 	struct hk_place_info *chunk =
 		atomic_load_explicit(&rules->chunks[place / HK_RULES_CHUNK], memory_order_acquire);
 
 	return &chunk[place % HK_RULES_CHUNK];
-}
-
-/* The memo */
-
-static size_t memo_slot(const struct hk_rules_memo *memo, uint64_t key)
-{
-	return hk_rules_mix(key) & memo->mask;
-}
-
-static uint64_t memo_key(hk_place place, uint32_t symbol)
-{
-	return (uint64_t)place << HK_RULES_SYMBOL_BITS | symbol;
-}
-
-static hk_place memo_get(struct hk_rules *rules, hk_place place, uint32_t symbol)
-{
-	uint64_t key = memo_key(place, symbol);
-	/* Pairs with the release in memo_grow(). */
-	struct hk_rules_memo *memo = atomic_load_explicit(&rules->memo, memory_order_acquire);
-	uint64_t word;
-
-	for (size_t i = memo_slot(memo, key);; i = (i + 1) & memo->mask) {
-		/* Pairs with the release in memo_put(). */
-		word = atomic_load_explicit(&memo->words[i], memory_order_acquire);
-		if (word == 0) {
-			return 0;
-		}
-		if (word >> HK_RULES_PLACE_BITS == key) {
-			return (hk_place)(word & PLACE_MASK);
-		}
-	}
-}
-
-static struct hk_rules_memo *memo_new(size_t slots)
-{
-	struct hk_rules_memo *memo = hk_calloc(1, sizeof(*memo) + slots * sizeof(memo->words[0]));
-
-	if (memo != NULL) {
-		memo->mask = slots - 1;
-	}
-	return memo;
-}
-
-static void memo_insert(struct hk_rules_memo *memo, uint64_t word)
-{
-	size_t i = memo_slot(memo, word >> HK_RULES_PLACE_BITS);
-
-	while (atomic_load_explicit(&memo->words[i], memory_order_relaxed) != 0) {
-		i = (i + 1) & memo->mask;
-	}
-	atomic_store_explicit(&memo->words[i], word, memory_order_release);
-	memo->used++;
-}
-
-/* Return: the memo, with room for one more; NULL: full, or no memory. Locked. */
-static struct hk_rules_memo *memo_grow(struct hk_rules *rules)
-{
-	struct hk_rules_memo *memo = atomic_load_explicit(&rules->memo, memory_order_relaxed);
-	struct hk_rules_memo *more;
-
-	if (2 * (memo->used + 1) <= memo->mask + 1) {
-		return memo;
-	}
-	more = memo->used < MAX_MEMO ? memo_new(2 * (memo->mask + 1)) : NULL;
-	if (more == NULL) {
-		return NULL;
-	}
-	for (size_t i = 0; i <= memo->mask; i++) {
-		uint64_t word = atomic_load_explicit(&memo->words[i], memory_order_relaxed);
-
-		if (word != 0) {
-			memo_insert(more, word);
-		}
-	}
-	more->older = memo;
-	atomic_store_explicit(&rules->memo, more, memory_order_release);
-	return more;
-}
-
-/* It is no more than a memo: without memory there is no note. Locked. */
-static void memo_put(struct hk_rules *rules, hk_place place, uint32_t symbol, hk_place next)
-{
-	struct hk_rules_memo *memo = memo_grow(rules);
-
-	if (memo != NULL && memo_get(rules, place, symbol) == 0) {
-		memo_insert(memo, memo_key(place, symbol) << HK_RULES_PLACE_BITS | next);
-	}
-}
-
-/* The slots */
-
-/* The ways of a name's set. */
-static struct hk_rules_slot *slots_of(struct hk_rules *rules, hk_place place, const struct key *key)
-{
-	return &rules->slots[hk_rules_mix(key->hash + place) % SLOT_SETS * SLOT_WAYS];
-}
-
-/* Word @i of a name, with zeros behind its end. */
-static uint64_t name_word(const struct key *key, size_t i)
-{
-	uint64_t word = 0;
-
-	memcpy(&word, key->name + 8 * i, HK_MIN(key->len - 8 * i, sizeof(word)));
-	return word;
-}
-
-/* Return: where @key leads, if it is this slot that knows; else 0. */
-static hk_place slot_read(const struct hk_rules_slot *slot, hk_place place, const struct key *key)
-{
-	unsigned version = atomic_load_explicit(&slot->version, memory_order_acquire);
-	hk_place next;
-
-	if (version % 2 != 0 ||
-		atomic_load_explicit(&slot->place, memory_order_acquire) != place ||
-		atomic_load_explicit(&slot->len, memory_order_acquire) != key->len) {
-		return 0;
-	}
-	for (size_t i = 0; 8 * i < key->len; i++) {
-		if (atomic_load_explicit(&slot->name[i], memory_order_acquire) !=
-			name_word(key, i)) {
-			return 0;
-		}
-	}
-	next = atomic_load_explicit(&slot->next, memory_order_acquire);
-	return atomic_load_explicit(&slot->version, memory_order_relaxed) == version ? next : 0;
-}
-
-static hk_place slot_get(struct hk_rules *rules, hk_place place, const struct key *key)
-{
-	const struct hk_rules_slot *slots = slots_of(rules, place, key);
-	hk_place next = 0;
-
-	for (unsigned way = 0; way < SLOT_WAYS && next == 0 && key->len <= SLOT_NAME; way++) {
-		next = slot_read(&slots[way], place, key);
-	}
-	return next;
-}
-
-/* The ways are taken in turn. Locked. */
-static void slot_put(
-	struct hk_rules *rules, hk_place place, const struct key *key, hk_place next)
-{
-	struct hk_rules_slot *slot =
-		&slots_of(rules, place, key)[rules->slot_turn++ % SLOT_WAYS];
-	unsigned version = atomic_load_explicit(&slot->version, memory_order_relaxed);
-
-	if (key->len > SLOT_NAME) {
-		return;
-	}
-	atomic_store_explicit(&slot->version, version + 1, memory_order_relaxed);
-	atomic_store_explicit(&slot->place, place, memory_order_release);
-	atomic_store_explicit(&slot->len, (unsigned)key->len, memory_order_release);
-	for (size_t i = 0; 8 * i < key->len; i++) {
-		atomic_store_explicit(&slot->name[i], name_word(key, i), memory_order_release);
-	}
-	atomic_store_explicit(&slot->next, next, memory_order_release);
-	atomic_store_explicit(&slot->version, version + 2, memory_order_release);
 }
 
 /* Sets */
@@ -313,7 +112,7 @@ static void set_enter(const struct hk_rules *rules, struct set *set, uint32_t no
 
 /* Adds where @key leads from a place. No lock: the trie is constant. */
 static void set_step(const struct hk_rules *rules, struct set *set,
-	const struct hk_place_info *from, const struct key *key)
+	const struct hk_place_info *from, const struct hk_rules_key *key)
 {
 	for (uint32_t i = 0; i < from->state_count; i++) {
 		uint32_t at = from->states[i];
@@ -551,7 +350,7 @@ static hk_place place_of(struct hk_rules *rules, struct set *set)
 
 /* Locks, makes the place of @set, and notes that @key leads there. */
 static hk_place step_to_set(
-	struct hk_rules *rules, hk_place from, const struct key *key, struct set *set)
+	struct hk_rules *rules, hk_place from, const struct hk_rules_key *key, struct set *set)
 {
 	struct hk_place_info *info = info_of(rules, from);
 	hk_place next;
@@ -561,9 +360,9 @@ static hk_place step_to_set(
 	if (next == HK_PLACE_NOWHERE) {
 		/* Perhaps there is memory next time. */
 	} else if (set->by_literal) {
-		memo_put(rules, from, key->symbol, next);
+		hk_rules_memo_put(rules, from, key->symbol, next);
 	} else if (set->by_glob) {
-		slot_put(rules, from, key, next);
+		hk_rules_slot_put(rules, from, key, next);
 	} else {
 		/* Pairs with the acquire in step_other(). */
 		atomic_store_explicit(&info->other, next, memory_order_release);
@@ -581,14 +380,14 @@ static hk_place step_other(struct hk_rules *rules, hk_place from)
 
 	if (next == 0) {
 		set_init(&set);
-		set_step(rules, &set, info, &(struct key){0});
+		set_step(rules, &set, info, &(struct hk_rules_key){0});
 		next = step_to_set(rules, from, NULL, &set);
 		set_finish(&set);
 	}
 	return next;
 }
 
-static hk_place step_slowly(struct hk_rules *rules, hk_place from, const struct key *key)
+static hk_place step_slowly(struct hk_rules *rules, hk_place from, const struct hk_rules_key *key)
 {
 	struct hk_place_info *info = info_of(rules, from);
 	hk_place next;
@@ -602,7 +401,7 @@ static hk_place step_slowly(struct hk_rules *rules, hk_place from, const struct 
 		next = step_other(rules, from);
 		if (info->has_globs && next != HK_PLACE_NOWHERE) {
 			pthread_mutex_lock(&rules->lock);
-			slot_put(rules, from, key, next);
+			hk_rules_slot_put(rules, from, key, next);
 			pthread_mutex_unlock(&rules->lock);
 		}
 	}
@@ -613,7 +412,7 @@ static hk_place step_slowly(struct hk_rules *rules, hk_place from, const struct 
 hk_place hk_rules_step(struct hk_rules *rules, hk_place place, const char *name)
 {
 	const struct hk_place_info *info = info_of(rules, place);
-	struct key key = {.name = name};
+	struct hk_rules_key key = {.name = name};
 	hk_place next;
 
 	if (place == HK_PLACE_NOWHERE) {
@@ -626,13 +425,13 @@ hk_place hk_rules_step(struct hk_rules *rules, hk_place place, const char *name)
 	key.hash = hk_rules_hash(name, key.len);
 	if (info->has_literals) {
 		key.symbol = hk_rules_symbol(rules, key.hash, name, key.len, false);
-		next = key.symbol != 0 ? memo_get(rules, place, key.symbol) : 0;
+		next = key.symbol != 0 ? hk_rules_memo_get(rules, place, key.symbol) : 0;
 		if (next != 0) {
 			return next;
 		}
 	}
 	if (info->has_globs) {
-		next = slot_get(rules, place, &key);
+		next = hk_rules_slot_get(rules, place, &key);
 		if (next != 0) {
 			return next;
 		}
@@ -676,11 +475,8 @@ static hk_place make_root(struct hk_rules *rules)
 	for (unsigned c = 0; c < HK_CLASS_COUNT; c++) {
 		nowhere->rulings[c].rule = (uint32_t)rules->rule_count + 1;
 	}
-	if (rules->has_globs && rules->slots == NULL) {
-		rules->slots = hk_calloc(SLOT_SETS * SLOT_WAYS, sizeof(*rules->slots));
-		if (rules->slots == NULL) {
-			return HK_PLACE_NOWHERE;
-		}
+	if (rules->has_globs && hk_rules_slots_init(rules) < 0) {
+		return HK_PLACE_NOWHERE;
 	}
 	sum_up(rules);
 	set_init(&set);
@@ -733,11 +529,8 @@ uint32_t hk_rules_place_count(struct hk_rules *rules)
 
 int hk_rules_places_init(struct hk_rules *rules)
 {
-	struct hk_place_info *nowhere;
-	struct hk_rules_memo *memo = memo_new(256);
+	struct hk_place_info *nowhere = hk_rules_memo_init(rules) == 0 ? new_info(rules) : NULL;
 
-	atomic_store(&rules->memo, memo);
-	nowhere = memo != NULL ? new_info(rules) : NULL;
 	if (nowhere == NULL) {
 		return -ENOMEM;
 	}
@@ -751,8 +544,6 @@ int hk_rules_places_init(struct hk_rules *rules)
 
 void hk_rules_places_finish(struct hk_rules *rules)
 {
-	struct hk_rules_memo *memo = atomic_load(&rules->memo);
-
 	for (unsigned i = 0; i < HK_RULES_CHUNKS; i++) {
 		struct hk_place_info *chunk = atomic_load(&rules->chunks[i]);
 
@@ -761,12 +552,6 @@ void hk_rules_places_finish(struct hk_rules *rules)
 		}
 		free(chunk);
 	}
-	while (memo != NULL) {
-		struct hk_rules_memo *older = memo->older;
-
-		free(memo);
-		memo = older;
-	}
 	free(rules->place_slots);
-	free(rules->slots);
+	hk_rules_memo_finish(rules);
 }
