@@ -15,7 +15,7 @@ setup_file() {
 traces() {
 	ps -e -o comm= | grep -E '^(hako|vcpu|fuse)' | sort | uniq -c
 	find "$TMPDIR" "${XDG_DATA_HOME:-$HOME/.local/share}/hako" | sort
-	find /dev/shm /run /tmp -maxdepth 2 -name '*hako*' 2>/dev/null | sort
+	find /dev/shm /run /tmp -maxdepth 1 -name '*hako*' 2>/dev/null | sort
 }
 
 @test "boxes leave nothing behind" {
