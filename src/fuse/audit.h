@@ -45,12 +45,6 @@ enum hk_event_op {
 
 const char *hk_event_op_name(enum hk_event_op op);
 
-/* The loop has a struct hk_event, too (base/loop.h): this one's name is struct hk_audit_event. The short form is for files
- * that know no loop. */
-#ifndef HK_BASE_LOOP_H
-#define hk_event hk_audit_event
-#endif
-
 /**
  * struct hk_audit_event - one decision, valid during the call only
  * @time_ns: CLOCK_REALTIME

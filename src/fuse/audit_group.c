@@ -90,6 +90,30 @@ static unsigned split(
 	return count;
 }
 
+/* A group of one path is better called by that path. */
+static void name_single(const struct grouping *g, struct hk_group *group)
+{
+	uint32_t node = group->node;
+
+	if (group->files != 1) {
+		return;
+	}
+	while (g->own_files[node] == 0) {
+		uint32_t entry = g->first[node];
+
+		while (entry != HK_TREE_NONE &&
+			(g->files[entry] == 0 || (group->only_entries && !is_leaf(g, entry)))) {
+			entry = g->next[entry];
+		}
+		if (entry == HK_TREE_NONE) {
+			return; /* bytes without a path that counts, beside it */
+		}
+		node = entry;
+	}
+	group->node = node;
+	group->only_entries = false;
+}
+
 static int by_size(const void *a, const void *b)
 {
 	const struct hk_group *x = a, *y = b;
@@ -124,6 +148,9 @@ static unsigned group(const struct grouping *g, struct hk_group *groups, unsigne
 			break;
 		}
 		count = split(g, groups, count, best);
+	}
+	for (unsigned i = 0; i < count; i++) {
+		name_single(g, &groups[i]);
 	}
 	qsort(groups, count, sizeof(*groups), by_size);
 	return count;

@@ -469,7 +469,7 @@ static int write_policy(struct learner *l, const char *command)
 	fprintf(l->to,
 		"# What this run needed: %s\n"
 		"# Learnt by hako trace --learn. See hako-policy(5); the last rule that matches "
-	        "decides.\n"
+		"decides.\n"
 		"\n"
 		"deny * /**\n"
 		"\n",
