@@ -329,6 +329,15 @@ static int fd_of(struct hk_overlay *ov, int file)
 	return fd;
 }
 
+/* What is below is not for the kernel to read by itself: it would not go over to the copy. */
+int hk_ov_real_fd(struct hk_backend *backend, int file)
+{
+	struct hk_overlay *ov = hk_overlay_of(backend);
+	struct hk_ov_slot *slot = hk_ov_slot(ov, file);
+
+	return slot->inode->is_cow && !is_copied(slot->inode) ? -1 : fd_of(ov, file);
+}
+
 ssize_t hk_ov_read(struct hk_backend *backend, int file, const struct iovec *iov, unsigned count,
 	uint64_t offset)
 {

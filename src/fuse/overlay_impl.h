@@ -299,6 +299,7 @@ HK_OV_OP(ssize_t, listxattr, int obj, char *names, size_t size);
 HK_OV_OP(int, setxattr, int obj, const char *name, const void *value, size_t size, int flags);
 HK_OV_OP(int, removexattr, int obj, const char *name);
 HK_OV_OP(int, open_file, int obj, int flags);
+HK_OV_OP(int, real_fd, int file);
 HK_OV_OP(ssize_t, read, int file, const struct iovec *iov, unsigned count, uint64_t offset);
 HK_OV_OP(ssize_t, write, int file, const struct iovec *iov, unsigned count, uint64_t offset,
 	bool append);

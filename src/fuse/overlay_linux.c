@@ -87,6 +87,7 @@ static const struct hk_backend_ops overlay_ops = {
 	.unlink = hk_ov_unlink,
 	.rename = hk_ov_rename,
 	.open = hk_ov_open_file,
+	.real_fd = hk_ov_real_fd,
 	.read = hk_ov_read,
 	.write = hk_ov_write,
 	.resize = hk_ov_resize,

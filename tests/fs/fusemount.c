@@ -14,6 +14,7 @@
  *	-c		show at the end how many requests there were
  *	-v		trace each request
  *	-t THREADS	that serve; 0: as many as the transport likes
+ *	-o LAYER	copy-on-write, into this directory
  *	-n NOFILE	descriptors the process may have
  *
  * The mount is in a mount namespace of its own; the command starts in the export, MOUNTPOINT/x.
@@ -35,6 +36,7 @@
 #include "base/log.h"
 #include "fuse/dev_linux.h"
 #include "fuse/proto.h"
+#include "fuse/overlay.h"
 #include "fuse/server.h"
 
 static void show_denial(struct hk_fuse_owner *owner, const struct hk_fuse_denial *d)
@@ -90,6 +92,7 @@ int main(int argc, char **argv)
 	struct hk_err err = HK_ERR_INIT;
 	uint64_t left_out = 0;
 	unsigned threads = 0;
+	const char *layer = NULL;
 	bool count = false;
 	char options[128];
 	char inside[512];
@@ -97,7 +100,7 @@ int main(int argc, char **argv)
 	int opt;
 	int fd;
 
-	while ((opt = getopt(argc, argv, "+rplsacAvt:n:")) != -1) {
+	while ((opt = getopt(argc, argv, "+rplsacAvt:n:o:")) != -1) {
 		switch (opt) {
 		case 'r':
 			export.read_only = true;
@@ -123,6 +126,9 @@ int main(int argc, char **argv)
 		case 'c':
 			count = true;
 			break;
+		case 'o':
+			layer = optarg;
+			break;
 		case 't':
 			threads = (unsigned)strtoul(optarg, NULL, 10);
 			break;
@@ -146,6 +152,12 @@ int main(int argc, char **argv)
 		mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0) {
 		perror("fusemount");
 		return 77;
+	}
+	if (layer != NULL &&
+		hk_overlay_open(&(struct hk_overlay_options){.lower = export.path, .layer = layer},
+			&export.backend, &err) < 0) {
+		fprintf(stderr, "fusemount: %s\n", hk_err_text(&err));
+		return 125;
 	}
 	if (hk_fuse_server_create(&owner, &server, &err) < 0 ||
 		hk_fuse_server_export(server, &export, &err) < 0) {
