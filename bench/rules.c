@@ -28,26 +28,38 @@ enum { PATHS = 1000, DEPTH = 6, ROUNDS = 20 };
 static const struct kind {
 	const char *name;
 	const char *text; /* before the rules */
-	const char *rule; /* %u: its number */
-	const char *
-		path; /* %u: a number below the rules', to be known; the last part: %u of the path */
+	const char *rule; /* #: its number */
+	const char *path; /* 6 names; first #: a number below the rules'; second: the path's */
 	const char *about;
 } kinds[] = {
-	{"dirs", "deny write,create,delete /**\n", "allow * /home/me/project%u/**",
-		"home/me/project%u/src/lib/file%u.c", "directories, each allowed"},
-	{"elsewhere", "deny write,create,delete /**\n", "allow * /home/me/project%u/**",
-		"usr/lib/gcc/x%u/12/f%u", "the same; paths that no rule names"},
-	{"names", "allow * /home/me/**\n", "hide * /**/secret%u", "home/me/a/b%u/c/f%u",
+	{"dirs", "deny write,create,delete /**\n", "allow * /home/me/project#/**",
+		"home/me/project#/src/lib/file#.c", "directories, each allowed"},
+	{"elsewhere", "deny write,create,delete /**\n", "allow * /home/me/project#/**",
+		"usr/lib/gcc/x#/12/f#", "the same; paths that no rule names"},
+	{"names", "allow * /home/me/**\n", "hide * /**/secret#", "home/me/a/b#/c/f#",
 		"a name hidden at any depth"},
-	{"found", "allow * /home/me/**\n", "hide * /**/secret%u", "home/me/a/secret%u/c/f%u",
+	{"found", "allow * /home/me/**\n", "hide * /**/secret#", "home/me/a/secret#/c/f#",
 		"the same; paths that have it"},
-	{"globs", "allow * /**\n", "deny read /data/a/b/c/d/*.type%u", "data/a/b/c/d/x%u.f%u",
+	{"globs", "allow * /**\n", "deny read /data/a/b/c/d/*.type#", "data/a/b/c/d/x#.f#",
 		"globs in one directory: the worst"},
-	{"deep", "allow * /**\n", "deny read /home/**/*.type%u", "home/me/a/b%u/c/f%u",
+	{"deep", "allow * /**\n", "deny read /home/**/*.type#", "home/me/a/b#/c/f#",
 		"globs at any depth: worse still"},
 };
 
 static char path_names[PATHS][DEPTH][32];
+
+/* Appends @text with the first '#' as one number, and further ones as another. */
+static void add_numbered(struct hk_str *out, const char *text, unsigned first, unsigned second)
+{
+	for (; *text != '\0'; text++) {
+		if (*text == '#') {
+			hk_str_addf(out, "%u", first);
+			first = second;
+		} else {
+			hk_str_add_bytes(out, text, 1);
+		}
+	}
+}
 
 static uint64_t now_ns(void)
 {
@@ -60,13 +72,15 @@ static uint64_t now_ns(void)
 /* Cuts path @i into its names; @salt keeps the last name from being one that was seen. */
 static void make_path(unsigned i, const struct kind *kind, unsigned count, unsigned salt)
 {
-	char text[DEPTH * 32];
-	char *rest = text;
+	struct hk_str text = {0};
+	char *rest;
 
-	(void)snprintf(text, sizeof(text), kind->path, (i * 7919u) % count, i + salt);
+	add_numbered(&text, kind->path, i * 7919 % count, i + salt);
+	rest = text.data;
 	for (unsigned k = 0; k < DEPTH; k++) {
 		(void)hk_fmt(path_names[i][k], sizeof(path_names[i][k]), "%s", strsep(&rest, "/"));
 	}
+	hk_str_finish(&text);
 }
 
 static struct hk_rules *make_rules(const struct kind *kind, unsigned count)
@@ -77,10 +91,8 @@ static struct hk_rules *make_rules(const struct kind *kind, unsigned count)
 
 	hk_str_add(&text, kind->text);
 	for (unsigned i = 0; i < count; i++) {
-		char rule[64];
-
-		(void)snprintf(rule, sizeof(rule), kind->rule, i);
-		hk_str_addf(&text, "%s\n", rule);
+		add_numbered(&text, kind->rule, i, i);
+		hk_str_add(&text, "\n");
 	}
 	if (hk_rules_parse("policy", hk_str_text(&text), NULL, &rules, &err) < 0) {
 		fprintf(stderr, "rules: %s\n", hk_err_text(&err));
