@@ -27,6 +27,7 @@
 #include "base/sys.h"
 #include "base/util.h"
 #include "cli/builtin.h"
+#include "cli/layers.h"
 #include "cli/report.h"
 #include "cli/trace_ask.h"
 #include "cli/trace_options.h"
@@ -44,6 +45,8 @@ struct trace {
 	struct hk_trace_options options;
 	struct hk_trace_config config;
 	char *log_path; /* owned */
+	char *layers;   /* owned; where layers are */
+	char *layer;    /* owned; this run's */
 	int log_fd;     /* owned */
 	struct hk_trace *trace;
 	struct hk_loop *loop;
@@ -81,8 +84,9 @@ static void signal_caught(struct hk_signal *caught, const struct signalfd_siginf
 {
 	struct trace *trace = trace_of(caught);
 
-	/* The terminal's own are for the whole group. */
-	if (info->ssi_code != SI_KERNEL && !sent_from_inside((pid_t)info->ssi_pid)) {
+	/* The terminal's own are for the whole group; but that it hangs up is told to the session's leader alone. */
+	if ((info->ssi_code != SI_KERNEL || caught->signo == SIGHUP) &&
+		!sent_from_inside((pid_t)info->ssi_pid)) {
 		hk_sandbox_signal(hk_trace_sandbox(trace->trace), caught->signo);
 	}
 }
@@ -170,6 +174,7 @@ static void configure(struct trace *trace)
 			options->log != NULL || options->report != NULL || options->learn != NULL ||
 			options->strict || options->verbose,
 		.log_fd = trace->log_fd,
+		.cow = options->cow,
 		.net = !options->no_net,
 		.minimal_dev = options->minimal_dev,
 		.ask = hk_trace_ask,
@@ -178,6 +183,44 @@ static void configure(struct trace *trace)
 	if (trace->log_path != NULL) {
 		trace->config.hidden[trace->config.hidden_count++] = trace->log_path;
 	}
+	if (trace->layers != NULL) {
+		trace->config.hidden[trace->config.hidden_count++] = trace->layers;
+	}
+}
+
+/* Layers of other runs are nobody's business, either. No place for them is an error only for who needs one. */
+static int find_layers(struct trace *trace, struct hk_err *err)
+{
+	struct hk_err ignored = HK_ERR_INIT;
+
+	if (trace->options.cow) {
+		return hk_layers_dir(&trace->layers, err);
+	}
+	(void)hk_layers_dir(&trace->layers, &ignored);
+	return 0;
+}
+
+static int make_layer(struct trace *trace, struct hk_err *err)
+{
+	const char *name = trace->options.keep;
+	int r;
+
+	if (!trace->options.cow && !hk_trace_needs_layer(trace->trace)) {
+		return 0;
+	}
+	if (trace->layers == NULL) {
+		return hk_layers_dir(&trace->layers, err);
+	}
+	if (name == NULL) {
+		r = hk_layers_temporary(trace->layers, &trace->layer, err);
+	} else {
+		r = hk_layers_named(trace->layers, name, &trace->layer, err);
+		if (r == 0) {
+			r = hk_mkdir_p(trace->layer, 0700, err);
+		}
+	}
+	trace->config.layer = trace->layer;
+	return r;
 }
 
 static int open_log(struct trace *trace, struct hk_err *err)
@@ -235,6 +278,9 @@ static int run(struct trace *trace, bool *ret_at_command, struct hk_err *err)
 	int r = open_log(trace, err);
 
 	*ret_at_command = false;
+	if (r == 0) {
+		r = find_layers(trace, err);
+	}
 	if (r < 0) {
 		return r;
 	}
@@ -246,7 +292,10 @@ static int run(struct trace *trace, bool *ret_at_command, struct hk_err *err)
 	/* What the command is to find as it was is behind us. */
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	signal(SIGPIPE, SIG_IGN);
-	r = start(trace, ret_at_command, err);
+	r = make_layer(trace, err);
+	if (r == 0) {
+		r = start(trace, ret_at_command, err);
+	}
 	if (r == 0) {
 		r = hk_loop_run(trace->loop);
 		if (r < 0) {
@@ -362,6 +411,17 @@ static int conclude(struct trace *trace)
 	return status_of(trace, wait_status, good);
 }
 
+static void drop_layer(struct trace *trace)
+{
+	struct hk_err err = HK_ERR_INIT;
+
+	if (trace->layer != NULL && trace->options.keep == NULL &&
+		hk_layers_remove(trace->layer, &err) < 0) {
+		hk_report_err("trace", &err, 0);
+	}
+	free(trace->layer);
+}
+
 static void finish(struct trace *trace)
 {
 	hk_source_remove(&trace->end);
@@ -373,6 +433,8 @@ static void finish(struct trace *trace)
 	}
 	hk_loop_destroy(trace->loop);
 	hk_close(&trace->log_fd);
+	drop_layer(trace);
+	free(trace->layers);
 	free(trace->log_path);
 	hk_trace_options_finish(&trace->options);
 }
@@ -408,9 +470,6 @@ int hk_cmd_trace(char **argv)
 	} else if (trace.options.help) {
 		hk_trace_options_print_help();
 		status = HK_STATUS_OK;
-	} else if (trace.options.cow) {
-		hk_report("trace", "--cow: not in this build");
-		status = HK_STATUS_FAILURE;
 	} else {
 		r = run(&trace, &at_command, &err);
 		status = r < 0 ? hk_report_err("trace", &err, status_of_failure(r, at_command))

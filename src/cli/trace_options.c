@@ -136,7 +136,7 @@ static int check(struct hk_trace_options *options, struct hk_err *err)
 		hk_err_hint(err, "give one of them");
 		return -EINVAL;
 	}
-	if (options->keep != NULL && !options->cow) {
+	if (options->keep != NULL && !options->cow && options->policy == NULL) {
 		hk_fail_msg(err, EINVAL, "--keep %s: there is nothing to keep without --cow",
 			options->keep);
 		hk_err_hint(err, "give both");

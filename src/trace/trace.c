@@ -17,6 +17,7 @@
 #include "trace/trace.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -29,6 +30,7 @@
 #include "base/util.h"
 #include "fuse/audit.h"
 #include "fuse/dev_linux.h"
+#include "fuse/overlay.h"
 #include "fuse/rules.h"
 #include "fuse/server.h"
 #include "trace/sandbox_linux.h"
@@ -241,6 +243,39 @@ static int make_audit(struct hk_trace *trace, struct hk_err *err)
 	return trace->config->has_audit ? hk_audit_create(&options, &trace->audit, err) : 0;
 }
 
+/* Does the policy send changes of @path to the layer? Any thread. */
+static bool is_cow(void *arg, const char *path)
+{
+	const struct hk_trace *trace = arg;
+	hk_place place = hk_rules_root(trace->rules);
+	char name[NAME_MAX + 1];
+
+	for (path += strspn(path, "/"); *path != '\0'; path += strspn(path, "/")) {
+		size_t len = strcspn(path, "/");
+
+		if (len >= sizeof(name)) {
+			return true;
+		}
+		memcpy(name, path, len);
+		name[len] = '\0';
+		place = hk_rules_step(trace->rules, place, name);
+		path += len;
+	}
+	return hk_rules_at(trace->rules, place, HK_CLASS_WRITE).verdict == HK_VERDICT_COW;
+}
+
+static int make_overlay(struct hk_trace *trace, struct hk_backend **ret_backend, struct hk_err *err)
+{
+	struct hk_overlay_options options = {
+		.lower = "/",
+		.layer = trace->config->layer,
+		.is_cow = trace->config->cow ? NULL : is_cow,
+		.arg = trace,
+	};
+
+	return trace->config->layer == NULL ? 0 : hk_overlay_open(&options, ret_backend, err);
+}
+
 static int make_server(struct hk_trace *trace, struct hk_err *err)
 {
 	struct hk_fuse_export export = {
@@ -256,6 +291,9 @@ static int make_server(struct hk_trace *trace, struct hk_err *err)
 	};
 	int r = hk_fuse_server_create(&trace->owner, &trace->server, err);
 
+	if (r == 0) {
+		r = make_overlay(trace, &export.backend, err);
+	}
 	return r == 0 ? hk_fuse_server_export(trace->server, &export, err) : r;
 }
 
@@ -304,6 +342,11 @@ int hk_trace_create(
 	}
 	*ret_trace = trace;
 	return 0;
+}
+
+bool hk_trace_needs_layer(const struct hk_trace *trace)
+{
+	return hk_rules_any(trace->rules, HK_VERDICT_COW);
 }
 
 int hk_trace_start(struct hk_trace *trace, bool *ret_at_command, struct hk_err *err)

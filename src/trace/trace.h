@@ -26,7 +26,9 @@ struct hk_sandbox;
  * @argv, @env, @cwd: the command; @cwd absolute
  * @policy: a file of rules; NULL: none
  * @fusebox_acl: or one of Fusebox's commands; NULL: none
- * @layer: a directory of its own for what is changed; NULL: changes go to the files
+ * @layer: a directory of its own for what is changed (fuse/overlay.h); NULL: changes go to the files. May be set until
+ *	hk_trace_start()
+ * @cow: all that is changed goes there; else what the policy says
  * @hidden: @hidden_count paths of ours that the command is not to see, files or directories with all in them
  * @has_audit: decisions are kept; @log_fd: and written there, -1: nowhere
  * @net, @minimal_dev: see struct hk_sandbox_options
@@ -40,6 +42,7 @@ struct hk_trace_config {
 	const char *policy;
 	const char *fusebox_acl;
 	const char *layer;
+	bool cow;
 	const char *hidden[HK_TRACE_MAX_HIDDEN];
 	unsigned hidden_count;
 	bool has_audit;
@@ -56,6 +59,9 @@ struct hk_trace;
 /** hk_trace_create() - before there are threads. Return: 0, or -errno */
 int hk_trace_create(
 	const struct hk_trace_config *config, struct hk_trace **ret_trace, struct hk_err *err);
+
+/** hk_trace_needs_layer() - does the policy have rules of copy-on-write? */
+bool hk_trace_needs_layer(const struct hk_trace *trace);
 
 /** hk_trace_start() - in the thread that created it. @ret_at_command: see hk_sandbox_start() */
 int hk_trace_start(struct hk_trace *trace, bool *ret_at_command, struct hk_err *err);
