@@ -3,16 +3,25 @@
  * Serving a mount through /dev/fuse: see dev_linux.h.
  *
  * Theory: every thread has a descriptor of its own, a clone of the mount's, so that replies find their request without
- * looking through those of others, and blocks in read(2). A request is answered in place and its reply written to
- * the same descriptor. The first thread serves alone until it has answered a request: before that the
- * descriptor may not be mounted yet, and cannot be cloned.
+ * looking through those of others. A request is answered in place and its reply written to the same descriptor.
  *
- * What read(2) gives: ENODEV, the mount is gone; ECONNABORTED, it was aborted; ENOENT, the process that asked was killed
- * before we took its request; EPERM, not mounted yet. write(2) gives ENOENT where nobody waits any more.
+ * What costs is to wake somebody on another core: more than most requests do. So, as long as it keeps up, one thread
+ * alone serves. It reads without blocking, and offers the core to others (the one that asked, mostly) between some
+ * tries before it sleeps: then the next request of a program that makes many finds it awake, on whatever core. The other
+ * threads are parked. One is called
+ * - by who reads request after request without waiting: there is more to do than one can;
+ * - before a request that is known to take long;
+ * - by the watch, a thread that looks every few milliseconds, while requests come, whether nobody reads because all are
+ *   at work on something that takes long: a slow disk, or the user who is asked.
+ * Threads are started when they are called for the first time. Who finds nothing to do is parked, unless nobody else
+ * reads; then it sleeps in poll(2). So only one thread ever sleeps there, and a request wakes one.
  *
- * The end: when a mount goes, each thread gets ENODEV and returns. To end it from here, threads are woken by a signal
- * that does nothing, again and again until they have seen that they are to stop (a signal may come just before read(2));
- * then the descriptors are closed, and with the last one the kernel aborts the connection.
+ * What read(2) gives: EAGAIN, nothing there; ENODEV, the mount is gone; ECONNABORTED, it was aborted; ENOENT, the process
+ * that asked was killed before we took its request; EPERM, not mounted yet. write(2) gives ENOENT where nobody waits any
+ * more.
+ *
+ * The end: when a mount goes, who reads gets ENODEV and stops all others. When it is to end from here, an eventfd wakes
+ * the sleeper; then the descriptors are closed, and with the last one the kernel aborts the connection.
  *
  * Passthrough: the kernel opens the file once more with the credentials of the thread that registers it, and each write
  * is made with these. A thread that may keep set-id bits (CAP_FSETID) would keep them for everybody, also where a file
@@ -26,6 +35,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -35,6 +45,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -48,15 +59,17 @@
 
 HK_LOG_CHANNEL("fuse");
 
-#define KICK_SIGNAL (SIGRTMIN + 1)
-
 enum {
 	/* A WRITE's data with its two headers, or a READ's with one; whole pages. */
 	BUFFER_BYTES = HK_FUSE_MAX_WRITE + 4096,
 	THREADS_MAX = 16,
+	THREADS_SPARE = 4, /* besides one for each CPU: those that wait for a disk need none */
 	OPCODES_COUNTED = 64,
 	WAIT_FOR_MOUNT_NS = 100 * 1000,
-	KICK_AGAIN_NS = 1000 * 1000,
+	TRIES = 50,  /* before sleeping: some 20 us, as long as waking a core takes */
+	BACKLOG = 4, /* requests in a row that were there already: one thread is not enough */
+	WATCH_MS = 4,
+	WATCH_TICKS = 250, /* the watch goes to sleep after so many without a request */
 };
 
 static_assert(BUFFER_BYTES >= FUSE_MIN_READ_BUFFER, "linux/fuse.h");
@@ -65,13 +78,17 @@ static_assert(BUFFER_BYTES >= FUSE_MIN_READ_BUFFER, "linux/fuse.h");
  * struct worker - a thread that serves
  * @fd: what it reads from and writes to: a clone; the first one's is the mount's
  * @in, @out: owned; BUFFER_BYTES each
+ * @serving: it is at work on a request
  * @counts: of requests, by opcode; only this thread writes
+ * @parked, @called: under the lock
  */
 struct worker {
 	struct hk_fuse_dev *dev;
 	pthread_t thread;
 	int fd;
 	char *in, *out;
+	atomic_bool serving;
+	bool parked, called;
 	_Atomic uint64_t counts[OPCODES_COUNTED];
 };
 
@@ -79,13 +96,19 @@ struct hk_fuse_dev {
 	struct hk_fuse_transport transport; /* first */
 	struct hk_fuse_server *server;      /* borrowed */
 	int fd;
+	int stop_fd; /* wakes the sleeper */
 	int ended_fd;
-	unsigned wanted; /* threads; the first worker's, once it runs */
-	pthread_mutex_t lock;
-	atomic_uint started; /* workers[0 .. started) have a thread; changes under the lock */
-	atomic_uint running;
+	unsigned wanted; /* threads at most */
+	pthread_t watch;
+	bool has_watch;
 	atomic_bool stop;
-	atomic_bool no_backing; /* the kernel does not let us pass files through */
+	atomic_bool no_backing;    /* the kernel does not let us pass files through */
+	atomic_bool watch_sleeps;  /* no request came for a while */
+	pthread_mutex_t lock;      /* for what follows, and @parked and @called of the workers */
+	pthread_cond_t call;       /* parked workers wait here */
+	pthread_cond_t watch_call; /* and the watch here */
+	atomic_uint started;       /* workers[0 .. started) have a thread */
+	unsigned running;
 	struct worker workers[THREADS_MAX];
 };
 
@@ -191,35 +214,159 @@ static void nap(long ns)
 	nanosleep(&(struct timespec){.tv_nsec = ns}, NULL);
 }
 
-/* Reads the next request. Return: bytes; 0 where serving is over. */
-static size_t next_request(struct worker *w)
+static bool has_answered(const struct worker *w)
+{
+	return atomic_load_explicit(&w->counts[FUSE_INIT], memory_order_relaxed) != 0 ||
+		w != &w->dev->workers[0];
+}
+
+/* Ends it for all threads. */
+static void stop_all(struct hk_fuse_dev *dev)
+{
+	uint64_t one = 1;
+
+	atomic_store(&dev->stop, true);
+	(void)!write(dev->stop_fd, &one, sizeof(one));
+	pthread_mutex_lock(&dev->lock);
+	pthread_cond_broadcast(&dev->call);
+	pthread_cond_broadcast(&dev->watch_call);
+	pthread_mutex_unlock(&dev->lock);
+}
+
+/* Does somebody read, or will at once? */
+static bool is_read_by_others_locked(const struct hk_fuse_dev *dev, const struct worker *but)
+{
+	for (unsigned i = 0; i < atomic_load(&dev->started); i++) {
+		const struct worker *w = &dev->workers[i];
+
+		if (w != but && !w->parked && !atomic_load(&w->serving)) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Waits until there are more requests than others can serve. Return: false where nobody else reads: stay. */
+static bool park(struct worker *w)
 {
 	struct hk_fuse_dev *dev = w->dev;
+	bool others;
+
+	pthread_mutex_lock(&dev->lock);
+	others = is_read_by_others_locked(dev, w);
+	if (others) {
+		w->parked = true;
+		while (!w->called && !atomic_load(&dev->stop)) {
+			pthread_cond_wait(&dev->call, &dev->lock);
+		}
+		w->parked = false;
+		w->called = false;
+	}
+	pthread_mutex_unlock(&dev->lock);
+	return others;
+}
+
+static int start_worker_locked(struct hk_fuse_dev *dev, int fd);
+
+/* Starts a further worker. Without it, it goes on more slowly. */
+static void start_another_locked(struct hk_fuse_dev *dev)
+{
+	autoclose int fd = hk_open(AT_FDCWD, "/dev/fuse", O_RDWR | O_NONBLOCK, 0);
+	int r = fd < 0 ? fd : 0;
+
+	if (r == 0 && ioctl(fd, FUSE_DEV_IOC_CLONE, &dev->fd) < 0) {
+		r = -errno;
+	}
+	if (r == 0) {
+		r = start_worker_locked(dev, fd);
+	}
+	if (r < 0) {
+		dev->wanted = atomic_load(&dev->started);
+		hk_log_debug("/dev/fuse: %u threads only: %s", dev->wanted, strerror(-r));
+		return;
+	}
+	take_fd(&fd);
+}
+
+/* Has one more thread read. */
+static void call_one_locked(struct hk_fuse_dev *dev)
+{
+	for (unsigned i = 0; i < atomic_load(&dev->started); i++) {
+		struct worker *w = &dev->workers[i];
+
+		if (w->parked && !w->called) {
+			w->called = true;
+			pthread_cond_broadcast(&dev->call);
+			return;
+		}
+	}
+	if (atomic_load(&dev->started) < dev->wanted && !atomic_load(&dev->stop)) {
+		start_another_locked(dev);
+	}
+}
+
+static void call_one(struct hk_fuse_dev *dev, const struct worker *unless_others_but)
+{
+	pthread_mutex_lock(&dev->lock);
+	if (unless_others_but == NULL || !is_read_by_others_locked(dev, unless_others_but)) {
+		call_one_locked(dev);
+	}
+	pthread_mutex_unlock(&dev->lock);
+}
+
+/* Sleeps until there is a request, or the end. */
+static void sleep_until_asked(struct worker *w)
+{
+	struct hk_fuse_dev *dev = w->dev;
+	struct pollfd fds[2] = {
+		{.fd = w->fd, .events = POLLIN}, {.fd = dev->stop_fd, .events = POLLIN}};
+
+	poll(fds, HK_ARRAY_SIZE(fds), -1);
+	if (atomic_load_explicit(&dev->watch_sleeps, memory_order_relaxed)) {
+		pthread_mutex_lock(&dev->lock);
+		pthread_cond_signal(&dev->watch_call);
+		pthread_mutex_unlock(&dev->lock);
+	}
+}
+
+/* Reads the next request. Return: bytes; 0 where serving is over. *@ret_tries: 1: it was there already. */
+static size_t next_request(struct worker *w, unsigned *ret_tries)
+{
+	struct hk_fuse_dev *dev = w->dev;
+	unsigned tries = 0;
 
 	while (!atomic_load_explicit(&dev->stop, memory_order_relaxed)) {
 		ssize_t n = read(w->fd, w->in, BUFFER_BYTES);
 
+		tries++;
 		if (n >= (ssize_t)sizeof(struct fuse_in_header)) {
+			*ret_tries = tries;
 			return (size_t)n;
 		}
-		if (n < 0 && (errno == EINTR || errno == ENOENT || errno == EAGAIN)) {
-			continue;
-		}
-		if (n < 0 && errno == EPERM && atomic_load(&dev->started) <= 1) {
+		if (n < 0 && errno == EAGAIN) {
+			if (tries < TRIES) {
+				sched_yield();
+				continue;
+			}
+			if (!park(w)) {
+				sleep_until_asked(w);
+			}
+			tries = 1; /* it was not there */
+		} else if (n < 0 && errno == EPERM && !has_answered(w)) {
 			nap(WAIT_FOR_MOUNT_NS);
-			continue;
+		} else if (n >= 0 || (errno != EINTR && errno != ENOENT)) {
+			if (n >= 0 || (errno != ENODEV && errno != ECONNABORTED)) {
+				hk_log_debug("/dev/fuse: read: %s",
+					n < 0 ? strerror(errno) : "too short");
+			}
+			return 0;
 		}
-		if (n >= 0 || (errno != ENODEV && errno != ECONNABORTED)) {
-			hk_log_debug("/dev/fuse: read: %s", n < 0 ? strerror(errno) : "too short");
-		}
-		return 0;
 	}
 	return 0;
 }
 
-static void count_request(struct worker *w)
+static void count_request(struct worker *w, uint32_t opcode)
 {
-	uint32_t opcode = ((const struct fuse_in_header *)w->in)->opcode;
 	_Atomic uint64_t *count = &w->counts[opcode < OPCODES_COUNTED ? opcode : 0];
 
 	/* Nobody else writes it, so it need not be one step. */
@@ -261,60 +408,41 @@ static int start_worker_locked(struct hk_fuse_dev *dev, int fd)
 	w->fd = fd;
 	w->in = buffers;
 	w->out = buffers + BUFFER_BYTES;
-	atomic_fetch_add(&dev->running, 1);
 	r = pthread_create(&w->thread, NULL, serve, w);
 	if (r != 0) {
-		atomic_fetch_sub(&dev->running, 1);
 		munmap(buffers, 2 * (size_t)BUFFER_BYTES);
 		w->fd = -1;
 		return -r;
 	}
+	dev->running++;
 	atomic_fetch_add(&dev->started, 1);
 	return 0;
 }
 
-static int start_worker(struct hk_fuse_dev *dev, int fd)
+/* Does it take long, as a rule? */
+static bool takes_long(uint32_t opcode)
 {
-	int r;
-
-	pthread_mutex_lock(&dev->lock);
-	r = start_worker_locked(dev, fd);
-	pthread_mutex_unlock(&dev->lock);
-	return r;
-}
-
-/* By the first worker, which can do without the others. */
-static void start_others(struct hk_fuse_dev *dev)
-{
-	while (atomic_load(&dev->started) < dev->wanted && !atomic_load(&dev->stop)) {
-		autoclose int fd = hk_open(AT_FDCWD, "/dev/fuse", O_RDWR, 0);
-		int r = fd < 0 ? fd : 0;
-
-		if (r == 0 && ioctl(fd, FUSE_DEV_IOC_CLONE, &dev->fd) < 0) {
-			r = -errno;
-		}
-		if (r == 0) {
-			r = start_worker(dev, fd);
-		}
-		if (r < 0) {
-			hk_log_debug("/dev/fuse: %u threads only: %s", atomic_load(&dev->started),
-				strerror(-r));
-			return;
-		}
-		take_fd(&fd);
+	switch (opcode) {
+	case FUSE_FSYNC:
+	case FUSE_FSYNCDIR:
+	case FUSE_SYNCFS:
+	case FUSE_FALLOCATE:
+	case FUSE_COPY_FILE_RANGE:
+		return true;
+	default:
+		return false;
 	}
 }
 
-/* Signals are others' business, but for the one that wakes us and those that tell of our own faults. */
+/* Signals are others' business, but for those that tell of our own faults. */
 static void take_no_signals(void)
 {
-	static const int ours[] = {SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP};
+	static const int faults[] = {SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP};
 	sigset_t set;
 
 	sigfillset(&set);
-	sigdelset(&set, KICK_SIGNAL);
-	for (unsigned i = 0; i < HK_ARRAY_SIZE(ours); i++) {
-		sigdelset(&set, ours[i]);
+	for (unsigned i = 0; i < HK_ARRAY_SIZE(faults); i++) {
+		sigdelset(&set, faults[i]);
 	}
 	pthread_sigmask(SIG_SETMASK, &set, NULL);
 }
@@ -323,45 +451,104 @@ static void *serve(void *arg)
 {
 	struct worker *w = arg;
 	struct hk_fuse_dev *dev = w->dev;
+	unsigned backlog = 0;
 	uint64_t one = 1;
+	unsigned tries;
 	size_t len;
 
 	take_no_signals();
 	hk_fuse_thread_start();
-	while ((len = next_request(w)) > 0) {
-		count_request(w);
-		if (!answer(w, len)) {
+	while ((len = next_request(w, &tries)) > 0) {
+		uint32_t opcode = ((const struct fuse_in_header *)w->in)->opcode;
+		bool goes_on;
+
+		atomic_store(&w->serving, true);
+		count_request(w, opcode);
+		backlog = tries == 1 ? backlog + 1 : 0;
+		if (backlog >= BACKLOG || takes_long(opcode)) {
+			call_one(dev, backlog >= BACKLOG ? NULL : w);
+			backlog = 0;
+		}
+		goes_on = answer(w, len);
+		atomic_store(&w->serving, false);
+		if (!goes_on) {
 			break;
 		}
-		if (w == &dev->workers[0] && atomic_load(&dev->started) < dev->wanted) {
-			start_others(dev);
-			dev->wanted = atomic_load(&dev->started);
-		}
 	}
-	if (atomic_fetch_sub(&dev->running, 1) == 1) {
+	stop_all(dev);
+	pthread_mutex_lock(&dev->lock);
+	if (--dev->running == 0) {
 		(void)!write(dev->ended_fd, &one, sizeof(one));
 	}
+	pthread_mutex_unlock(&dev->lock);
 	return NULL;
 }
 
-static void ignore_kick(int signo)
+static uint64_t count_all(const struct hk_fuse_dev *dev)
 {
+	uint64_t sum = 0;
+
+	for (uint32_t opcode = 0; opcode < OPCODES_COUNTED; opcode++) {
+		sum += hk_fuse_dev_count(dev, opcode);
+	}
+	return sum;
 }
 
-static int install_kick(struct hk_err *err)
+/* Sees to it that somebody reads, however long the others' requests take. */
+static void *watch(void *arg)
 {
-	/* Without SA_RESTART: read(2) is to end with EINTR. */
-	struct sigaction action = {.sa_handler = ignore_kick};
+	struct hk_fuse_dev *dev = arg;
+	unsigned quiet = 0;
+	uint64_t before = 0;
 
-	return sigaction(KICK_SIGNAL, &action, NULL) < 0 ? hk_fail(err, errno, "sigaction") : 0;
+	take_no_signals();
+	pthread_mutex_lock(&dev->lock);
+	while (!atomic_load(&dev->stop)) {
+		struct timespec until;
+		uint64_t now = count_all(dev);
+
+		quiet = now == before ? quiet + 1 : 0;
+		if (now == before && !is_read_by_others_locked(dev, NULL)) {
+			call_one_locked(dev);
+		}
+		before = now;
+		if (quiet >= WATCH_TICKS && is_read_by_others_locked(dev, NULL)) {
+			atomic_store(&dev->watch_sleeps, true);
+			pthread_cond_wait(&dev->watch_call, &dev->lock);
+			atomic_store(&dev->watch_sleeps, false);
+			quiet = 0;
+			continue;
+		}
+		clock_gettime(CLOCK_REALTIME, &until);
+		until.tv_nsec += WATCH_MS * (long)HK_NS_PER_MS;
+		until.tv_sec += until.tv_nsec / (long)HK_NS_PER_SEC;
+		until.tv_nsec %= (long)HK_NS_PER_SEC;
+		pthread_cond_timedwait(&dev->watch_call, &dev->lock, &until);
+	}
+	pthread_mutex_unlock(&dev->lock);
+	return NULL;
 }
 
-/* One for each CPU we may use. */
 static unsigned default_threads(void)
 {
 	cpu_set_t set;
+	unsigned cpus = sched_getaffinity(0, sizeof(set), &set) < 0 ? 1 : (unsigned)CPU_COUNT(&set);
 
-	return sched_getaffinity(0, sizeof(set), &set) < 0 ? 1 : (unsigned)CPU_COUNT(&set);
+	return cpus + THREADS_SPARE;
+}
+
+static int start_threads(struct hk_fuse_dev *dev, struct hk_err *err)
+{
+	int r;
+
+	pthread_mutex_lock(&dev->lock);
+	r = start_worker_locked(dev, dev->fd);
+	pthread_mutex_unlock(&dev->lock);
+	if (r == 0 && dev->wanted > 1) {
+		r = -pthread_create(&dev->watch, NULL, watch, dev);
+		dev->has_watch = r == 0;
+	}
+	return r < 0 ? hk_fail(err, -r, "/dev/fuse: thread") : 0;
 }
 
 int hk_fuse_dev_create(struct hk_fuse_server *server, int fd, unsigned threads,
@@ -369,7 +556,7 @@ int hk_fuse_dev_create(struct hk_fuse_server *server, int fd, unsigned threads,
 {
 	struct hk_fuse_dev *dev = hk_calloc(1, sizeof(*dev));
 	int flags;
-	int r;
+	int r = 0;
 
 	if (dev == NULL) {
 		close(fd);
@@ -382,24 +569,25 @@ int hk_fuse_dev_create(struct hk_fuse_server *server, int fd, unsigned threads,
 		.forget_data = forget_data,
 	};
 	pthread_mutex_init(&dev->lock, NULL);
+	pthread_cond_init(&dev->call, NULL);
+	pthread_cond_init(&dev->watch_call, NULL);
 	dev->server = server;
 	dev->fd = fd;
 	dev->wanted = HK_MIN(threads != 0 ? threads : default_threads(), (unsigned)THREADS_MAX);
 	for (unsigned i = 0; i < THREADS_MAX; i++) {
 		dev->workers[i].fd = -1;
 	}
+	dev->stop_fd = eventfd(0, EFD_CLOEXEC);
 	dev->ended_fd = eventfd(0, EFD_CLOEXEC);
-	r = dev->ended_fd < 0 ? hk_fail(err, errno, "eventfd") : install_kick(err);
 	flags = fcntl(fd, F_GETFL);
-	if (r == 0 && (flags < 0 || fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) < 0)) {
+	if (dev->stop_fd < 0 || dev->ended_fd < 0) {
+		r = hk_fail(err, errno, "eventfd");
+	} else if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) {
 		r = hk_fail(err, errno, "/dev/fuse");
 	}
+	hk_fuse_server_set_transport(server, &dev->transport);
 	if (r == 0) {
-		hk_fuse_server_set_transport(server, &dev->transport);
-		r = start_worker(dev, fd);
-		if (r < 0) {
-			hk_fail(err, -r, "/dev/fuse: thread");
-		}
+		r = start_threads(dev, err);
 	}
 	if (r < 0) {
 		hk_fuse_dev_destroy(dev);
@@ -424,16 +612,11 @@ uint64_t hk_fuse_dev_count(const struct hk_fuse_dev *dev, uint32_t opcode)
 	return sum;
 }
 
-static void stop_threads(struct hk_fuse_dev *dev)
+static void join_threads(struct hk_fuse_dev *dev)
 {
-	atomic_store(&dev->stop, true);
-	while (atomic_load(&dev->running) > 0) {
-		pthread_mutex_lock(&dev->lock);
-		for (unsigned i = 0; i < atomic_load(&dev->started); i++) {
-			pthread_kill(dev->workers[i].thread, KICK_SIGNAL);
-		}
-		pthread_mutex_unlock(&dev->lock);
-		nap(KICK_AGAIN_NS);
+	/* The watch first: it may start a worker. Workers do so too, but not once they have seen the end. */
+	if (dev->has_watch) {
+		pthread_join(dev->watch, NULL);
 	}
 	for (unsigned i = 0; i < atomic_load(&dev->started); i++) {
 		struct worker *w = &dev->workers[i];
@@ -451,11 +634,15 @@ void hk_fuse_dev_destroy(struct hk_fuse_dev *dev)
 	if (dev == NULL) {
 		return;
 	}
-	stop_threads(dev);
+	stop_all(dev);
+	join_threads(dev);
 	/* Files the kernel holds for us are let go with the connection. */
 	hk_fuse_server_set_transport(dev->server, NULL);
 	hk_close(&dev->fd);
+	hk_close(&dev->stop_fd);
 	hk_close(&dev->ended_fd);
+	pthread_cond_destroy(&dev->watch_call);
+	pthread_cond_destroy(&dev->call);
 	pthread_mutex_destroy(&dev->lock);
 	free(dev);
 }

@@ -2,7 +2,7 @@
 /*
  * The transport over /dev/fuse: threads that read requests of a mount, have the server answer, and write replies.
  *
- * Each request is answered by the thread that read it, on the core that asked where the kernel wakes one there: handing
+ * Each request is answered by the thread that read it, and one thread alone serves for as long as it keeps up: handing
  * over costs more than most requests. Threads read from clones of the descriptor (FUSE_DEV_IOC_CLONE).
  *
  * Source: linux/fuse.h; the kernel's fs/fuse/dev.c for what read(2) and write(2) give.
@@ -20,10 +20,9 @@ struct hk_fuse_dev;
 /**
  * hk_fuse_dev_create() - serve a mount
  * @fd: of /dev/fuse, mounted or about to be; becomes the transport's, also on failure
- * @threads: that serve; 0: as many as fit
+ * @threads: that serve at most; 0: as many as fit
  *
- * Sets the server's transport (passthrough, notifications). Takes the signal SIGRTMIN+1 for itself, to wake its
- * threads; these take no other signals. Descriptors of a mount that processes without an exec inherit keep the mount
+ * Sets the server's transport (passthrough, notifications). Its threads take no signals. Descriptors of a mount that processes without an exec inherit keep the mount
  * alive when the server is gone: a child closes @fd at once.
  *
  * Return: 0, or what starting a thread gave.
