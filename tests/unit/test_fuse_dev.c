@@ -27,6 +27,7 @@
 
 #include <cmocka.h>
 
+#include "base/util.h"
 #include "fuse/dev_linux.h"
 #include "fuse/proto.h"
 #include "fuse/server.h"
@@ -60,9 +61,9 @@ static void hold_up(struct hk_fuse_owner *owner, const struct hk_fuse_denial *de
 	}
 }
 
-static void prepare(struct mounted *m, bool read_only)
+static void prepare_with(struct mounted *m, const struct hk_fuse_export *config)
 {
-	struct hk_fuse_export export = {.name = "x", .read_only = read_only};
+	struct hk_fuse_export export = *config;
 	struct hk_err err = HK_ERR_INIT;
 
 	memset(m, 0, sizeof(*m));
@@ -73,11 +74,17 @@ static void prepare(struct mounted *m, bool read_only)
 	must(mkdir(m->in, 0755) == 0 && mkdir(m->mnt, 0755) == 0);
 	must(sem_init(&m->held, 1, 0) == 0 && sem_init(&m->go_on, 1, 0) == 0);
 	m->owner.denied = hold_up;
+	export.name = "x";
 	export.path = m->in;
 	must(hk_fuse_server_create(&m->owner, &m->server, &err) == 0);
 	must(hk_fuse_server_export(m->server, &export, &err) == 0);
 	m->fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
 	must(m->fd >= 0);
+}
+
+static void prepare(struct mounted *m, bool read_only)
+{
+	prepare_with(m, &(struct hk_fuse_export){.read_only = read_only});
 }
 
 static int mount_at(struct mounted *m)
@@ -155,6 +162,14 @@ static int try_stat(const char *path)
 	struct stat st;
 
 	return stat(path, &st) < 0 ? -errno : 0;
+}
+
+static mode_t mode_of(const char *path)
+{
+	struct stat st;
+
+	must(stat(path, &st) == 0);
+	return st.st_mode;
 }
 
 static void test_ends_with_the_mount(void **state)
@@ -275,6 +290,111 @@ static void test_abort_in_flight(void **state)
 		assert_true(r == -ECONNABORTED || r == -ENOTCONN || (i == 0 && r == -EROFS));
 	}
 	assert_int_equal(try_stat(at(&m, "d")), -ENOTCONN);
+	clean_up(&m);
+}
+
+/* A request that takes its time holds nobody up, and neither do more of them. */
+static void test_others_are_served_meanwhile(void **state)
+{
+	enum { HELD = 4 };
+	struct mounted m;
+	struct asker askers[HELD];
+
+	start(&m, HELD + 1, true);
+	put(below(&m, "a"), "text", 0600);
+	m.hold = true;
+	for (unsigned i = 0; i < HELD; i++) {
+		/* Each in a directory of its own, which the kernel locks meanwhile. */
+		static const char *const names[HELD] = {"0/new", "1/new", "2/new", "3/new"};
+		char dir[] = {(char)('0' + i), '\0'};
+
+		must(mkdir(below(&m, dir), 0755) == 0);
+		askers[i] = (struct asker){.m = &m, .name = names[i], .creates = true};
+		must(pthread_create(&askers[i].thread, NULL, ask, &askers[i]) == 0);
+		sem_wait(&m.held);
+		assert_int_equal(try_stat(at(&m, dir)), 0);
+		assert_int_equal(try_stat(at(&m, "a")), 0);
+		assert_int_equal(try_stat(at(&m, "missing")), -ENOENT);
+	}
+	for (unsigned i = 0; i < HELD; i++) {
+		sem_post(&m.go_on);
+	}
+	for (unsigned i = 0; i < HELD; i++) {
+		pthread_join(askers[i].thread, NULL);
+		assert_int_equal(askers[i].result, -EROFS);
+	}
+	clean_up(&m);
+}
+
+static void *make_and_remove(void *arg)
+{
+	struct asker *a = arg;
+	char path[PATH_SIZE];
+
+	for (unsigned i = 0; i < 300 && a->result == 0; i++) {
+		snprintf(path, sizeof(path), "%s/x/%s-%u", a->m->mnt, a->name, i);
+		put(path, "text", 0600);
+		a->result = try_stat(path) | (unlink(path) < 0 ? -errno : 0);
+	}
+	return NULL;
+}
+
+static void test_many_at_once(void **state)
+{
+	struct mounted m;
+	struct asker askers[] = {{.name = "a"}, {.name = "b"}, {.name = "c"}, {.name = "d"}};
+
+	start(&m, 0, false);
+	for (unsigned i = 0; i < HK_ARRAY_SIZE(askers); i++) {
+		askers[i].m = &m;
+		must(pthread_create(&askers[i].thread, NULL, make_and_remove, &askers[i]) == 0);
+	}
+	for (unsigned i = 0; i < HK_ARRAY_SIZE(askers); i++) {
+		pthread_join(askers[i].thread, NULL);
+		assert_int_equal(askers[i].result, 0);
+	}
+	assert_int_equal(hk_fuse_dev_count(m.dev, FUSE_UNLINK), 1200);
+	clean_up(&m);
+}
+
+/* A default ACL takes the place of the umask, as on the host: the same is done there and here. */
+static void test_acls(void **state)
+{
+	/* rwx for owner, group and one more user, nothing for others: struct posix_acl_xattr_header and _entry. */
+	static const uint8_t acl[] = {2, 0, 0, 0, /**/ 1, 0, 7, 0, 255, 255, 255, 255, /**/ 2, 0, 7,
+		0, 0x39, 0x30, 0, 0, /**/ 4, 0, 7, 0, 255, 255, 255, 255, /**/ 0x10, 0, 7, 0, 255,
+		255, 255, 255, /**/ 0x20, 0, 0, 0, 255, 255, 255, 255};
+	struct mounted m;
+	char value[64];
+	mode_t saved;
+
+	if (!is_root) {
+		skip();
+	}
+	prepare_with(&m, &(struct hk_fuse_export){.acls = true});
+	must(mkdir(below(&m, "host"), 0755) == 0);
+	if (setxattr(below(&m, "host"), "system.posix_acl_default", acl, sizeof(acl), 0) < 0) {
+		skip(); /* a file system without */
+	}
+	must(mount_at(&m) == 0);
+	serve(&m, 0);
+	must(mkdir(at(&m, "mine"), 0755) == 0);
+	assert_int_equal(
+		setxattr(at(&m, "mine"), "system.posix_acl_default", acl, sizeof(acl), 0), 0);
+	assert_int_equal(
+		getxattr(below(&m, "mine"), "system.posix_acl_default", value, sizeof(value)),
+		sizeof(acl));
+	assert_memory_equal(value, acl, sizeof(acl));
+	saved = umask(027);
+	must(mkdir(below(&m, "host/d"), 0775) == 0 && mkdir(at(&m, "mine/d"), 0775) == 0);
+	close(open(below(&m, "host/f"), O_CREAT | O_WRONLY | O_CLOEXEC, 0664));
+	close(open(at(&m, "mine/f"), O_CREAT | O_WRONLY | O_CLOEXEC, 0664));
+	must(mkdir(at(&m, "plain"), 0777) == 0);
+	umask(saved);
+	assert_int_equal(mode_of(below(&m, "mine/d")), mode_of(below(&m, "host/d")));
+	assert_int_equal(mode_of(below(&m, "mine/f")), mode_of(below(&m, "host/f")));
+	assert_int_equal(mode_of(below(&m, "plain")), S_IFDIR | 0750);
+	assert_int_equal(mode_of(at(&m, "mine/f")), mode_of(below(&m, "mine/f")));
 	clean_up(&m);
 }
 
@@ -484,10 +604,13 @@ int main(void)
 		cmocka_unit_test(test_is_never_mounted),
 		cmocka_unit_test(test_goes_without_unmount),
 		cmocka_unit_test(test_abort_in_flight),
+		cmocka_unit_test(test_others_are_served_meanwhile),
+		cmocka_unit_test(test_many_at_once),
 		cmocka_unit_test(test_server_killed),
 		cmocka_unit_test(test_data_is_passed_through),
 		cmocka_unit_test(test_opens_of_a_file_agree),
 		cmocka_unit_test(test_privileges_go_with_a_write),
+		cmocka_unit_test(test_acls),
 	};
 
 	if (!enter_namespace()) {
