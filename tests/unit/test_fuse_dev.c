@@ -13,6 +13,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -44,7 +45,7 @@ struct mounted {
 	char dir[64];
 	char in[80];
 	char mnt[80];
-	bool hold;
+	atomic_bool hold;
 	sem_t held, go_on;
 };
 
