@@ -22,6 +22,7 @@
 #include "cli/report.h"
 #include "engine/engine.h"
 #include "kernel/kernel.h"
+#include "trace/sandbox_linux.h"
 
 enum { MAX_ENGINES = 8 };
 
@@ -138,6 +139,20 @@ static void check_confinement(struct finding *finding)
 	}
 }
 
+static void check_trace(struct finding *finding)
+{
+	struct hk_err err = HK_ERR_INIT;
+
+	if (hk_sandbox_probe(&err) < 0) {
+		find_err(finding, NOTE, &err);
+	} else {
+		find(finding, GOOD,
+			geteuid() == 0 ? "/dev/fuse can be mounted"
+				       : "/dev/fuse can be mounted, in a user namespace",
+			"");
+	}
+}
+
 static const struct {
 	const char *name;
 	void (*check)(struct finding *finding);
@@ -148,6 +163,7 @@ static const struct {
 	{"files", check_files},
 	{"disks", check_uring},
 	{"confinement", check_confinement},
+	{"trace", check_trace},
 };
 
 static void print(const char *name, const struct finding *finding)

@@ -203,13 +203,16 @@ static int find_layers(struct trace *trace, struct hk_err *err)
 static int make_layer(struct trace *trace, struct hk_err *err)
 {
 	const char *name = trace->options.keep;
-	int r;
+	int r = 0;
 
 	if (!trace->options.cow && !hk_trace_needs_layer(trace->trace)) {
 		return 0;
 	}
 	if (trace->layers == NULL) {
-		return hk_layers_dir(&trace->layers, err);
+		r = hk_layers_dir(&trace->layers, err);
+	}
+	if (r < 0) {
+		return r;
 	}
 	if (name == NULL) {
 		r = hk_layers_temporary(trace->layers, &trace->layer, err);
