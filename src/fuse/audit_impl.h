@@ -172,6 +172,7 @@ enum hk_node_flag {
 	HK_NODE_BOUND = 1 << 3,   /* bytes are a bound */
 	HK_NODE_HIDDEN = 1 << 4,  /* a rule hid it */
 	HK_NODE_OTHERS = 1 << 5,  /* stands for further paths, too: there were too many */
+	HK_NODE_LINK = 1 << 6,    /* a symbolic link */
 };
 
 /**

@@ -26,23 +26,25 @@
 #include "base/str.h"
 #include "fuse/audit_impl.h"
 
-enum { MANY = 4, MANY_BELOW = 12, RANDOM_LEN = 6, NUMBER_LEN = 3 };
+enum { MANY = 4, MANY_BELOW = 12, RANDOM_LEN = 6, NUMBER_LEN = 3, PREFIX_LEN = 2 };
 
 /**
  * struct need - what a node needs, as bits of classes
  * @self: the path itself
  * @deep: the path and all below
  * @cow: those of them that go to an upper layer
- * @is_wide: no directory to be allowed as a whole
+ * @is_wide: no directory to be allowed as a whole; @is_shared: not because of a few entries
  * @is_twin: another node has the same glob, and all needs of both
+ * @has_ln: ln(1) was used in it. For a name that is there, `ln -f` makes "CuXXXXXX" first
  * @star_at, @star_len: the part of the name that a star stands for; @star_len 0: none
  */
 struct need {
 	uint8_t self, deep;
 	uint8_t cow;
 	uint8_t cow_below;
-	bool is_wide;
+	bool is_wide, is_shared;
 	bool is_twin;
+	bool has_ln;
 	uint16_t star_at, star_len;
 };
 
@@ -65,6 +67,7 @@ static const char *const system_directories[] = {"/usr", "/bin", "/sbin", "/lib"
 	"/lib64", "/libx32", "/opt", "/nix/store", "/gnu/store"};
 static const char *const wide_directories[] = {"/", "/home", "/root", "/etc", "/var", "/var/lib",
 	"/var/cache", "/run", "/srv", "/mnt", "/media", "/nix", "/gnu"};
+static const char *const shared_directories[] = {"/tmp", "/var/tmp", "/dev/shm"};
 
 static const char *name_of(const struct learner *l, uint32_t node)
 {
@@ -184,6 +187,16 @@ static uint8_t with_what_follows(const struct hk_tree_node *node)
 	return asked & (uint8_t)~node->refused;
 }
 
+static bool is_made_by_ln(const struct hk_tree *tree, const struct hk_tree_node *node)
+{
+	for (unsigned i = 0; i < HK_NODE_COMMANDS && node->commands[i] != HK_COMMANDS_MAX; i++) {
+		if (strcmp(tree->commands[node->commands[i]].name, "ln") == 0) {
+			return (node->flags & HK_NODE_CREATED) != 0 && node->parent != HK_TREE_NONE;
+		}
+	}
+	return false;
+}
+
 static void gather(struct learner *l)
 {
 	for (uint32_t i = 0; i < l->tree->node_count; i++) {
@@ -192,6 +205,9 @@ static void gather(struct learner *l)
 
 		need->self = with_what_follows(node);
 		need->cow = node->cow;
+		if (is_made_by_ln(l->tree, node)) {
+			l->needs[node->parent].has_ln = true;
+		}
 		if ((node->flags & HK_NODE_OTHERS) != 0) {
 			/* Stands for more paths than the tree has: all that was done to any of them. */
 			need->deep = need->self;
@@ -206,28 +222,41 @@ static void gather(struct learner *l)
 	}
 }
 
-/* Order of made-up names: those with the same star come together. */
+/* Order of made-up names: those that one glob can stand for come together. */
 static int by_star(const void *a, const void *b, void *argument)
 {
 	const struct learner *l = argument;
 	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
 	const struct hk_tree_node *node_x = &l->tree->nodes[x], *node_y = &l->tree->nodes[y];
 	const struct need *need_x = &l->needs[x], *need_y = &l->needs[y];
-	size_t tail_x = node_x->name_len - need_x->star_at - need_x->star_len;
-	size_t tail_y = node_y->name_len - need_y->star_at - need_y->star_len;
+	size_t end_x = need_x->star_at + need_x->star_len,
+	       end_y = need_y->star_at + need_y->star_len;
 	int order;
 
 	if (node_x->parent != node_y->parent) {
 		return node_x->parent < node_y->parent ? -1 : 1;
 	}
-	if (need_x->star_at != need_y->star_at || tail_x != tail_y) {
-		return need_x->star_at != need_y->star_at ? (int)need_x->star_at - need_y->star_at
-							  : (int)tail_x - (int)tail_y;
+	if (need_x->star_at != need_y->star_at) {
+		return need_x->star_at < need_y->star_at ? -1 : 1;
 	}
 	order = memcmp(name_of(l, x), name_of(l, y), need_x->star_at);
-	return order != 0 ? order
-			  : memcmp(name_of(l, x) + node_x->name_len - tail_x,
-				    name_of(l, y) + node_y->name_len - tail_y, tail_x);
+	if (order != 0 || need_x->star_at >= PREFIX_LEN) {
+		return order; /* "cc*" for "ccAbC123.s" and "ccDeF456.o" */
+	}
+	if (node_x->name_len - end_x != node_y->name_len - end_y) {
+		return node_x->name_len - end_x < node_y->name_len - end_y ? -1 : 1;
+	}
+	return memcmp(name_of(l, x) + end_x, name_of(l, y) + end_y, node_x->name_len - end_x);
+}
+
+static bool is_same_end(const struct learner *l, uint32_t x, uint32_t y)
+{
+	size_t end_x = l->needs[x].star_at + l->needs[x].star_len;
+	size_t end_y = l->needs[y].star_at + l->needs[y].star_len;
+	size_t len_x = l->tree->nodes[x].name_len - end_x;
+
+	return len_x == l->tree->nodes[y].name_len - end_y &&
+		memcmp(name_of(l, x) + end_x, name_of(l, y) + end_y, len_x) == 0;
 }
 
 /* One of several names with the same star speaks for all; a directory of such a name for what is in it, too. */
@@ -255,6 +284,9 @@ static int merge_stars(struct learner *l, const uint8_t *needed)
 			first = i;
 			continue;
 		}
+		if (!is_same_end(l, stars[first], stars[i])) {
+			to->star_len = l->tree->nodes[stars[first]].name_len - to->star_at;
+		}
 		to->self |= from->self;
 		to->deep |= from->deep;
 		to->cow |= from->cow;
@@ -273,6 +305,12 @@ static void mark_known(struct learner *l)
 		node = hk_tree_find(l->tree, wide_directories[i]);
 		if (node != HK_TREE_NONE) {
 			l->needs[node].is_wide = true;
+		}
+	}
+	for (size_t i = 0; i < HK_ARRAY_SIZE(shared_directories); i++) {
+		node = hk_tree_find(l->tree, shared_directories[i]);
+		if (node != HK_TREE_NONE) {
+			l->needs[node].is_shared = true;
 		}
 	}
 	for (node = l->home; node != HK_TREE_NONE; node = l->tree->nodes[node].parent) {
@@ -298,7 +336,8 @@ static void mark_whole(struct learner *l, const uint8_t *needed)
 
 	for (size_t i = 0; i < HK_ARRAY_SIZE(system_directories); i++) {
 		node = hk_tree_find(l->tree, system_directories[i]);
-		if (node != HK_TREE_NONE && (needed[node] & LOOKS) != 0) {
+		if (node != HK_TREE_NONE && (needed[node] & LOOKS) != 0 &&
+			(l->tree->nodes[node].flags & HK_NODE_LINK) == 0) {
 			l->needs[node].deep |= LOOKS;
 		}
 	}
@@ -322,7 +361,8 @@ static void generalize(struct learner *l, enum hk_class class, uint32_t *entries
 	for (uint32_t i = l->tree->node_count; i-- > 0;) {
 		struct need *need = &l->needs[i];
 
-		if (!need->is_wide && (entries[i] >= MANY || rules[i] >= MANY_BELOW)) {
+		if (!need->is_wide &&
+			((entries[i] >= MANY && !need->is_shared) || rules[i] >= MANY_BELOW)) {
 			need->deep |= bit;
 		}
 		rules[i] += (need->self & bit) != 0;
@@ -402,8 +442,9 @@ static void add_glob(const struct learner *l, uint32_t node, struct hk_str *out)
 	hk_rules_quote(out, tail);
 }
 
-static void write_rule(
-	struct learner *l, enum hk_verdict verdict, uint8_t classes, uint32_t node, bool deep)
+/* @below: what follows the path of @node: a slash and a glob, or nothing */
+static void write_rule(struct learner *l, enum hk_verdict verdict, uint8_t classes, uint32_t node,
+	const char *below)
 {
 	struct hk_str line = {0};
 	const char *separator = "";
@@ -420,7 +461,7 @@ static void write_rule(
 	}
 	hk_str_add(&line, classes == ALL ? "* " : " ");
 	add_glob(l, node, &line);
-	hk_str_add(&line, deep ? "/**" : node == HK_TREE_ROOT ? "/" : "");
+	hk_str_add(&line, node == HK_TREE_ROOT && below[0] == '\0' ? "/" : below);
 	l->failed |= line.failed;
 	fprintf(l->to, "%s\n", hk_str_text(&line));
 	hk_str_finish(&line);
@@ -435,10 +476,16 @@ static void write_node(struct learner *l, uint32_t node, uint8_t *covered)
 	uint8_t deep_cow = need->cow | need->cow_below;
 
 	covered[node] = need->is_twin ? ALL : above | deep;
-	write_rule(l, HK_VERDICT_ALLOW, deep & (uint8_t)~deep_cow, node, true);
-	write_rule(l, HK_VERDICT_COW, deep & deep_cow, node, true);
-	write_rule(l, HK_VERDICT_ALLOW, self & (uint8_t)~need->cow, node, false);
-	write_rule(l, HK_VERDICT_COW, self & need->cow, node, false);
+	write_rule(l, HK_VERDICT_ALLOW, deep & (uint8_t)~deep_cow, node, "/**");
+	write_rule(l, HK_VERDICT_COW, deep & deep_cow, node, "/**");
+	write_rule(l, HK_VERDICT_ALLOW, self & (uint8_t)~need->cow, node, "");
+	write_rule(l, HK_VERDICT_COW, self & need->cow, node, "");
+	if (need->has_ln) {
+		/* Whatever is made there goes where it goes. */
+		write_rule(l, deep_cow != 0 ? HK_VERDICT_COW : HK_VERDICT_ALLOW,
+			bits(HK_CLASS_CREATE, HK_CLASS_DELETE) & (uint8_t)~covered[node], node,
+			"/Cu??????");
+	}
 }
 
 /* What is allowed for a whole directory, and was refused or hidden for something in it. */
@@ -449,9 +496,9 @@ static void write_refused(struct learner *l, const uint32_t *sorted, const uint8
 		uint8_t refused = node->refused & covered[sorted[i]];
 
 		if ((node->flags & HK_NODE_HIDDEN) != 0) {
-			write_rule(l, HK_VERDICT_HIDE, ALL, sorted[i], false);
+			write_rule(l, HK_VERDICT_HIDE, ALL, sorted[i], "");
 		} else {
-			write_rule(l, HK_VERDICT_DENY, refused, sorted[i], false);
+			write_rule(l, HK_VERDICT_DENY, refused, sorted[i], "");
 		}
 	}
 }

@@ -191,7 +191,7 @@ static bool is_changed(const struct hk_tree_node *node)
 
 static bool is_read(const struct hk_tree_node *node)
 {
-	return (node->flags & HK_NODE_DIR) == 0 && !is_temporary(node) &&
+	return (node->flags & (HK_NODE_DIR | HK_NODE_LINK)) == 0 && !is_temporary(node) &&
 		(node->done[HK_CLASS_READ] != 0 || node->bytes_read != 0);
 }
 
@@ -259,21 +259,22 @@ static size_t write_classes(const struct summary *s, uint8_t classes)
 
 /* Nodes for which @weight is not 0, the heaviest first; @ret_total of them in all. Return: how many are in @ret_nodes. */
 static unsigned heaviest(const struct hk_tree *tree,
-	uint64_t (*weight)(const struct hk_tree_node *node), uint32_t *ret_nodes, unsigned max,
-	uint64_t *ret_total)
+	uint64_t (*weight)(const struct hk_tree *tree, const struct hk_tree_node *node),
+	uint32_t *ret_nodes, unsigned max, uint64_t *ret_total)
 {
 	unsigned count = 0;
 
 	*ret_total = 0;
 	for (uint32_t i = 0; i < tree->node_count; i++) {
-		uint64_t w = weight(&tree->nodes[i]);
+		uint64_t w = weight(tree, &tree->nodes[i]);
 		unsigned at;
 
 		if (w == 0) {
 			continue;
 		}
 		++*ret_total;
-		for (at = count; at > 0 && weight(&tree->nodes[ret_nodes[at - 1]]) < w; at--) {
+		for (at = count; at > 0 && weight(tree, &tree->nodes[ret_nodes[at - 1]]) < w;
+			at--) {
 			if (at < max) {
 				ret_nodes[at] = ret_nodes[at - 1];
 			}
@@ -296,14 +297,24 @@ static void write_rest(const struct summary *s, uint64_t total, unsigned shown, 
 	}
 }
 
-static uint64_t refusals_of(const struct hk_tree_node *node)
+static uint64_t refusals_of(const struct hk_tree *tree, const struct hk_tree_node *node)
 {
+	(void)tree;
 	return node->refusals;
 }
 
-static uint64_t runs_of(const struct hk_tree_node *node)
+/* The dynamic linker comes with nearly each program, and says nothing. */
+static bool is_dynamic_linker(const struct hk_tree *tree, const struct hk_tree_node *node)
 {
-	return node->done[HK_CLASS_EXEC];
+	const char *name = tree->names + node->name;
+
+	return node->name_len > 3 && memcmp(name, "ld-", 3) == 0 &&
+		memmem(name, node->name_len, ".so", 3) != NULL;
+}
+
+static uint64_t runs_of(const struct hk_tree *tree, const struct hk_tree_node *node)
+{
+	return is_dynamic_linker(tree, node) ? 0 : node->done[HK_CLASS_EXEC];
 }
 
 static void write_who(const struct summary *s, const struct hk_tree_node *node)
@@ -353,18 +364,23 @@ static void write_groups(const struct summary *s, const char *title, enum colour
 	uint32_t node_count = s->tree->node_count;
 	autofree uint64_t *files = hk_calloc(node_count, sizeof(*files));
 	autofree uint64_t *bytes = hk_calloc(node_count, sizeof(*bytes));
+	autofree bool *below = hk_calloc(node_count, sizeof(*below)); /* something there counts */
 	struct hk_group groups[MAX_GROUPS];
 	bool is_bound = false;
 	unsigned count;
 
-	if (files == NULL || bytes == NULL) {
+	if (files == NULL || bytes == NULL || below == NULL) {
 		return;
 	}
-	for (uint32_t i = 0; i < node_count; i++) {
+	for (uint32_t i = node_count; i-- > 0;) {
 		const struct hk_tree_node *node = &s->tree->nodes[i];
 
+		if (i != HK_TREE_ROOT) {
+			below[node->parent] |= below[i] || counts(node);
+		}
 		if (counts(node)) {
-			files[i] = 1;
+			/* Not a directory in which something counts: that shows. */
+			files[i] = !below[i];
 			bytes[i] = written ? node->bytes_written : node->bytes_read;
 			is_bound |= bytes[i] != 0 && (node->flags & HK_NODE_BOUND) != 0;
 		}

@@ -365,11 +365,17 @@ static void note_names(
 		node->flags |= HK_NODE_DIR;
 		note_name(node, true);
 		break;
+	case HK_EVENT_SYMLINK:
+		node->flags |= HK_NODE_LINK;
+		note_name(node, true);
+		break;
 	case HK_EVENT_CREATE:
 	case HK_EVENT_MKNOD:
-	case HK_EVENT_SYMLINK:
 	case HK_EVENT_LINK:
 		note_name(node, true);
+		break;
+	case HK_EVENT_READLINK:
+		node->flags |= HK_NODE_LINK;
 		break;
 	case HK_EVENT_RMDIR:
 		node->flags |= HK_NODE_DIR;
