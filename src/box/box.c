@@ -154,21 +154,27 @@ int hk_box_create(const struct hk_box_config *config, struct hk_box **ret_box, s
 /* All that has a path is open; no thread runs yet. */
 static int confine(struct hk_box *box, struct hk_err *err)
 {
-	struct hk_confine_tree trees[HK_LAYOUT_MAX_EXPORTS];
+	struct hk_confine_tree trees[2 * HK_LAYOUT_MAX_EXPORTS];
+	unsigned count = 0;
 
 	for (unsigned i = 0; i < box->layout.export_count; i++) {
 		const struct hk_fuse_export *export = &box->layout.exports[i];
+		const struct hk_share *share = hk_layout_share(&box->layout, export->name);
+		const char *layer = share != NULL ? share->layer : NULL;
 
-		trees[i] = (struct hk_confine_tree){
+		trees[count++] = (struct hk_confine_tree){
 			.path = export->path,
-			.writable = !export->read_only,
+			.writable = !export->read_only && layer == NULL,
 			.is_public = export->public_only,
 		};
+		if (layer != NULL) {
+			trees[count++] = (struct hk_confine_tree){.path = layer, .writable = true};
+		}
 	}
 	return hk_confine(
 		&(struct hk_confine_needs){
 			.trees = trees,
-			.tree_count = box->layout.export_count,
+			.tree_count = count,
 			.has_disks = box->config.disk_count > 0,
 		},
 		box->confinement, err);

@@ -45,11 +45,13 @@ enum {
  * @host: absolute, without symbolic links
  * @guest: absolute, without ".", ".." and superfluous slashes
  * @writable: changes are the host's
+ * @layer: instead, changes go there: a directory of the host, for copy-on-write (fuse/overlay.h); NULL: they do not
  */
 struct hk_share {
 	const char *host;
 	const char *guest;
 	bool writable;
+	const char *layer;
 };
 
 /** struct hk_box_disk - a raw disk image, shown as /dev/vda, /dev/vdb, ... in order */

@@ -199,7 +199,7 @@ static int check_share_place(
 	char place[PATH_MAX];
 	struct stat st;
 
-	if (below == NULL || below->writable ||
+	if (below == NULL || below->writable || below->layer != NULL ||
 		hk_fmt(place, sizeof(place), "%s%s", below->host,
 			hk_path_within(share->guest, below->guest)) < 0 ||
 		lstat(place, &st) == 0 || errno != ENOENT) {

@@ -16,6 +16,7 @@
 #include "base/str.h"
 #include "base/sys.h"
 #include "base/util.h"
+#include "fuse/overlay.h"
 #include "virtio/balloon.h"
 #include "virtio/blk.h"
 #include "virtio/fs.h"
@@ -33,6 +34,21 @@ static int attach(struct hk_devices *devices, struct hk_machine *machine, struct
 	return hk_virtio_mmio_attach(machine, dev, &devices->transports[i], err);
 }
 
+static int add_export(struct hk_fuse_server *server, const struct hk_layout *layout,
+	const struct hk_fuse_export *export, struct hk_err *err)
+{
+	const struct hk_share *share = hk_layout_share(layout, export->name);
+	struct hk_fuse_export with_layer = *export;
+	int r = 0;
+
+	if (share != NULL && share->layer != NULL) {
+		r = hk_overlay_open(
+			&(struct hk_overlay_options){.lower = share->host, .layer = share->layer},
+			&with_layer.backend, err);
+	}
+	return r < 0 ? r : hk_fuse_server_export(server, &with_layer, err);
+}
+
 static int add_fs(struct hk_devices *devices, struct hk_machine *machine,
 	const struct hk_layout *layout, struct hk_fuse_owner *owner, struct hk_err *err)
 {
@@ -40,7 +56,7 @@ static int add_fs(struct hk_devices *devices, struct hk_machine *machine,
 	int r = hk_fuse_server_create(owner, &devices->server, err);
 
 	for (unsigned i = 0; r == 0 && i < layout->export_count; i++) {
-		r = hk_fuse_server_export(devices->server, &layout->exports[i], err);
+		r = add_export(devices->server, layout, &layout->exports[i], err);
 	}
 	if (r == 0) {
 		r = hk_fs_create(

@@ -291,8 +291,9 @@ static int add_shares(struct hk_layout *layout, struct hk_err *err)
 	qsort(sorted, config->share_count, sizeof(sorted[0]), by_guest_path);
 	for (unsigned i = 0; i < config->share_count; i++) {
 		char name[HK_EXPORT_NAME_SIZE];
-		struct hk_fuse_export export = {
-			.name = name, .path = sorted[i]->host, .read_only = !sorted[i]->writable};
+		struct hk_fuse_export export = {.name = name,
+			.path = sorted[i]->host,
+			.read_only = !sorted[i]->writable && sorted[i]->layer == NULL};
 		int r;
 
 		hk_fmt(name, sizeof(name), "v%u", (unsigned)(sorted[i] - config->shares));

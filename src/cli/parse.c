@@ -35,7 +35,7 @@ static enum mode take_mode(char *text)
 static int refuse_share(const char *text, const char *why, struct hk_err *err)
 {
 	hk_fail_msg(err, EINVAL, "-v %s: %s", text, why);
-	hk_err_hint(err, "give it as -v HOST[:GUEST][:ro|rw]");
+	hk_err_hint(err, "give it as -v HOST[:GUEST][:ro|rw|cow]");
 	return -EINVAL;
 }
 
@@ -50,17 +50,12 @@ int hk_share_spec_parse(const char *text, struct hk_share_spec *ret_spec, struct
 		return hk_fail(err, ENOMEM, "-v");
 	}
 	mode = take_mode(host);
-	if (mode == MODE_COW) {
-		hk_fail_msg(err, ENOTSUP, "-v %s: copy-on-write shares are not there yet", text);
-		hk_err_hint(err, "share it with :ro or :rw");
-		return -ENOTSUP;
-	}
 	colon = strchr(host, ':');
 	if (colon != NULL) {
 		*colon = '\0';
 		if (strchr(colon + 1, ':') != NULL) {
-			return refuse_share(
-				text, "too many parts, or a mode that is neither ro nor rw", err);
+			return refuse_share(text,
+				"too many parts, or a mode that is none of ro, rw and cow", err);
 		}
 		if (colon[1] == '\0') {
 			return refuse_share(text, "the path in the box is empty", err);
@@ -76,6 +71,7 @@ int hk_share_spec_parse(const char *text, struct hk_share_spec *ret_spec, struct
 	ret_spec->host = take_ptr(host);
 	ret_spec->guest = take_ptr(guest);
 	ret_spec->writable = mode == MODE_RW;
+	ret_spec->cow = mode == MODE_COW;
 	return 0;
 }
 

@@ -9,7 +9,7 @@
 #include "base/err.h"
 
 /**
- * struct hk_share_spec - a parsed "HOST[:GUEST][:ro|rw]"
+ * struct hk_share_spec - a parsed "HOST[:GUEST][:ro|rw|cow]"
  * @host: as given; owned
  * @guest: as given, or NULL; owned
  */
@@ -17,6 +17,7 @@ struct hk_share_spec {
 	char *host;
 	char *guest;
 	bool writable;
+	bool cow;
 };
 
 /** hk_share_spec_parse() - Return: 0, or -errno with the option named in @err */

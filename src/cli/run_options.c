@@ -21,7 +21,9 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "base/sys.h"
 #include "base/util.h"
+#include "cli/layers.h"
 #include "cli/opts.h"
 #include "cli/parse.h"
 #include "cli/terminal_linux.h"
@@ -38,6 +40,7 @@ enum {
 	OPT_CPUS,
 	OPT_MEMORY,
 	OPT_DISK,
+	OPT_KEEP,
 	OPT_ROOTFS,
 	OPT_NAME,
 	OPT_TIMEOUT,
@@ -51,8 +54,10 @@ enum {
 };
 
 static const struct hk_opt table[OPT_COUNT] = {
-	[OPT_VOLUME] = {"volume", 'v', "HOST[:GUEST][:ro|rw]",
-		"share a directory or file; read-only unless :rw"},
+	[OPT_VOLUME] = {"volume", 'v', "HOST[:GUEST][:ro|rw|cow]",
+		"share a directory or file; read-only unless :rw or :cow"},
+	[OPT_KEEP] = {"keep", 0, "NAME",
+		"what is changed in a share :cow; for hako diff and apply"},
 	[OPT_WORKDIR] = {"workdir", 'w', "DIR", "where the command starts"},
 	[OPT_ENV] = {"env", 'e', "NAME[=VALUE]", "set a variable, or pass yours on"},
 	[OPT_TTY] = {"tty", 't', NULL, "give the command a terminal (default if you have one)"},
@@ -89,6 +94,44 @@ static int bad_value(const char *option, const char *value, const char *hint, st
 	hk_fail_msg(err, EINVAL, "%s %s", option, value);
 	hk_err_hint(err, "%s", hint);
 	return -EINVAL;
+}
+
+/* Changes of a share :cow go to the layer that --keep names. */
+static int find_layer(struct hk_run_options *options, struct hk_err *err)
+{
+	autofree char *dir = NULL;
+	struct hk_share *cow = NULL;
+	int r;
+
+	for (unsigned i = 0; i < options->config.share_count; i++) {
+		if (options->is_cow[i] && cow != NULL) {
+			return bad_value("-v", options->shares[i].host,
+				"one share of a box can be :cow; make this one :ro or :rw", err);
+		}
+		cow = options->is_cow[i] ? &options->shares[i] : cow;
+	}
+	if (cow == NULL && options->keep == NULL) {
+		return 0;
+	}
+	if (cow == NULL) {
+		return bad_value(
+			"--keep", options->keep, "give the share that it is for: -v DIR:cow", err);
+	}
+	if (options->keep == NULL) {
+		hk_fail_msg(
+			err, EINVAL, "-v %s:cow: there is no name for what is changed", cow->host);
+		hk_err_hint(err, "give one with --keep NAME; then see hako diff NAME");
+		return -EINVAL;
+	}
+	r = hk_layers_dir(&dir, err);
+	if (r == 0) {
+		r = hk_layers_named(dir, options->keep, &options->layer, err);
+	}
+	if (r == 0) {
+		r = hk_mkdir_p(options->layer, 0700, err);
+	}
+	cow->layer = options->layer;
+	return r;
 }
 
 /* By default the box shows a file where the host has it, under the name that was given. */
@@ -180,6 +223,7 @@ static int add_share(struct hk_run_options *options, const char *value, struct h
 	}
 	options->shares[i] =
 		(struct hk_share){.host = host, .guest = guest, .writable = spec.writable};
+	options->is_cow[i] = spec.cow;
 	options->config.share_count++;
 	hk_share_spec_finish(&spec);
 	return r < 0 ? hk_fail(err, -r, "-v %s", value) : 0;
@@ -306,6 +350,9 @@ static int take(struct hk_run_options *options, int option, const char *value, s
 		return add_disk(options, value, err);
 	case OPT_ROOTFS:
 		return set_rootfs(options, value, err);
+	case OPT_KEEP:
+		options->keep = value;
+		return 0;
 	case OPT_NAME:
 		config->name = value;
 		return 0;
@@ -482,6 +529,9 @@ int hk_run_options_parse(struct hk_run_options *options, char **argv, struct hk_
 	}
 	config->argv = argv + opts.next;
 	r = set_defaults(options, err);
+	if (r == 0) {
+		r = find_layer(options, err);
+	}
 	config->env = (const char *const *)options->env;
 	config->env_count = options->env_count;
 	return r == 0 ? hk_box_check_values(config, err) : r;
@@ -503,5 +553,6 @@ void hk_run_options_finish(struct hk_run_options *options)
 	free(options->caller_dir);
 	free(options->caller_name);
 	free(options->rootfs);
+	free(options->layer);
 	*options = (struct hk_run_options){0};
 }

@@ -9,13 +9,16 @@
 /** struct hk_run_options - zero-initialize; config points into the rest */
 struct hk_run_options {
 	struct hk_box_config config;
-	struct hk_share shares[HK_BOX_MAX_SHARES];  /* strings owned */
+	struct hk_share shares[HK_BOX_MAX_SHARES]; /* strings owned */
+	bool is_cow[HK_BOX_MAX_SHARES];
 	struct hk_box_disk disks[HK_BOX_MAX_DISKS]; /* paths owned */
 	char **env;                                 /* owned strings */
 	unsigned env_count;
 	char *caller_dir;  /* owned */
 	char *caller_name; /* owned */
 	char *rootfs;      /* owned */
+	char *layer;       /* owned; of the share that is copy-on-write */
+	const char *keep;
 	bool help;
 	bool want_tty;
 	bool want_pipes; /* -i */

@@ -163,13 +163,9 @@ static int set_root(struct hk_export *export, const char *path)
 	return 0;
 }
 
-int hk_fuse_server_export(
+static int check_export(
 	struct hk_fuse_server *server, const struct hk_fuse_export *config, struct hk_err *err)
 {
-	struct hk_export *export;
-	struct hk_stat st;
-	int r;
-
 	if (hk_name_check(config->name) < 0) {
 		return hk_fail_msg(err, EINVAL, "export '%s': not a file name", config->name);
 	}
@@ -181,6 +177,22 @@ int hk_fuse_server_export(
 	if (server->export_count == HK_FUSE_MAX_EXPORTS) {
 		return hk_fail_msg(err, ENOSPC, "export '%s': there are %u already", config->name,
 			(unsigned)HK_FUSE_MAX_EXPORTS);
+	}
+	return 0;
+}
+
+int hk_fuse_server_export(
+	struct hk_fuse_server *server, const struct hk_fuse_export *config, struct hk_err *err)
+{
+	struct hk_export *export;
+	struct hk_stat st;
+	int r = check_export(server, config, err);
+
+	if (r < 0) {
+		if (config->backend != NULL) {
+			config->backend->ops->destroy(config->backend);
+		}
+		return r;
 	}
 	export = &server->exports[server->export_count];
 	*export = (struct hk_export){

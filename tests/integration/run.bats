@@ -109,6 +109,24 @@ pty() {
 	[ "$(sort -u rw/owner | wc -l)" -eq 1 ]
 }
 
+@test "a share :cow: the box may change all of it, and it stays as it is" {
+	layer=${XDG_DATA_HOME:-$HOME/.local/share}/hako/layers/test-$$
+	mkdir -p tree/sub
+	echo one >tree/one
+	echo two >tree/sub/two
+	box -v "$PWD/tree:/w:cow" --keep "test-$$" -w /w -- \
+		sh -c 'echo more >>one; mv sub elsewhere; rm -r elsewhere/two; echo new >new; ls' </dev/null
+	[ "$status" -eq 0 ]
+	[ "$out" = $'elsewhere\nnew\none' ]
+	[ "$(cat tree/one tree/sub/two)" = $'one\ntwo' ]
+	[ "$(ls tree)" = $'one\nsub' ]
+	# Another run goes on where that one ended.
+	box -v "$PWD/tree:/w:cow" --keep "test-$$" -- sh -c 'cat /w/one; ls /w' </dev/null
+	rm -r "$layer"
+	[ "$status" -eq 0 ]
+	[ "$out" = $'one\nmore\nelsewhere\nnew\none' ]
+}
+
 @test "what is not shared is not there, and the user is told how to share it" {
 	echo secret >file
 	box -- cat "$PWD/file" </dev/null

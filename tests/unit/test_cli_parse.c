@@ -19,6 +19,7 @@ static void test_shares(void **state)
 		int r;
 		const char *host, *guest;
 		bool writable;
+		bool cow;
 		const char *says; /* in the message */
 	} rows[] = {
 		{"/a", 0, "/a", NULL, false},
@@ -35,10 +36,10 @@ static void test_shares(void **state)
 		{":ro", -EINVAL, .says = "empty"},
 		{"/a:", -EINVAL, .says = "empty"},
 		{"/a::ro", -EINVAL, .says = "empty"},
-		{"/a:/b:xx", -EINVAL, .says = "neither ro nor rw"},
+		{"/a:/b:xx", -EINVAL, .says = "none of ro, rw and cow"},
 		{"/a:/b:/c", -EINVAL, .says = "too many"},
-		{".:cow", -ENOTSUP, .says = "not there yet"},
-		{"/a:/b:cow", -ENOTSUP, .says = "not there yet"},
+		{".:cow", 0, ".", NULL, .cow = true},
+		{"/a:/b:cow", 0, "/a", "/b", .cow = true},
 	};
 
 	for (size_t i = 0; i < HK_ARRAY_SIZE(rows); i++) {
@@ -57,6 +58,7 @@ static void test_shares(void **state)
 			assert_string_equal(spec.guest, rows[i].guest);
 		}
 		assert_int_equal(spec.writable, rows[i].writable);
+		assert_int_equal(spec.cow, rows[i].cow);
 		hk_share_spec_finish(&spec);
 	}
 }
