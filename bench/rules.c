@@ -7,8 +7,9 @@
  *
  *	valgrind --tool=callgrind --toggle-collect=steps rules dirs 10000
  *
- * The same 1,000 paths of 6 names each are walked again and again (the columns "known" and instructions), and once with
- * names never seen before ("new"). Times are the least of several rounds.
+ * The same 1,000 paths of 6 names each are walked again and again (the columns "known" and
+ * instructions), and once with names never seen before ("new"). Times are the least of several
+ * rounds.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -41,9 +42,11 @@ static const struct kind {
 	{"found", "allow * /home/me/**\n", "hide * /**/secret#", "home/me/a/secret#/c/f#",
 		"the same; paths that have it"},
 	{"globs", "allow * /**\n", "deny read /data/a/b/c/d/*.type#", "data/a/b/c/d/x#.f#",
-		"globs in one directory: the worst"},
+		"globs in one directory"},
 	{"deep", "allow * /**\n", "deny read /home/**/*.type#", "home/me/a/b#/c/f#",
-		"globs at any depth: worse still"},
+		"globs at any depth"},
+	{"worst", "allow * /**\n", "deny read /data/a/b/c/d/*part#*", "data/a/b/c/d/x#.f#",
+		"globs that begin and end with a star"},
 };
 
 static char path_names[PATHS][DEPTH][32];

@@ -2,10 +2,11 @@
 /*
  * Rules, and the trie they stand in.
  *
- * Theory: a pattern is a path in a trie. Each step is a name, a glob or a double star, and what patterns agree on from the
- * left is there once: ten thousand rules below one home directory share its node. A rule is noted at the node where
- * its pattern ends, for each of its classes; a later one at the same node replaces it there. The trie is all that is left of
- * the patterns; rules_match.c walks it.
+ * Theory: a pattern is a path in a trie. Each step is a name, a glob or a double star, and what
+ * patterns agree on from the left is there once: ten thousand rules below one home directory share
+ * its node. A rule is noted at the node where its pattern ends, for each of its classes; a later
+ * one at the same node replaces it there. The trie is all that is left of the patterns;
+ * rules_match.c walks it.
  *
  * Names and globs are symbols, numbered, so that an edge is two numbers.
  *
@@ -53,7 +54,10 @@ const char *hk_class_name(enum hk_class class)
 	return (unsigned)class < HK_CLASS_COUNT ? class_names[class] : "?";
 }
 
-/* Makes room for one element more behind @count. Return: the array, maybe elsewhere; NULL: no memory, @array is good. */
+/*
+ * Makes room for one element more behind @count. Return: the array, maybe elsewhere; NULL: no
+ * memory, @array is good.
+ */
 static void *make_room(void *array, size_t count, size_t *cap, size_t size)
 {
 	size_t more = *cap != 0 ? 2 * *cap : 16;
@@ -203,12 +207,13 @@ static void put_edge(
 	edges[i] = *edge;
 }
 
+/* Makes room for two. */
 static int grow_edges(struct hk_rules *rules)
 {
 	size_t count = HK_MAX(2 * rules->edge_slot_count, (size_t)64);
 	struct hk_rules_edge *edges;
 
-	if (2 * (rules->edge_count + 1) <= rules->edge_slot_count) {
+	if (2 * (rules->edge_count + 2) <= rules->edge_slot_count) {
 		return 0;
 	}
 	edges = hk_calloc(count, sizeof(*edges));
@@ -224,6 +229,28 @@ static int grow_edges(struct hk_rules *rules)
 	rules->edges = edges;
 	rules->edge_slot_count = count;
 	return 0;
+}
+
+/* There is room. */
+static void add_edge(struct hk_rules *rules, uint32_t node, uint32_t symbol, uint32_t child)
+{
+	put_edge(rules->edges, rules->edge_slot_count,
+		&(struct hk_rules_edge){.key = (uint64_t)node << 32 | symbol, .child = child});
+	rules->edge_count++;
+}
+
+static void add_to_bucket(struct hk_rules *rules, uint32_t node, uint32_t bucket, uint32_t child)
+{
+	uint32_t first = hk_rules_edge(rules, node, bucket);
+
+	if (first == 0) {
+		add_edge(rules, node, bucket, child);
+	} else {
+		rules->nodes[child].next_glob = rules->nodes[first].next_glob;
+		rules->nodes[first].next_glob = child;
+	}
+	rules->nodes[node].glob_kinds |= (uint8_t)(1u << hk_glob_bucket_kind(bucket));
+	rules->has_globs = true;
 }
 
 static int add_node(struct hk_rules *rules, uint32_t parent, uint32_t symbol, uint32_t *ret_node)
@@ -282,16 +309,10 @@ int hk_rules_child(struct hk_rules *rules, uint32_t node, const void *data, size
 	if (r < 0) {
 		return r;
 	}
-	put_edge(rules->edges, rules->edge_slot_count,
-		&(struct hk_rules_edge){
-			.key = (uint64_t)node << 32 | symbol,
-			.child = *ret_child,
-		});
-	rules->edge_count++;
+	add_edge(rules, node, symbol, *ret_child);
 	if (is_glob) {
-		rules->nodes[*ret_child].next_glob = rules->nodes[node].first_glob;
-		rules->nodes[node].first_glob = *ret_child;
-		rules->has_globs = true;
+		add_to_bucket(
+			rules, node, hk_glob_bucket(data, size / sizeof(uint32_t)), *ret_child);
 	} else {
 		rules->nodes[node].has_literals = true;
 	}

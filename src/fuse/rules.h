@@ -2,13 +2,15 @@
 /*
  * Rules: what may be done to which path. The language of hako-policy(5), compiled; no I/O.
  *
- * A rule is a verdict, classes of operations and a glob for paths: "hide * $HOME/.ssh" and the like.
+ * A rule is a verdict, classes of operations and a glob for paths: "hide * $HOME/.ssh" and the
+ * like.
  *
- * The last rule that matches a path and an operation decides. A double star is any number of names, none included: the
- * pattern $PWD with one behind it is $PWD itself and all below. A path is walked component by component, as file systems
- * do: each step leads from one *place* to the next, where a place stands for all that is still to be matched. Places are
- * made when they are first reached and are remembered, so a step costs one look into a hash table, whatever the number
- * of rules; and a place knows the verdict of every operation. (It is the lazily built automaton of the globs, over
+ * The last rule that matches a path and an operation decides. A double star is any number of names,
+ * none included: the pattern $PWD with one behind it is $PWD itself and all below. A path is walked
+ * component by component, as file systems do: each step leads from one *place* to the next, where a
+ * place stands for all that is still to be matched. Places are made when they are first reached and
+ * are remembered, so a step costs one look into a hash table, whatever the number of rules; and a
+ * place knows the verdict of every operation. (It is the lazily built automaton of the globs, over
  * components.)
  *
  * All functions but the parser: any thread.
@@ -66,8 +68,9 @@ struct hk_ruling {
 /**
  * struct hk_rules_env - what the parser may ask for
  * @variable: its value, or NULL for an unknown one; valid until the next call
- * @include: the text of a file named by `include`, seen from file @from; *@ret_name (malloc'd, becomes the parser's)
- * names it in messages and tells it apart from others. Return: malloc'd, NUL-terminated text; NULL with @err
+ * @include: the text of a file named by `include`, seen from file @from; *@ret_name (malloc'd,
+ * becomes the parser's) names it in messages and tells it apart from others. Return: malloc'd,
+ * NUL-terminated text; NULL with @err
  */
 struct hk_rules_env {
 	const char *(*variable)(struct hk_rules_env *env, const char *name);
@@ -80,8 +83,8 @@ struct hk_rules_env {
  * @name: of the file, for messages
  * @ret_rules: owned by the caller; see hk_rules_free()
  *
- * Return: 0; -EINVAL with "FILE:LINE:COLUMN: what was found, what was expected"; -ELOOP where files include each
- * other; -ENOMEM; what @env gave.
+ * Return: 0; -EINVAL with "FILE:LINE:COLUMN: what was found, what was expected"; -ELOOP where files
+ * include each other; -ENOMEM; what @env gave.
  */
 int hk_rules_parse(const char *name, const char *text, struct hk_rules_env *env,
 	struct hk_rules **ret_rules, struct hk_err *err);
@@ -89,24 +92,39 @@ int hk_rules_parse(const char *name, const char *text, struct hk_rules_env *env,
 /**
  * hk_rules_parse_fusebox() - compile what Fusebox's acl file takes, one command a line
  *
- * `allowread allowwrite denyread denywrite discardwrite addread addwrite adddeny addpredict` and a path, which stands for
- * itself and all below, and `clearall`. See rules_fusebox.c for what they become.
+ * `allowread allowwrite denyread denywrite discardwrite addread addwrite adddeny addpredict` and a
+ * path, which stands for itself and all below, and `clearall`. See rules_fusebox.c for what they
+ * become.
  *
  * Return: as hk_rules_parse().
  */
 int hk_rules_parse_fusebox(
 	const char *name, const char *text, struct hk_rules **ret_rules, struct hk_err *err);
 
-/** hk_rules_quote() - append a path so that the parser reads it as it is, with no globs and no variables */
+/**
+ * hk_rules_quote() - append a path so that the parser reads it as it is, with no globs and no
+ * variables
+ */
 void hk_rules_quote(struct hk_str *out, const char *path);
 
-/** hk_rules_new() - rules without any; hk_rules_add() - one more at the end, the path as it is, no globs. For policies
- * that come from elsewhere (Gentoo's sandbox, Fusebox). Before the first hk_rules_step() only. */
+/**
+ * hk_rules_new() - rules without any; hk_rules_add() - one more at the end, the path as it is, no
+ * globs
+ *
+ * For policies that come from elsewhere (Gentoo's sandbox, Fusebox). Before the first
+ * hk_rules_root() only.
+ *
+ * Return: of hk_rules_add(): 0; -EINVAL for a path that is not absolute, no class, or a redirect;
+ * -EBUSY when it is too late; -ENOMEM.
+ */
 struct hk_rules *hk_rules_new(void);
 int hk_rules_add(struct hk_rules *rules, enum hk_verdict verdict, uint32_t class_mask,
 	const char *path, bool with_all_below);
 
-/** hk_rules_make_quiet() - what the rule added last denies is no violation, and nobody is told (Gentoo's predict) */
+/**
+ * hk_rules_make_quiet() - what the rule added last denies is no violation, and nobody is told
+ * (Gentoo's predict)
+ */
 void hk_rules_make_quiet(struct hk_rules *rules);
 bool hk_rules_is_quiet(const struct hk_rules *rules, uint32_t number);
 
@@ -115,18 +133,21 @@ void hk_rules_free(struct hk_rules *rules); /* NULL is fine */
 /** hk_rules_root() - the place of "/" */
 hk_place hk_rules_root(struct hk_rules *rules);
 
-/** hk_rules_step() - the place of entry @name of a directory at @place. Where memory runs out: a place that
- * denies everything. */
+/**
+ * hk_rules_step() - the place of entry @name of a directory at @place. Where memory runs out: a
+ * place that denies everything.
+ */
 hk_place hk_rules_step(struct hk_rules *rules, hk_place place, const char *name);
 
 /** hk_rules_at() - the ruling for one class; cheap */
 struct hk_ruling hk_rules_at(const struct hk_rules *rules, hk_place place, enum hk_class class);
 
 /**
- * hk_rules_uniform() - do all paths below @place, however deep, get the rulings @place's own entries would get by
- * rules that end in a double star?
+ * hk_rules_uniform() - do all paths below @place, however deep, get the rulings @place's own
+ * entries would get by rules that end in a double star?
  *
- * Then nothing below needs a look of its own. (A place is uniform where no glob is left but such that match everything.)
+ * Then nothing below needs a look of its own. (A place is uniform where no glob is left but such
+ * that match everything.)
  */
 bool hk_rules_uniform(const struct hk_rules *rules, hk_place place);
 
@@ -136,8 +157,11 @@ bool hk_rules_may_hide(const struct hk_rules *rules, hk_place place);
 /** hk_rules_any() - is there a rule with this verdict at all? */
 bool hk_rules_any(const struct hk_rules *rules, enum hk_verdict verdict);
 
-/** hk_rules_text() - rule @number as it was written, "FILE:LINE: RULE"; NULL for 0. Where memory ran out, rulings have the
- * number behind the last rule's, whose text says so. */
+/**
+ * hk_rules_text() - rule @number as it was written, "FILE:LINE: RULE"; NULL for 0
+ *
+ * Where memory ran out, rulings have the number behind the last rule's, whose text says so.
+ */
 const char *hk_rules_text(const struct hk_rules *rules, uint32_t number);
 
 /** hk_rules_target() - where rule @number redirects to, an absolute path; NULL for other rules */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Fusebox's commands as rules. Fusebox is a sandbox of 2020 for Portage; its acl file takes one command a line.
+ * Fusebox's commands as rules. Fusebox is a sandbox of 2020 for Portage; its acl file takes one
+ * command a line.
  *
  *	clearall		forgets all before it
  *	allowread, denyread	read, exec
@@ -11,13 +12,14 @@
  *	adddeny			denyread and denywrite
  *	addpredict		allowread, and denywrite without a word: what Gentoo means by it
  *
- * Each with a path, which is taken as it is to the end of the line. Nothing is allowed but by a command; the last one that
- * covers a path decides. Commands may be in capitals.
+ * Each with a path, which is taken as it is to the end of the line. Nothing is allowed but by a
+ * command; the last one that covers a path decides. Commands may be in capitals.
  *
- * Where we differ: a path covers itself and what is below, not all that begins with the same letters (`/usr` is not
- * `/usrlocal`). Names come into being, go, and change their modes as writing. Looking up and listing were free in
- * Fusebox, and are. A write that is discarded is seen by the program that wrote it, until the run ends. Fusebox
- * took addpredict for a discarded write, and skipped lines that it did not understand: here they are errors.
+ * Where we differ: a path covers itself and what is below, not all that begins with the same
+ * letters (`/usr` is not `/usrlocal`). Names come into being, go, and change their modes as
+ * writing. Looking up and listing were free in Fusebox, and are. A write that is discarded is seen
+ * by the program that wrote it, until the run ends. Fusebox took addpredict for a discarded write,
+ * and skipped lines that it did not understand: here they are errors.
  *
  * Source: pluser/fusebox, fusebox/pseudo.py.
  */

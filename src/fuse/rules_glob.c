@@ -2,21 +2,27 @@
 /*
  * Globs within one name: '*', '?', '[a-z]', '[!a-z]'.
  *
- * Theory: a glob is compiled to words. The first tells the byte each matching name ends with, where that is fixed: most names
- * fail there. Then each word is a character, or one of the marks below; a set is followed by how many ranges it has and by
- * their ends. Equal globs have equal words, so the words name a glob, too.
+ * Theory: a glob is compiled to words. The first tells the byte each matching name ends with, where
+ * that is fixed: most names fail there. Then each word is a character, or one of the marks below; a
+ * set is followed by how many ranges it has and by their ends. Equal globs have equal words, so the
+ * words name a glob, too.
  *
- * Characters are those of UTF-8. A byte that belongs to none, in a pattern or a name, is a character of its own, beyond all
- * others: names are bytes, and each of them matches '?*'.
+ * Characters are those of UTF-8. A byte that belongs to none, in a pattern or a name, is a
+ * character of its own, beyond all others: names are bytes, and each of them matches '?*'.
  *
- * Matching remembers the last star only: when the rest fails, that star takes one character more. So it takes at
- * most (length of the name) * (length of the glob) steps.
+ * Where there are many globs, a name is held against those only whose ASCII characters in front of
+ * the first mark, or behind the last, it begins or ends with (hk_glob_bucket()): ten thousand
+ * suffixes are no more work than ten. Left over are globs that begin and end with a mark.
+ *
+ * Matching remembers the last star only: when the rest fails, that star takes one character more.
+ * So it takes at most (length of the name) * (length of the glob) steps.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/util.h"
 #include "fuse/rules_impl.h"
 
 enum {
@@ -26,6 +32,10 @@ enum {
 	SET,                       /* [...]: ranges, then two words for each */
 	SET_NOT,                   /* [!...] */
 };
+
+/* See hk_glob_bucket(). */
+#define BUCKET UINT32_C(0x80000000)
+enum { BUCKET_CHARS = 3, BUCKET_BITS = 8 * BUCKET_CHARS, BUCKET_MASK = (1 << BUCKET_BITS) - 1 };
 
 /* Reads the character at @p. Return: its value; *@ret_used: its bytes, at least 1. */
 static uint32_t decode(const uint8_t *p, size_t len, size_t *ret_used)
@@ -210,6 +220,62 @@ int hk_glob_compile(const struct hk_rules_char *chars, size_t count, uint32_t **
 	return 0;
 }
 
+/* Behind the word at @at, and what belongs to it. */
+static size_t next_word(const uint32_t *words, size_t at)
+{
+	bool is_set = words[at] == SET || words[at] == SET_NOT;
+
+	return is_set ? at + 2 + 2 * words[at + 1] : at + 1;
+}
+
+uint32_t hk_glob_bucket(const uint32_t *words, size_t count)
+{
+	uint32_t head = 0, tail = 0;
+	unsigned head_len = 0, tail_len = 0;
+	bool in_head = true;
+
+	for (size_t at = 1; at < count; at = next_word(words, at)) {
+		if (words[at] >= 0x80) {
+			in_head = false;
+			tail = tail_len = 0;
+			continue;
+		}
+		if (in_head && head_len < BUCKET_CHARS) {
+			head = head << 8 | words[at];
+			head_len++;
+		}
+		tail = (tail << 8 | words[at]) & BUCKET_MASK;
+		tail_len = HK_MIN(tail_len + 1, (unsigned)BUCKET_CHARS);
+	}
+	if (head_len == 0 && tail_len == 0) {
+		return BUCKET;
+	}
+	return head_len > tail_len ? BUCKET | (HK_GLOB_HEAD + head_len - 1) << BUCKET_BITS | head
+				   : BUCKET | (HK_GLOB_TAIL + tail_len - 1) << BUCKET_BITS | tail;
+}
+
+unsigned hk_glob_bucket_kind(uint32_t bucket)
+{
+	return bucket >> BUCKET_BITS & 7;
+}
+
+size_t hk_glob_kind_len(unsigned kind)
+{
+	return kind >= HK_GLOB_TAIL ? kind - HK_GLOB_TAIL + 1 : kind;
+}
+
+uint32_t hk_glob_bucket_of_name(unsigned kind, const char *name, size_t len)
+{
+	size_t chars = hk_glob_kind_len(kind);
+	const char *at = kind >= HK_GLOB_TAIL ? name + len - chars : name;
+	uint32_t packed = 0;
+
+	for (size_t i = 0; i < chars; i++) {
+		packed = packed << 8 | (uint8_t)at[i];
+	}
+	return BUCKET | kind << BUCKET_BITS | packed;
+}
+
 /* Does @value match the word at *@at? Moves *@at behind it if so. */
 static bool match_one(const uint32_t *words, size_t *at, uint32_t value)
 {
@@ -234,6 +300,21 @@ static bool match_one(const uint32_t *words, size_t *at, uint32_t value)
 	return true;
 }
 
+/*
+ * Where from @at on the word behind a star can match; beyond @len: nowhere. ASCII is always a
+ * character's first byte.
+ */
+static size_t seek(uint32_t word, const uint8_t *bytes, size_t at, size_t len)
+{
+	const uint8_t *found;
+
+	if (word >= 0x80) {
+		return at;
+	}
+	found = memchr(bytes + at, (int)word, len - at);
+	return found != NULL ? (size_t)(found - bytes) : len + 1;
+}
+
 bool hk_glob_match(const uint32_t *words, size_t count, const char *name, size_t len)
 {
 	const uint8_t *bytes = (const uint8_t *)name;
@@ -249,9 +330,12 @@ bool hk_glob_match(const uint32_t *words, size_t count, const char *name, size_t
 	while (at < len || word < count) {
 		if (word < count && words[word] == STAR) {
 			star_word = ++word;
-			star_at = at;
 			if (word == count) {
 				return true;
+			}
+			at = star_at = seek(words[word], bytes, at, len);
+			if (at > len) {
+				return false;
 			}
 			continue;
 		}
@@ -264,9 +348,11 @@ bool hk_glob_match(const uint32_t *words, size_t count, const char *name, size_t
 			return false;
 		}
 		(void)decode(bytes + star_at, len - star_at, &used);
-		star_at += used;
-		at = star_at;
+		at = star_at = seek(words[star_word], bytes, star_at + used, len);
 		word = star_word;
+		if (at > len) {
+			return false;
+		}
 	}
 	return true;
 }

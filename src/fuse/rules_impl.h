@@ -43,13 +43,43 @@ bool hk_glob_is_wild(const struct hk_rules_char *chars, size_t count);
 
 /**
  * hk_glob_compile() - compile what stands between two slashes
- *  *	rules_match.cret_words: malloc'd, * *	rules_match.cret_count of them
- *  *	rules_match.cret_at: the character that is wrong, an index into  *	rules_match.cchars;  *	rules_match.cret_problem: what about it
+ * @ret_words: malloc'd, *@ret_count of them
+ * @ret_at: the character that is wrong, an index into @chars; @ret_problem: what about it
  *
  * Return: 0, -EINVAL or -ENOMEM.
  */
 int hk_glob_compile(const struct hk_rules_char *chars, size_t count, uint32_t **ret_words,
 	size_t *ret_count, size_t *ret_at, const char **ret_problem);
+
+/*
+ * Many globs of one place are told apart by characters they begin or end with, three at most: the
+ * kind says which.
+ *
+ *	31  30    27 26  24 23                 0
+ *	+---+-------+------+-------------------+
+ *	| 1 | 0     | kind | characters        |    as the symbol of an edge: no name's
+ *	+---+-------+------+-------------------+
+ */
+enum { HK_GLOB_ANYWHERE, HK_GLOB_HEAD = 1, HK_GLOB_TAIL = 4, HK_GLOB_KINDS = 7 };
+
+/** hk_glob_bucket() - of a glob */
+uint32_t hk_glob_bucket(const uint32_t *words, size_t count);
+
+/**
+ * hk_glob_bucket_kind() - Return: HK_GLOB_ANYWHERE, or HK_GLOB_HEAD or _TAIL plus how many
+ * characters but one
+ */
+unsigned hk_glob_bucket_kind(uint32_t bucket);
+
+/**
+ * hk_glob_bucket_of_name() - where globs of this kind are that may match; @name has as many bytes
+ * as the kind has characters
+ */
+uint32_t hk_glob_bucket_of_name(unsigned kind, const char *name, size_t len);
+
+/** hk_glob_kind_len() - how many characters this kind is about */
+size_t hk_glob_kind_len(unsigned kind);
+
 bool hk_glob_match(const uint32_t *words, size_t count, const char *name, size_t len);
 
 /** struct hk_rule - one rule; its number is its index plus one */
@@ -69,21 +99,26 @@ struct hk_symbol {
 };
 
 /**
- * struct hk_rules_node - a node of the trie of all patterns: what rules agree on from the left is there once
+ * struct hk_rules_node - a node of the trie of all patterns: what rules agree on from the left is
+ * there once
  *
- * Children by a name are found in the table of edges, those by a glob in a list. The child by a double star stays where it
- * is at every further name. Node 0 is the root, and as a child it is none.
+ * Children by a name are found in the table of edges. Those by a glob are there twice: by the glob,
+ * and in lists by what the glob begins or ends with (hk_glob_bucket()), so that a name is held
+ * against few. The child by a double star stays where it is at every further name. Node 0 is the
+ * root, and as a child it is none.
  */
 struct hk_rules_node {
 	uint32_t parent;
-	uint32_t symbol; /* what led here from  *	rules_match.cparent; 0: a double star */
+	uint32_t symbol; /* what led here from @parent; 0: a double star */
 	uint32_t deep_child;
-	uint32_t first_glob, next_glob;
+	uint32_t next_glob; /* of the same parent and bucket */
 	bool has_literals;
-	bool hides_entries;            /* a rule that hides ends at a child by name or glob */
-	uint32_t rule[HK_CLASS_COUNT]; /* the last rule that ends here; 0: none */
-	uint32_t entries
-		[HK_CLASS_COUNT]; /* the last one at children by name or glob, or below them */
+	uint8_t glob_kinds; /* bits of those that children have */
+	bool hides_entries; /* a rule that hides ends at a child by name or glob */
+	/* The last rule that ends here, for each class; 0: none. */
+	uint32_t rule[HK_CLASS_COUNT];
+	/* The last one at children by name or glob, or below them. */
+	uint32_t entries[HK_CLASS_COUNT];
 };
 
 struct hk_rules_edge {
@@ -96,7 +131,7 @@ struct hk_rules_memo;
 struct hk_rules_slot;
 
 struct hk_rules {
-	/* Built by the parser; constant once  *	rules_match.cis_ready. */
+	/* Built by the parser; constant once @is_ready. */
 	struct hk_rule *rules;
 	size_t rule_count, rule_cap;
 	struct hk_symbol *symbols; /* [0] is none */
@@ -135,21 +170,30 @@ uint64_t hk_rules_hash(const void *data, size_t size);
 /** hk_rules_symbol() - Return: the index; 0 if there is none */
 uint32_t hk_rules_symbol(
 	const struct hk_rules *rules, uint64_t hash, const void *data, size_t size, bool is_glob);
-/** hk_rules_edge() - the child of  *	rules_match.cnode by  *	rules_match.csymbol; 0: none */
+/** hk_rules_edge() - the child of @node by @symbol; 0: none */
 uint32_t hk_rules_edge(const struct hk_rules *rules, uint32_t node, uint32_t symbol);
 
-/** hk_rules_child() - the child of  *	rules_match.cnode by a name or a glob, made where there is none. Return: 0 or -errno. */
+/**
+ * hk_rules_child() - the child of @node by a name or a glob, made where there is none
+ *
+ * Return: 0 or -errno.
+ */
 int hk_rules_child(struct hk_rules *rules, uint32_t node, const void *data, size_t size,
 	bool is_glob, uint32_t *ret_child);
+
 /** hk_rules_deep_child() - the child by a double star; a node that is one is its own */
 int hk_rules_deep_child(struct hk_rules *rules, uint32_t node, uint32_t *ret_child);
 bool hk_rules_is_deep(const struct hk_rules *rules, uint32_t node);
 
-/** hk_rules_end() - a rule ends at  *	rules_match.cnode; takes over what  *	rules_match.crule owns, on failure too. Return: 0 or -errno. */
+/**
+ * hk_rules_end() - a rule ends at @node; takes over what @rule owns, on failure too
+ *
+ * Return: 0 or -errno.
+ */
 int hk_rules_end(
 	struct hk_rules *rules, uint32_t node, const struct hk_rule *rule, uint32_t class_mask);
 
-/** hk_rules_add_path() - hk_rules_add(), for a rule with a text; takes over what  *	rules_match.crule owns */
+/** hk_rules_add_path() - hk_rules_add(), for a rule with a text; takes over what @rule owns */
 int hk_rules_add_path(struct hk_rules *rules, const struct hk_rule *rule, uint32_t class_mask,
 	const char *path, bool with_all_below);
 
@@ -166,8 +210,9 @@ struct hk_rules_key {
 };
 
 /*
- * rules_memo.c. To get takes no lock and gives 0 where nothing is known; to put takes the lock, and may do nothing where
- * there is no memory. The memo knows names that patterns have, the slots any names.
+ * rules_memo.c. To get takes no lock, and gives 0 where nothing is known; to put is done under the
+ * lock, and may do nothing where there is no memory. The memo knows names that patterns have, the
+ * slots any names.
  */
 int hk_rules_memo_init(struct hk_rules *rules);
 int hk_rules_slots_init(struct hk_rules *rules);

@@ -2,28 +2,33 @@
 /*
  * Places and steps.
  *
- * Theory: a place is the set of the trie's nodes that a path has come to: one for its names, those for its globs, and all
- * double stars passed on the way. Sets are interned, so a place is a number, and it knows its rulings. A step works the
- * next set out once and notes it. It is then found again by one of three ways, each without a lock:
+ * Theory: a place is the set of the trie's nodes that a path has come to: one for its names, those
+ * for its globs, and all double stars passed on the way. Sets are interned, so a place is a number,
+ * and it knows its rulings. A step works the next set out once and notes it. It is then found again
+ * by one of three ways, each without a lock:
  *
- *	literal  a name some pattern has at this place: in the memo, by (place, symbol). As long as it needs to be:
- *	         the policy bounds what can be in it
- *	glob     a name at a place that has globs: in the slots, by (place, name). A fixed number of slots, each of which
- *	         takes what came last: a program that looks up millions of names gains nothing
+ *	literal  a name some pattern has at this place: in the memo, by (place, symbol). As long
+ *	         as it needs to be: the policy bounds what can be in it
+ *	glob     a name at a place that has globs: in the slots, by (place, name). Of fixed
+ *	         number: a program that looks up millions of names gains nothing
  *	other    all the rest: one number in the place itself. Such names need no memory at all
  *
- * So a step costs the hash of a name and one or two looks into tables, however many rules there are. What a first step
- * costs: a look for each node of the set, a match for each glob at the place, and the mutex if the new set is not empty.
+ * So a step costs the hash of a name and one or two looks into tables, however many rules there
+ * are. What a first step costs: a look for each node of the set, a match for each glob that begins
+ * or ends as the name does, and the mutex if the new set is not empty.
  *
- * A double star whose rule decides a class holds from there on for all below, and for good: rules before it cannot matter
- * any more, and nodes that lead to such rules only are left out of the set. So a last rule that allows all
- * below $PWD makes it a place with nothing left to match, whatever was said before.
+ * A double star whose rule decides a class holds from there on for all below, and for good: rules
+ * before it cannot matter any more, and nodes that lead to such rules only are left out of the set.
+ * So a last rule that allows all below $PWD makes it a place with nothing left to match, whatever
+ * was said before.
  *
- * Threads: the trie is constant. Places, once published, are too, but for @other. Who learns of a place from the memo, the
- * slots or @other does so by an acquire, which pairs with the release that put it there.
+ * Threads: the trie is constant. Places, once published, are too, but for @other. Who learns of a
+ * place from the memo, the slots or @other does so by an acquire, which pairs with the release that
+ * put it there.
  *
- * Limits: 2^20 places with 2^24 nodes in all. A policy made for it (a double star, a name, and twenty single
- * stars) reaches that; HK_PLACE_NOWHERE, which denies everything by a rule of its own, then stands in for new places.
+ * Limits: 2^20 places with 2^24 nodes in all. A policy made for it (a double star, a name, and
+ * twenty single stars) reaches that; HK_PLACE_NOWHERE, which denies everything by a rule of its
+ * own, then stands in for new places.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -110,6 +115,30 @@ static void set_enter(const struct hk_rules *rules, struct set *set, uint32_t no
 	}
 }
 
+/* Adds the children of @node by globs that match. */
+static void set_step_globs(const struct hk_rules *rules, struct set *set, uint32_t node,
+	const struct hk_rules_key *key)
+{
+	for (unsigned kind = 0; kind < HK_GLOB_KINDS; kind++) {
+		uint32_t child = 0;
+
+		if ((rules->nodes[node].glob_kinds & 1u << kind) != 0 &&
+			key->len >= hk_glob_kind_len(kind)) {
+			child = hk_rules_edge(
+				rules, node, hk_glob_bucket_of_name(kind, key->name, key->len));
+		}
+		for (; child != 0; child = rules->nodes[child].next_glob) {
+			const struct hk_symbol *glob = &rules->symbols[rules->nodes[child].symbol];
+
+			if (hk_glob_match(glob->data, glob->size / sizeof(uint32_t), key->name,
+				    key->len)) {
+				set->by_glob = true;
+				set_enter(rules, set, child);
+			}
+		}
+	}
+}
+
 /* Adds where @key leads from a place. No lock: the trie is constant. */
 static void set_step(const struct hk_rules *rules, struct set *set,
 	const struct hk_place_info *from, const struct hk_rules_key *key)
@@ -126,15 +155,8 @@ static void set_step(const struct hk_rules *rules, struct set *set,
 			set->by_literal = true;
 			set_enter(rules, set, child);
 		}
-		child = key->name != NULL ? node->first_glob : 0;
-		for (; child != 0; child = rules->nodes[child].next_glob) {
-			const struct hk_symbol *glob = &rules->symbols[rules->nodes[child].symbol];
-
-			if (hk_glob_match(glob->data, glob->size / sizeof(uint32_t), key->name,
-				    key->len)) {
-				set->by_glob = true;
-				set_enter(rules, set, child);
-			}
+		if (key->name != NULL && node->glob_kinds != 0) {
+			set_step_globs(rules, set, at, key);
 		}
 	}
 }
@@ -173,7 +195,10 @@ static bool any_matters(const uint32_t rules[HK_CLASS_COUNT], const uint32_t flo
 	return false;
 }
 
-/* Can a rule at @node, or at an entry below it, decide anything yet? The child by a double star is asked for itself. */
+/*
+ * Can a rule at @node, or at an entry below it, decide anything yet? The child by a double star is
+ * asked for itself.
+ */
 static bool is_alive(const struct hk_rules_node *node, const uint32_t floor[HK_CLASS_COUNT])
 {
 	return any_matters(node->rule, floor) || any_matters(node->entries, floor);
@@ -224,7 +249,7 @@ static void fill_info(const struct hk_rules *rules, struct hk_place_info *info,
 
 		if (any_matters(node->entries, floor)) {
 			info->has_literals |= node->has_literals;
-			info->has_globs |= node->first_glob != 0;
+			info->has_globs |= node->glob_kinds != 0;
 			info->may_hide |= node->hides_entries;
 		}
 		for (unsigned c = 0; c < HK_CLASS_COUNT; c++) {
@@ -275,7 +300,9 @@ static int grow_place_slots(struct hk_rules *rules)
 	return 0;
 }
 
-/* Return: room for one place more; NULL: none. The place counts when place_count says so. Locked. */
+/*
+ * Return: room for one place more; NULL: none. The place counts when place_count says so. Locked.
+ */
 static struct hk_place_info *new_info(struct hk_rules *rules)
 {
 	_Atomic(struct hk_place_info *) *chunk =

@@ -2,15 +2,16 @@
 /*
  * What steps remember, to be read without a lock: see rules_match.c.
  *
- * Theory: the memo is a hash table of words, each a whole entry, stored by release and read by acquire. It grows into a new
- * table; the old ones stay until the end, for whoever still reads them (together they are no larger than the last).
+ * Theory: the memo is a hash table of words, each a whole entry, stored by release and read by
+ * acquire. It grows into a new table; the old ones stay until the end, for whoever still reads them
+ * (together they are no larger than the last).
  *
- * The slots are a cache of a fixed size, four ways for each name. A slot is a sequence lock: its version is odd while it
- * changes. Stores of its contents are releases and loads are acquires, which does for fences: who reads a new content
- * sees the odd version before it.
+ * The slots are a cache of a fixed size, four ways for each name. A slot is a sequence lock: its
+ * version is odd while it changes. Stores of its contents are releases and loads are acquires,
+ * which does for fences: who reads a new content sees the odd version before it.
  *
- * Limits: 2^22 entries in the memo, then steps are worked out each time; so are those by names over 112 bytes that could match a
- * glob.
+ * Limits: 2^22 entries in the memo, then steps are worked out each time; so are those by names over
+ * 112 bytes that could match a glob.
  */
 #include <assert.h>
 #include <errno.h>

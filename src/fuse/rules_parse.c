@@ -2,8 +2,8 @@
 /*
  * The language of hako-policy(5): files, lines, and rules but for their patterns (rules_pattern.c).
  *
- * Theory: one rule a line, so a line is all that is looked at. Files that include each other are a list from the
- * innermost out, which is what tells a circle.
+ * Theory: one rule a line, so a line is all that is looked at. Files that include each other are a
+ * list from the innermost out, which is what tells a circle.
  *
  * Limits: files include each other 32 deep, 10,000 in all.
  */

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: ISC */
-/* The parser of policies, shared by rules_parse.c (files, lines, rules) and rules_pattern.c (what names paths in them). */
+/*
+ * The parser of policies, shared by rules_parse.c (files, lines, rules) and rules_pattern.c (what
+ * names paths in them).
+ */
 #ifndef HK_FUSE_RULES_PARSE_H
 #define HK_FUSE_RULES_PARSE_H
 
@@ -80,8 +83,13 @@ static inline void skip_blanks(struct hk_source *s)
 	}
 }
 
-/** hk_pattern_read() - read up to the end of the line, a comment or an arrow, without the blanks before these. @expected: what,
- * for a message. Return: 0, -EINVAL or -ENOMEM, as all below. */
+/**
+ * hk_pattern_read() - read up to the end of the line, a comment or an arrow, without the blanks
+ * before these
+ * @expected: what, for a message
+ *
+ * Return: 0, -EINVAL or -ENOMEM, as all below.
+ */
 int hk_pattern_read(
 	struct hk_parser *p, struct hk_source *s, const char *expected, struct hk_pattern *pattern);
 

@@ -2,13 +2,14 @@
 /*
  * Patterns of paths, as policies write them.
  *
- * Theory: what follows the classes is read into bytes that remember whether they were quoted, escaped or a variable's, and
- * from where in the line they came (hk_pattern_read()); only then is it cut at the slashes and put into the trie, name by
- * name (hk_pattern_add()). So a variable's value can bring slashes, but no stars.
+ * Theory: what follows the classes is read into bytes that remember whether they were quoted,
+ * escaped or a variable's, and from where in the line they came (hk_pattern_read()); only then is
+ * it cut at the slashes and put into the trie, name by name (hk_pattern_add()). So a variable's
+ * value can bring slashes, but no stars.
  *
- * Whatever could mean two things is an error that says how to write either: a pattern that is relative, or ends with a
- * slash, a variable that is unknown or empty, `a**b`, an escape nobody knows. What has one meaning only is taken: `//`, `.`, and
- * `..` behind a name.
+ * Whatever could mean two things is an error that says how to write either: a pattern that is
+ * relative, or ends with a slash, a variable that is unknown or empty, `a**b`, an escape nobody
+ * knows. What has one meaning only is taken: `//`, `.`, and `..` behind a name.
  */
 #include "fuse/rules_parse.h"
 
@@ -229,6 +230,16 @@ int hk_pattern_check(struct hk_parser *p, struct hk_source *s, const struct hk_p
 			"%s '%s' is relative: it has to begin with '/', or a variable such as "
 			"$PWD/",
 			what, show(&shown, s->line + pattern->start, s->at - pattern->start));
+	}
+	for (size_t i = 1; i < pattern->count; i++) {
+		const struct hk_rules_char *blank = &pattern->chars[i - 1];
+
+		if (blank->byte == ' ' && !blank->is_literal && pattern->chars[i].byte == '/') {
+			return fail_at(p, s, blank->at,
+				"a blank in front of '/': there is one path on a line; write '\\ ' "
+				"if a "
+				"name ends with it");
+		}
 	}
 	if (pattern->count > 1 && last->byte == '/' && !last->is_variable) {
 		return fail_at(p, s, last->at,

@@ -2,9 +2,10 @@
 /*
  * The policy language and its automaton.
  *
- * Inputs that begin with a byte below 0x80 are text: a policy, behind its first NUL names to step by. It compiles or it is an
- * error, and what it compiles to says the same again. With other inputs, bytes are choices that make a policy and paths
- * which a plain matcher understands, too: both have to agree.
+ * Inputs that begin with a byte below 0x80 are text: a policy, behind its first NUL names to step
+ * by. It compiles or it is an error, and what it compiles to says the same again. With other
+ * inputs, bytes are choices that make a policy and paths which a plain matcher understands, too:
+ * both have to agree.
  */
 #include <stdint.h>
 #include <stdlib.h>

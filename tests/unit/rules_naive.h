@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The rules, matched the plain way: each pattern against each path, from the left, by recursion. And random policies and
- * paths to compare that with what src/fuse/rules*.c make of it. For tests only.
+ * The rules, matched the plain way: each pattern against each path, from the left, by recursion.
+ * And random policies and paths to compare that with what src/fuse/rules*.c make of it. For tests
+ * only.
  */
 #ifndef HK_TESTS_RULES_NAIVE_H
 #define HK_TESTS_RULES_NAIVE_H
