@@ -133,7 +133,7 @@ static void add_sums(struct hk_json *json, const struct hk_tree_node *node)
 		hk_json_raw(json, "false");
 	}
 	add_flag(json, "dir", (node->flags & HK_NODE_DIR) != 0);
-	add_flag(json, "link", (node->flags & HK_NODE_LINK) != 0);
+	add_flag(json, "symlink", (node->flags & HK_NODE_LINK) != 0);
 	add_flag(json, "created", (node->flags & HK_NODE_CREATED) != 0);
 	add_flag(json, "gone", (node->flags & HK_NODE_GONE) != 0);
 	add_flag(json, "others", (node->flags & HK_NODE_OTHERS) != 0);
