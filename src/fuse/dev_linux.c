@@ -7,9 +7,12 @@
  *
  * What costs is to wake somebody on another core: more than most requests do. So, as long as it keeps up, one thread
  * alone serves. It reads without blocking, and offers the core to others (the one that asked, mostly) between some
- * tries before it sleeps: then the next request of a program that makes many finds it awake, on whatever core. The other
- * threads are parked. One is called
- * - by who reads request after request without waiting: there is more to do than one can;
+ * tries before it sleeps: then the next request of a program that makes many finds it awake, on whatever core. Where
+ * others have so much to do that it gets the core back late, it sleeps at once: who is woken gets it sooner.
+ *
+ * The other threads are parked. One is called
+ * - by who finds, time and again, that a request of another thread than the last one's waits already: several make
+ *   requests, faster than one can serve them;
  * - before a request that is known to take long;
  * - by the watch, a thread that looks every few milliseconds, while requests come, whether nobody reads because all are
  *   at work on something that takes long: a slow disk, or the user who is asked.
@@ -66,8 +69,11 @@ enum {
 	THREADS_SPARE = 4, /* besides one for each CPU: those that wait for a disk need none */
 	OPCODES_COUNTED = 64,
 	WAIT_FOR_MOUNT_NS = 100 * 1000,
-	TRIES = 50,  /* before sleeping: some 20 us, as long as waking a core takes */
-	BACKLOG = 4, /* requests in a row that were there already: one thread is not enough */
+	TRY_NS = 20 * 1000,      /* before sleeping: as long as waking a core takes */
+	CROWDED_NS = 100 * 1000, /* who offers the core, and gets it back after so long, */
+	REST_MIN = 64,           /* sleeps at once the next times; twice as many after each */
+	REST_MAX = 4096,
+	BACKLOG = 8, /* see is_behind() */
 	WATCH_MS = 4,
 	WATCH_TICKS = 250, /* the watch goes to sleep after so many without a request */
 };
@@ -79,6 +85,8 @@ static_assert(BUFFER_BYTES >= FUSE_MIN_READ_BUFFER, "linux/fuse.h");
  * @fd: what it reads from and writes to: a clone; the first one's is the mount's
  * @in, @out: owned; BUFFER_BYTES each
  * @serving: it is at work on a request
+ * @last_pid, @backlog: see is_behind()
+ * @rest, @rest_next: see offer_core()
  * @counts: of requests, by opcode; only this thread writes
  * @parked, @called: under the lock
  */
@@ -89,6 +97,9 @@ struct worker {
 	char *in, *out;
 	atomic_bool serving;
 	bool parked, called;
+	uint32_t last_pid;
+	unsigned backlog;
+	unsigned rest, rest_next;
 	_Atomic uint64_t counts[OPCODES_COUNTED];
 };
 
@@ -329,28 +340,63 @@ static void sleep_until_asked(struct worker *w)
 	}
 }
 
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * HK_NS_PER_SEC + (uint64_t)now.tv_nsec;
+}
+
+/* Nothing to read: lets others run, who may ask. *@since_ns: of this wait; 0: it begins. Return: false: sleep. */
+static bool offer_core(struct worker *w, uint64_t *since_ns)
+{
+	uint64_t before;
+
+	if (*since_ns == 0 && w->rest > 0) {
+		w->rest--;
+		return false;
+	}
+	before = now_ns();
+	if (*since_ns == 0) {
+		*since_ns = before;
+	} else if (before - *since_ns > TRY_NS) {
+		return false;
+	}
+	sched_yield();
+	if (now_ns() - before > CROWDED_NS) {
+		w->rest_next = HK_MIN(2 * HK_MAX(w->rest_next, REST_MIN / 2u), (unsigned)REST_MAX);
+		w->rest = w->rest_next;
+	}
+	return true;
+}
+
 /* Reads the next request. Return: bytes; 0 where serving is over. *@ret_tries: 1: it was there already. */
 static size_t next_request(struct worker *w, unsigned *ret_tries)
 {
 	struct hk_fuse_dev *dev = w->dev;
 	unsigned tries = 0;
+	uint64_t since_ns = 0;
 
 	while (!atomic_load_explicit(&dev->stop, memory_order_relaxed)) {
 		ssize_t n = read(w->fd, w->in, BUFFER_BYTES);
 
 		tries++;
 		if (n >= (ssize_t)sizeof(struct fuse_in_header)) {
+			if (since_ns != 0 && w->rest == 0) {
+				w->rest_next -= w->rest_next / 8; /* it was worth while */
+			}
 			*ret_tries = tries;
 			return (size_t)n;
 		}
 		if (n < 0 && errno == EAGAIN) {
-			if (tries < TRIES) {
-				sched_yield();
+			if (offer_core(w, &since_ns)) {
 				continue;
 			}
 			if (!park(w)) {
 				sleep_until_asked(w);
 			}
+			since_ns = 0;
 			tries = 1; /* it was not there */
 		} else if (n < 0 && errno == EPERM && !has_answered(w)) {
 			nap(WAIT_FOR_MOUNT_NS);
@@ -426,8 +472,6 @@ static bool takes_long(uint32_t opcode)
 	case FUSE_FSYNC:
 	case FUSE_FSYNCDIR:
 	case FUSE_SYNCFS:
-	case FUSE_FALLOCATE:
-	case FUSE_COPY_FILE_RANGE:
 		return true;
 	default:
 		return false;
@@ -447,11 +491,29 @@ static void take_no_signals(void)
 	pthread_sigmask(SIG_SETMASK, &set, NULL);
 }
 
+/*
+ * Has this worker more to do than it can? A request that waits already is no sign of it by itself: where who asks shares
+ * our core, its next request is there when we come round.
+ */
+static bool is_behind(struct worker *w, const struct fuse_in_header *head, unsigned tries)
+{
+	if (tries > 1) {
+		w->backlog = 0;
+	} else if (head->pid != w->last_pid && head->pid != 0) {
+		w->backlog++;
+	}
+	w->last_pid = head->pid;
+	if (w->backlog < BACKLOG) {
+		return false;
+	}
+	w->backlog = 0;
+	return true;
+}
+
 static void *serve(void *arg)
 {
 	struct worker *w = arg;
 	struct hk_fuse_dev *dev = w->dev;
-	unsigned backlog = 0;
 	uint64_t one = 1;
 	unsigned tries;
 	size_t len;
@@ -459,15 +521,15 @@ static void *serve(void *arg)
 	take_no_signals();
 	hk_fuse_thread_start();
 	while ((len = next_request(w, &tries)) > 0) {
-		uint32_t opcode = ((const struct fuse_in_header *)w->in)->opcode;
+		const struct fuse_in_header *head = (const struct fuse_in_header *)w->in;
 		bool goes_on;
 
 		atomic_store(&w->serving, true);
-		count_request(w, opcode);
-		backlog = tries == 1 ? backlog + 1 : 0;
-		if (backlog >= BACKLOG || takes_long(opcode)) {
-			call_one(dev, backlog >= BACKLOG ? NULL : w);
-			backlog = 0;
+		count_request(w, head->opcode);
+		if (is_behind(w, head, tries)) {
+			call_one(dev, NULL);
+		} else if (takes_long(head->opcode)) {
+			call_one(dev, w);
 		}
 		goes_on = answer(w, len);
 		atomic_store(&w->serving, false);
