@@ -15,6 +15,8 @@
 
 #include <stdbool.h>
 
+struct hk_fuse_question;
+
 enum {
 	HK_STATUS_OK = 0,
 	HK_STATUS_NO = 1, /* the answer is no: doctor */
@@ -40,8 +42,13 @@ struct hk_verb {
 
 int hk_cmd_run(char **argv);
 int hk_cmd_trace(char **argv);
+int hk_cmd_sandbox(char **argv);
 int hk_cmd_doctor(char **argv);
 int hk_cmd_kernel(char **argv);
 int hk_cmd_version(char **argv);
+
+/** hk_trace_judged() - `hako trace` with somebody who judges, see struct hk_trace_config; NULL: nobody */
+int hk_trace_judged(char **argv, int (*judge)(void *arg, const struct hk_fuse_question *question),
+	void *judge_arg);
 
 #endif

@@ -65,10 +65,22 @@ static int help(char **argv)
 	return HK_STATUS_OK;
 }
 
+/* Under another name we are what that name says. */
+static bool is_called(char **argv, const char *name)
+{
+	const char *slash = argv[0] == NULL ? NULL : strrchr(argv[0], '/');
+	const char *called = slash == NULL ? argv[0] : slash + 1;
+
+	return called != NULL && strcmp(called, name) == 0;
+}
+
 static int dispatch(char **argv)
 {
 	const char *name = argv[0] == NULL ? NULL : argv[1];
 
+	if (is_called(argv, "sandbox")) {
+		return hk_cmd_sandbox(argv);
+	}
 	if (name == NULL) {
 		print_help(stderr);
 		return HK_STATUS_USAGE;

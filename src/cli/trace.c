@@ -54,6 +54,8 @@ struct trace {
 	struct hk_source news;
 	struct hk_timer timer;
 	struct hk_signal signals[HK_ARRAY_SIZE(signals)];
+	int (*judge)(void *arg, const struct hk_fuse_question *question); /* or NULL */
+	void *judge_arg;
 	bool timed_out;
 	int terminal; /* where we are in the foreground, or -1 */
 };
@@ -179,6 +181,8 @@ static void configure(struct trace *trace)
 		.minimal_dev = options->minimal_dev,
 		.ask = hk_trace_ask,
 		.ask_arg = (void *)options->ask,
+		.judge = trace->judge,
+		.judge_arg = trace->judge_arg,
 	};
 	if (trace->log_path != NULL) {
 		trace->config.hidden[trace->config.hidden_count++] = trace->log_path;
@@ -460,9 +464,13 @@ static int status_of_failure(int code, bool at_command)
 	return code == -ENOENT ? HK_STATUS_NOT_FOUND : HK_STATUS_NOT_EXECUTABLE;
 }
 
-int hk_cmd_trace(char **argv)
+int hk_trace_judged(char **argv, int (*judge)(void *arg, const struct hk_fuse_question *question),
+	void *judge_arg)
 {
-	struct trace trace = {.log_fd = -1, .terminal = find_terminal()};
+	struct trace trace = {.log_fd = -1,
+		.terminal = find_terminal(),
+		.judge = judge,
+		.judge_arg = judge_arg};
 	struct hk_err err = HK_ERR_INIT;
 	bool at_command;
 	int status;
@@ -480,4 +488,13 @@ int hk_cmd_trace(char **argv)
 	}
 	finish(&trace);
 	return status;
+}
+
+int hk_cmd_trace(char **argv)
+{
+	/* A program of its own, with options of its own. */
+	if (argv[1] != NULL && strcmp(argv[1], "--gentoo") == 0) {
+		return hk_cmd_sandbox(argv + 1);
+	}
+	return hk_trace_judged(argv, NULL, NULL);
 }

@@ -256,12 +256,9 @@ static void tell(struct hk_fuse_server *server, const struct hk_case *c, int err
 }
 
 /* The rules, or who was asked, say no. */
-static int refuse(struct hk_fuse_server *server, struct hk_case *c, enum hk_class class)
+static int refuse(
+	struct hk_fuse_server *server, struct hk_case *c, enum hk_class class, int error)
 {
-	int error = c->verdict == HK_VERDICT_HIDE ? ENOENT
-		: class == HK_CLASS_METADATA      ? EPERM
-						  : EACCES;
-
 	c->class = class;
 	c->told = true;
 	tell(server, c, error);
@@ -311,6 +308,37 @@ static bool ask(struct hk_fuse_server *server, const struct hk_case *c, enum hk_
 
 /* Judging */
 
+static int rules_error(enum hk_verdict verdict, enum hk_class class)
+{
+	if (verdict == HK_VERDICT_HIDE) {
+		return ENOENT;
+	}
+	return class == HK_CLASS_METADATA ? EPERM : EACCES;
+}
+
+/* What the rules allow may still not please the owner. */
+static int judge_by_owner(struct hk_fuse_server *server, struct hk_case *c, struct hk_node *node,
+	const char *name, enum hk_class class)
+{
+	struct hk_fuse_owner *owner = server->owner;
+	struct hk_fuse_question question = {
+		.op = c->op, .class = class, .flags = c->flags, .pid = c->pid};
+	char path[PATH_BYTES];
+	int error;
+
+	if (owner == NULL || owner->judge == NULL) {
+		return 0;
+	}
+	question.path = hk_path_of(server, node, name, path, sizeof(path));
+	error = owner->judge(owner, &question);
+	if (error == 0) {
+		return 0;
+	}
+	c->verdict = HK_VERDICT_DENY;
+	c->rule = 0;
+	return refuse(server, c, class, error);
+}
+
 int hk_judge_also(struct hk_fuse_server *server, struct hk_case *c, struct hk_node *node,
 	const char *name, enum hk_class class)
 {
@@ -345,11 +373,11 @@ int hk_judge_also(struct hk_fuse_server *server, struct hk_case *c, struct hk_no
 			c->verdict = ruling.verdict;
 			c->rule = ruling.rule;
 		}
-		return 0;
+		return judge_by_owner(server, c, node, name, class);
 	}
 	c->verdict = ruling.verdict;
 	c->rule = ruling.rule;
-	return refuse(server, c, class);
+	return refuse(server, c, class, rules_error(ruling.verdict, class));
 }
 
 int hk_judge(struct hk_fuse_server *server, const struct hk_req *req, struct hk_case *c)

@@ -26,6 +26,7 @@
 
 #include "base/err.h"
 #include "base/state.h"
+#include "fuse/rules.h"
 
 enum { HK_FUSE_MAX_SEGMENTS = 1024, HK_FUSE_MAX_EXPORTS = 64 };
 
@@ -94,8 +95,26 @@ struct hk_fuse_denial {
 	int error;             /* positive errno the guest got */
 };
 
+/**
+ * struct hk_fuse_question - what is about to be done, for an owner that judges by himself
+ * @op: enum hk_event_op, of audit.h; @class: the one in question, as one operation can be of several
+ * @flags: see struct hk_audit_event
+ * @path: absolute, by the names last seen; valid during the call
+ * @pid: the thread that asks, as the server sees it
+ */
+struct hk_fuse_question {
+	unsigned op;
+	enum hk_class class;
+	uint32_t flags;
+	const char *path;
+	pid_t pid;
+};
+
 /* Hooks of whoever owns a server. Any transport thread. All optional. */
 struct hk_fuse_owner {
+	/* For policies that change, or depend on who asks: about all that the rules allow. Return: 0, or the positive errno
+	 * that it gets. */
+	int (*judge)(struct hk_fuse_owner *owner, const struct hk_fuse_question *question);
 	void (*denied)(struct hk_fuse_owner *owner, const struct hk_fuse_denial *denial);
 	/* A rule says `ask`. May take its time; the server remembers the answer. Return: is it allowed? Without it: no. */
 	bool (*ask)(
@@ -107,6 +126,9 @@ struct hk_fuse_owner {
  *
  * backing_open() lets the kernel read and write file @fd by itself (FUSE_PASSTHROUGH). Return: an id for the reply to
  * OPEN, to be given to backing_close() after the last RELEASE; or -errno.
+ *
+ * forget_entry() and forget_data() have the kernel ask again for a name, or for data. Not from within a handler: the
+ * kernel may hold, for the request at work, the very lock it takes to forget.
  */
 struct hk_fuse_transport {
 	int (*backing_open)(struct hk_fuse_transport *transport, int fd);

@@ -231,6 +231,13 @@ static bool ask(struct hk_fuse_owner *owner, const char *path, const char *class
 	return trace->config->ask(trace->config->ask_arg, path, class_name, pid);
 }
 
+static int judge(struct hk_fuse_owner *owner, const struct hk_fuse_question *question)
+{
+	const struct hk_trace *trace = hk_container_of(owner, struct hk_trace, owner);
+
+	return trace->config->judge(trace->config->judge_arg, question);
+}
+
 static int make_audit(struct hk_trace *trace, struct hk_err *err)
 {
 	struct hk_audit_options options = {
@@ -330,6 +337,7 @@ int hk_trace_create(
 	trace->config = config;
 	trace->fuse_fd = -1;
 	trace->owner.ask = config->ask == NULL ? NULL : ask;
+	trace->owner.judge = config->judge == NULL ? NULL : judge;
 	trace->rules_env = (struct hk_rules_env){.variable = variable, .include = include};
 	hk_fmt(trace->uid, sizeof(trace->uid), "%u", getuid());
 	r = read_rules(trace, err);

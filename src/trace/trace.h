@@ -19,6 +19,7 @@
 enum { HK_TRACE_MAX_HIDDEN = 8 };
 
 struct hk_audit;
+struct hk_fuse_question;
 struct hk_sandbox;
 
 /**
@@ -33,7 +34,7 @@ struct hk_sandbox;
  * @has_audit: decisions are kept; @log_fd: and written there, -1: nowhere
  * @net, @minimal_dev: see struct hk_sandbox_options
  * @signals: blocked in the command; NULL: as at present
- * @ask: see struct hk_fuse_owner; NULL: no. Any thread
+ * @ask, @judge: see struct hk_fuse_owner; NULL: no. Any thread
  */
 struct hk_trace_config {
 	const char *const *argv;
@@ -52,6 +53,8 @@ struct hk_trace_config {
 	const sigset_t *signals;
 	bool (*ask)(void *arg, const char *path, const char *class_name, pid_t pid);
 	void *ask_arg;
+	int (*judge)(void *arg, const struct hk_fuse_question *question);
+	void *judge_arg;
 };
 
 struct hk_trace;

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The policy of Gentoo's sandbox: what its variables and its configuration say of a path, with no I/O.
+ *
+ *	gentoo.c		variables, prefixes, the order of decisions, configuration files
+ *	gentoo_run_linux.c	a run: who has which policy, the log, what is said on stderr
+ *	gentoo_hook.c		what bash reads at its start, so that it tells of changed variables
+ *
+ * The variables hold lists of paths with colons between. A path stands for itself and all below; one that ends in a slash
+ * for what is below alone. Reading takes READ, all else WRITE; DENY is before both, and what PREDICT names is refused
+ * without a word.
+ *
+ * Source: https://wiki.gentoo.org/wiki/Project:Sandbox, and how sandbox 2.46 behaves.
+ */
+#ifndef HK_TRACE_GENTOO_H
+#define HK_TRACE_GENTOO_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+#include "base/str.h"
+
+struct hk_fuse_question;
+
+enum hk_gentoo_var {
+	HK_GENTOO_DENY,
+	HK_GENTOO_READ,
+	HK_GENTOO_WRITE,
+	HK_GENTOO_PREDICT,
+	HK_GENTOO_LISTS, /* the above are lists of paths, the others switches */
+	HK_GENTOO_ON = HK_GENTOO_LISTS,
+	HK_GENTOO_VERBOSE,
+	HK_GENTOO_DEBUG,
+	HK_GENTOO_VARS,
+};
+
+enum hk_gentoo_verdict {
+	HK_GENTOO_ALLOWED,
+	HK_GENTOO_DENIED,
+	HK_GENTOO_PREDICTED, /* refused, and nobody is told */
+};
+
+const char *hk_gentoo_var_name(enum hk_gentoo_var var); /* "SANDBOX_DENY" */
+
+/** hk_gentoo_var_find() - the variable called so, of @len bytes. Return: HK_GENTOO_VARS for others */
+enum hk_gentoo_var hk_gentoo_var_find(const char *name, size_t len);
+
+/** struct hk_gentoo_env - what the policy may ask of the system
+ * @real: malloc'd, the path with no symlinks left in it; NULL where it has none */
+struct hk_gentoo_env {
+	char *(*real)(struct hk_gentoo_env *env, const char *path);
+};
+
+struct hk_gentoo_prefix {
+	char *path; /* owned */
+	size_t len;
+};
+
+/**
+ * struct hk_gentoo_policy - zero-initialize: everything is refused, but that it is not on
+ * @text: the variables; owned; NULL: not set
+ */
+struct hk_gentoo_policy {
+	char *text[HK_GENTOO_VARS];
+	struct hk_gentoo_prefix *prefixes[HK_GENTOO_LISTS];
+	size_t counts[HK_GENTOO_LISTS];
+	bool on;
+	bool verbose;
+	bool debug;
+};
+
+/** hk_gentoo_set() - a variable has this value now; NULL: none. Return: 0, or -ENOMEM (then it is as it was) */
+int hk_gentoo_set(struct hk_gentoo_policy *policy, enum hk_gentoo_var var, const char *value,
+	struct hk_gentoo_env *env);
+void hk_gentoo_finish(struct hk_gentoo_policy *policy);
+
+/** hk_gentoo_judge() - what the policy says of one operation */
+enum hk_gentoo_verdict hk_gentoo_judge(
+	const struct hk_gentoo_policy *policy, const struct hk_fuse_question *question);
+
+/** hk_gentoo_function() - what the log calls it: "open_wr_creat"; NULL for what is never looked at */
+const char *hk_gentoo_function(const struct hk_fuse_question *question);
+
+/** hk_gentoo_is_on() - yes, true, on, 1; @value may be NULL */
+bool hk_gentoo_is_on(const char *value);
+
+/**
+ * hk_gentoo_config() - append what a configuration file assigns to @name
+ * @is_list: all assignments, with colons between, and each ${VARIABLE} replaced; else the last one is the value
+ * @variable: the value of one, or NULL
+ *
+ * Return: was it assigned at all?
+ */
+bool hk_gentoo_config(const char *text, const char *name, bool is_list,
+	const char *(*variable)(const char *name), struct hk_str *out);
+
+/** hk_gentoo_record() - append an event as the log has it; a new log starts with hk_gentoo_log_head. @command: the
+ * command line with a blank behind each word, or NULL. */
+void hk_gentoo_record(struct hk_str *out, const char *function, bool allowed, const char *path,
+	const char *command);
+extern const char hk_gentoo_log_head[];
+
+/* A run. */
+
+struct hk_gentoo_run;
+
+/**
+ * struct hk_gentoo_options - borrowed, as long as the run
+ * @log, @debug_log: absolute paths
+ * @control_fd: where the processes of the run tell of changed variables (SO_PASSCRED is set); -1: nowhere
+ * @color: what is said on stderr has colours
+ */
+struct hk_gentoo_options {
+	const char *log;
+	const char *debug_log;
+	int control_fd;
+	bool color;
+};
+
+/** hk_gentoo_run_create() - the policy starts with this process's variables. Return: 0, or -ENOMEM */
+int hk_gentoo_run_create(const struct hk_gentoo_options *options, struct hk_gentoo_run **ret_run);
+
+/** hk_gentoo_run_judge() - for struct hk_trace_config, @judge; @run is one. Any thread. Return: 0 or EACCES */
+int hk_gentoo_run_judge(void *run, const struct hk_fuse_question *question);
+
+/** hk_gentoo_run_violated() - was something written to the log? */
+bool hk_gentoo_run_violated(const struct hk_gentoo_run *run);
+void hk_gentoo_run_destroy(struct hk_gentoo_run *run); /* NULL is fine */
+
+/** hk_gentoo_hook - a bash script: see gentoo_hook.c. It finds the control's number in HAKO_SANDBOX_FD. */
+extern const char hk_gentoo_hook[];
+
+#endif
