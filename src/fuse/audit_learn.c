@@ -12,8 +12,8 @@
  *  - Directories. For each class by itself: where at least MANY entries of a directory needed it, or MANY_BELOW
  *    rules below it would, the directory gets it with a double star. Not so directories that hold what has nothing to do
  *    with each other (`/`, `/home`, the home directory, `/etc`, ...). System directories are read, listed and run from as a
- *    whole as soon as anything in them was. Where files come to be in the current directory, all that was done
- *    there may be done to anything in it.
+ *    whole as soon as anything in them was. Where WORKS files come to be in the current directory, all that was
+ *    done there may be done to anything in it.
  *
  * A refusal stays one: it is not asked for again. What was hidden is hidden, what went to an upper layer goes there.
  */
@@ -26,7 +26,7 @@
 #include "base/str.h"
 #include "fuse/audit_impl.h"
 
-enum { MANY = 4, MANY_BELOW = 12, RANDOM_LEN = 6, NUMBER_LEN = 3, PREFIX_LEN = 2 };
+enum { MANY = 4, MANY_BELOW = 12, RANDOM_LEN = 6, NUMBER_LEN = 3, PREFIX_LEN = 2, WORKS = 2 };
 
 /**
  * struct need - what a node needs, as bits of classes
@@ -329,6 +329,22 @@ static void unite(const struct learner *l, uint8_t *ret_union)
 	}
 }
 
+/* Did the run make more than one thing in the current directory? */
+static bool has_works(const struct learner *l)
+{
+	unsigned count = 0;
+
+	for (uint32_t i = 0; i < l->tree->node_count && count < WORKS; i++) {
+		uint32_t at = (l->tree->nodes[i].flags & HK_NODE_CREATED) != 0 ? i : HK_TREE_NONE;
+
+		while (at != HK_TREE_NONE && at != l->cwd) {
+			at = l->tree->nodes[at].parent;
+		}
+		count += at != HK_TREE_NONE;
+	}
+	return count >= WORKS;
+}
+
 /* Directories that are allowed as a whole. */
 static void mark_whole(struct learner *l, const uint8_t *needed)
 {
@@ -341,10 +357,8 @@ static void mark_whole(struct learner *l, const uint8_t *needed)
 			l->needs[node].deep |= LOOKS;
 		}
 	}
-	node = l->cwd;
-	if (node != HK_TREE_NONE && !l->needs[node].is_wide &&
-		(needed[node] & hk_class_bit(HK_CLASS_CREATE)) != 0) {
-		l->needs[node].deep |= needed[node];
+	if (l->cwd != HK_TREE_NONE && !l->needs[l->cwd].is_wide && has_works(l)) {
+		l->needs[l->cwd].deep |= needed[l->cwd];
 	}
 }
 
