@@ -26,10 +26,6 @@
  * The end: when a mount goes, who reads gets ENODEV and stops all others. When it is to end from here, an eventfd wakes
  * the sleeper; then the descriptors are closed, and with the last one the kernel aborts the connection.
  *
- * Passthrough: the kernel opens the file once more with the credentials of the thread that registers it, and each write
- * is made with these. A thread that may keep set-id bits (CAP_FSETID) would keep them for everybody, also where a file
- * gets them while it is open; so that capability is laid down for the moment.
- *
  * Limits: requests of up to 1 MiB; 16 threads.
  */
 #include "fuse/dev_linux.h"
@@ -37,7 +33,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/capability.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -47,8 +42,6 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
-#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -58,6 +51,7 @@
 #include "base/sys.h"
 #include "base/util.h"
 #include "fuse/proto.h"
+#include "fuse/dev_impl_linux.h"
 #include "fuse/server_impl.h"
 
 HK_LOG_CHANNEL("fuse");
@@ -104,8 +98,8 @@ struct worker {
 };
 
 struct hk_fuse_dev {
-	struct hk_fuse_transport transport; /* first */
-	struct hk_fuse_server *server;      /* borrowed */
+	struct hk_fuse_tell tell;
+	struct hk_fuse_server *server; /* borrowed */
 	int fd;
 	int stop_fd; /* wakes the sleeper */
 	int ended_fd;
@@ -113,7 +107,6 @@ struct hk_fuse_dev {
 	pthread_t watch;
 	bool has_watch;
 	atomic_bool stop;
-	atomic_bool no_backing;    /* the kernel does not let us pass files through */
 	atomic_bool watch_sleeps;  /* no request came for a while */
 	pthread_mutex_t lock;      /* for what follows, and @parked and @called of the workers */
 	pthread_cond_t call;       /* parked workers wait here */
@@ -122,103 +115,6 @@ struct hk_fuse_dev {
 	unsigned running;
 	struct worker workers[THREADS_MAX];
 };
-
-static struct hk_fuse_dev *dev_of(struct hk_fuse_transport *transport)
-{
-	return hk_container_of(transport, struct hk_fuse_dev, transport);
-}
-
-/* What the thread may do, asked once. */
-static _Thread_local struct {
-	bool known;
-	struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3];
-} my_caps;
-
-/* Lays CAP_FSETID down, or takes it up again. Return: false where the thread does not have it. */
-static bool hold_fsetid(bool hold)
-{
-	enum { BIT = 1 << CAP_FSETID };
-	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
-	struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3];
-
-	static_assert(CAP_FSETID < 32, "linux/capability.h");
-	if (!my_caps.known) {
-		my_caps.known = syscall(SYS_capget, &head, my_caps.sets) == 0;
-	}
-	if ((my_caps.sets[0].effective & BIT) == 0) {
-		return false;
-	}
-	memcpy(sets, my_caps.sets, sizeof(sets));
-	if (!hold) {
-		sets[0].effective &= ~(uint32_t)BIT;
-	}
-	return syscall(SYS_capset, &head, sets) == 0;
-}
-
-static int backing_open(struct hk_fuse_transport *transport, int fd)
-{
-	struct hk_fuse_dev *dev = dev_of(transport);
-	struct fuse_backing_map map = {.fd = fd};
-	bool held;
-	int id;
-
-	if (atomic_load_explicit(&dev->no_backing, memory_order_relaxed)) {
-		return -EPERM;
-	}
-	held = hold_fsetid(false);
-	id = ioctl(dev->fd, FUSE_DEV_IOC_BACKING_OPEN, &map);
-	id = id < 0 ? -errno : id;
-	if (held) {
-		hold_fsetid(true);
-	}
-	if (id == -EPERM || id == -ENOTTY) {
-		atomic_store(&dev->no_backing, true); /* it will not change its mind */
-		hk_log_debug("no passthrough: %s", strerror(-id));
-	}
-	return id;
-}
-
-static void backing_close(struct hk_fuse_transport *transport, int id)
-{
-	uint32_t number = (uint32_t)id;
-
-	if (ioctl(dev_of(transport)->fd, FUSE_DEV_IOC_BACKING_CLOSE, &number) < 0) {
-		hk_log_debug("backing file %d: close: %s", id, strerror(errno));
-	}
-}
-
-/* Sends the kernel a message it did not ask for. ENOENT: it does not know the object, which is fine. */
-static void notify(struct hk_fuse_dev *dev, int code, const struct iovec *parts, unsigned count)
-{
-	struct fuse_out_header head = {.len = sizeof(head), .error = code};
-	struct iovec iov[4] = {{&head, sizeof(head)}};
-
-	assert(count < HK_ARRAY_SIZE(iov));
-	for (unsigned i = 0; i < count; i++) {
-		iov[i + 1] = parts[i];
-		head.len += (uint32_t)parts[i].iov_len;
-	}
-	if (writev(dev->fd, iov, (int)count + 1) < 0 && errno != ENOENT) {
-		hk_log_debug("notification %d: %s", code, strerror(errno));
-	}
-}
-
-static void forget_entry(struct hk_fuse_transport *transport, uint64_t parent, const char *name)
-{
-	size_t len = strlen(name);
-	struct fuse_notify_inval_entry_out out = {.parent = parent, .namelen = (uint32_t)len};
-	struct iovec parts[2] = {{&out, sizeof(out)}, {(void *)name, len + 1}};
-
-	notify(dev_of(transport), FUSE_NOTIFY_INVAL_ENTRY, parts, 2);
-}
-
-static void forget_data(struct hk_fuse_transport *transport, uint64_t nodeid)
-{
-	struct fuse_notify_inval_inode_out out = {.ino = nodeid}; /* from 0, to the end */
-	struct iovec part = {&out, sizeof(out)};
-
-	notify(dev_of(transport), FUSE_NOTIFY_INVAL_INODE, &part, 1);
-}
 
 static void nap(long ns)
 {
@@ -624,12 +520,7 @@ int hk_fuse_dev_create(struct hk_fuse_server *server, int fd, unsigned threads,
 		close(fd);
 		return hk_fail(err, ENOMEM, "/dev/fuse");
 	}
-	dev->transport = (struct hk_fuse_transport){
-		.backing_open = backing_open,
-		.backing_close = backing_close,
-		.forget_entry = forget_entry,
-		.forget_data = forget_data,
-	};
+	hk_fuse_tell_init(&dev->tell, fd);
 	pthread_mutex_init(&dev->lock, NULL);
 	pthread_cond_init(&dev->call, NULL);
 	pthread_cond_init(&dev->watch_call, NULL);
@@ -647,7 +538,7 @@ int hk_fuse_dev_create(struct hk_fuse_server *server, int fd, unsigned threads,
 	} else if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) {
 		r = hk_fail(err, errno, "/dev/fuse");
 	}
-	hk_fuse_server_set_transport(server, &dev->transport);
+	hk_fuse_server_set_transport(server, &dev->tell.transport);
 	if (r == 0) {
 		r = start_threads(dev, err);
 	}
