@@ -512,8 +512,8 @@ void hk_rules_quote(struct hk_str *out, const char *path)
 
 	for (; *path != '\0'; path++) {
 		uint8_t c = (uint8_t)*path;
-		/* A blank at the end would be trimmed; one in front of these has a meaning. */
-		bool is_blank = c == ' ' && (path[1] == '\0' || path[1] == '#' || path[1] == '=');
+		/* A blank has a meaning in front of these, and of the end, which is found as well. */
+		bool is_blank = c == ' ' && strchr("#=/", path[1]) != NULL;
 
 		if (c < ' ' || c == 0x7f) {
 			char escape[] = {'\\', 'x', hex[c >> 4], hex[c & 15]};

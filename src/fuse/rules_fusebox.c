@@ -27,6 +27,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/util.h"
 #include "fuse/rules_impl.h"
@@ -64,7 +65,7 @@ static const enum hk_verdict verdicts[] = {
 
 struct line {
 	const char *file;
-	unsigned number;
+	unsigned number;  /* 0: none */
 	const char *text; /* not NUL-terminated, without blanks around it */
 	size_t len;
 	size_t indent;
@@ -85,7 +86,12 @@ static int add_effect(struct hk_rules *rules, const struct line *line, enum effe
 	if (effect == NOTHING) {
 		return 0;
 	}
-	hk_str_addf(&text, "%s:%u: %.*s", line->file, line->number, (int)line->len, line->text);
+	hk_str_add(&text, line->file);
+	if (line->number != 0) {
+		hk_str_addf(&text, ":%u", line->number);
+	}
+	hk_str_add(&text, ": ");
+	hk_str_add_bytes(&text, line->text, line->len);
 	r = hk_str_take(&text, &rule.text);
 	if (r < 0) {
 		hk_str_finish(&text);
@@ -97,16 +103,12 @@ static int add_effect(struct hk_rules *rules, const struct line *line, enum effe
 /* Forgets what was said; nothing is allowed. */
 static int start_over(struct hk_rules **rules, const char *file)
 {
-	struct line line = {.file = file, .text = "(nothing allows it)", .len = 19};
-	int r;
+	static const char nothing[] = "nothing allows it";
+	struct line line = {.file = file, .text = nothing, .len = strlen(nothing)};
 
 	hk_rules_free(*rules);
 	*rules = hk_rules_new();
-	if (*rules == NULL) {
-		return -ENOMEM;
-	}
-	r = add_effect(*rules, &line, DENY, READING | WRITING, "/");
-	return r;
+	return *rules == NULL ? -ENOMEM : add_effect(*rules, &line, DENY, READING | WRITING, "/");
 }
 
 static const struct command *find_command(const char *word, size_t len)
@@ -161,7 +163,10 @@ static int parse_line(struct hk_rules **rules, const struct line *line, struct h
 		return hk_fail_msg(err, EINVAL, "%s:%u:%zu: a path expected that begins with '/'",
 			line->file, line->number, line->indent + path_at + 1);
 	}
-	path = strndup(line->text + path_at, line->len - path_at);
+	path = hk_calloc(1, line->len - path_at + 1);
+	if (path != NULL) {
+		memcpy(path, line->text + path_at, line->len - path_at);
+	}
 	r = path == NULL ? -ENOMEM : add_effect(*rules, line, command->reading, READING, path);
 	if (r == 0) {
 		r = add_effect(*rules, line, command->writing, WRITING, path);

@@ -310,7 +310,7 @@ static void test_many_rules(void **state)
 
 /* Threads */
 
-enum { THREADS = 4, WALKS = 20000 };
+enum { THREADS = 4, WALKS = 5000 };
 
 struct walker {
 	struct hk_rules *rules;
@@ -401,6 +401,21 @@ static void test_no_memory(void **state)
 		fired = hk_fault_fired();
 		hk_fault_arm(0, 0);
 		assert_true(r == 0 || fired);
+		hk_rules_free(rules);
+	}
+	for (uint64_t nth = 1; nth == 1 || fired; nth++) {
+		struct hk_rules *rules = NULL;
+		int r;
+
+		hk_fault_arm(HK_FAULT_ALLOC, nth);
+		r = hk_rules_parse_fusebox(
+			"acl", "clearall\naddwrite /a\naddpredict /b\n", &rules, NULL);
+		if (r == 0) {
+			r = hk_rules_add(rules, HK_VERDICT_HIDE, 1, "/d/e", true);
+		}
+		fired = hk_fault_fired();
+		hk_fault_arm(0, 0);
+		assert_true(fired ? r == -ENOMEM : r == 0);
 		hk_rules_free(rules);
 	}
 	hk_fault_arm(0, 0);
