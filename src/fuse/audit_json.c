@@ -169,11 +169,11 @@ bool hk_json_text(struct hk_json *json, const char *bytes, size_t len)
 		}
 		if (n != 0) {
 			add(json, (const char *)p, n);
-		} else if (p[0] == '"' || p[0] == '\\') {
+		} else if (p[0] == '"' || p[0] == '\\' || p[0] == '\n' || p[0] == '\t') {
 			char *to = room(json, 2);
 
 			to[0] = '\\';
-			to[1] = (char)p[0];
+			to[1] = p[0] == '\n' ? 'n' : p[0] == '\t' ? 't' : (char)p[0];
 			json->len += 2;
 			n = 1;
 		} else if (p[0] < 0x80) {

@@ -65,7 +65,7 @@ b"'
 		for wanted in ("sh", "create"), ("cat", "open"), ("rm", "unlink"):
 		    assert wanted in ops, ops
 		assert sum(l.get("bytes_written", 0) for l in mine) == 2
-		assert any(l.get("path") == os.getcwd() + "/a\nb" and l.get("mode") == "0755" for l in lines)
+		assert any(l.get("path") == os.getcwd() + "/a\nb" and l.get("mode") == "0777" for l in lines)
 		assert any(l["op"] == "exec" and l["path"].endswith("/cat") for l in lines[1:-1])
 	END
 }
