@@ -31,7 +31,7 @@
 #include "base/util.h"
 #include "fuse/dev_linux.h"
 #include "fuse/proto.h"
-#include "fuse/server.h"
+#include "fuse/server_impl.h"
 #include "fuse_client.h"
 
 enum { PATH_SIZE = 128, WAIT_MS = 10000 };
@@ -171,6 +171,19 @@ static mode_t mode_of(const char *path)
 
 	must(stat(path, &st) == 0);
 	return st.st_mode;
+}
+
+static uint64_t nodeid_of(const struct mounted *m, const char *name)
+{
+	for (uint32_t i = 1; i < hk_nodes_end(&m->server->nodes); i++) {
+		const struct hk_node *node = hk_nodes_at(&m->server->nodes, i);
+
+		if (node != NULL && node->used && node->name != NULL &&
+			strcmp(node->name, name) == 0) {
+			return hk_node_id(node);
+		}
+	}
+	abort();
 }
 
 static void test_ends_with_the_mount(void **state)
@@ -437,6 +450,39 @@ static void test_server_killed(void **state)
 	clean_up(&m);
 }
 
+/* What the kernel remembers for a day is asked for again when it is told so. */
+static void test_kernel_forgets(void **state)
+{
+	struct mounted m;
+	struct hk_fuse_transport *transport;
+	char text[8] = "";
+	int fd;
+
+	prepare_with(&m, &(struct hk_fuse_export){.cache = HK_FUSE_CACHE_LONG});
+	hk_fuse_server_leave_out(m.server, FUSE_PASSTHROUGH);
+	must(mount_at(&m) == 0);
+	serve(&m, 0);
+	assert_int_equal(try_stat(at(&m, "later")), -ENOENT);
+	put(below(&m, "later"), "text", 0600);
+	assert_int_equal(try_stat(at(&m, "later")), -ENOENT);
+	transport = m.server->transport;
+	transport->forget_entry(transport, hk_node_id(m.server->exports[0].node), "later");
+	assert_int_equal(try_stat(at(&m, "later")), 0);
+
+	fd = open(at(&m, "later"), O_RDONLY | O_CLOEXEC);
+	assert_int_equal(read(fd, text, 4), 4);
+	put(below(&m, "later"), "TEXT", 0600);
+	assert_int_equal(pread(fd, text, 4, 0), 4);
+	assert_memory_equal(text, "text", 4);
+	transport->forget_data(
+		transport, 2 + hk_node_id(m.server->exports[0].node)); /* nobody: fine */
+	transport->forget_data(transport, nodeid_of(&m, "later"));
+	assert_int_equal(pread(fd, text, 4, 0), 4);
+	assert_memory_equal(text, "TEXT", 4);
+	close(fd);
+	clean_up(&m);
+}
+
 /* Reads or writes a few bytes at the start. Return: how many, or -errno. */
 static ssize_t touch(int fd, bool writes)
 {
@@ -493,6 +539,27 @@ static void test_data_is_passed_through(void **state)
 	munmap(map, 4096);
 	close(a);
 	assert_int_equal(moved(&m), 0);
+	clean_up(&m);
+}
+
+static void test_direct_io(void **state)
+{
+	static _Alignas(4096) char page[4096];
+	struct mounted m;
+	int native, mine;
+
+	start_passing(&m);
+	put(below(&m, "f"), "0123456789", 0600);
+	native = open(below(&m, "f"), O_RDWR | O_DIRECT | O_CLOEXEC);
+	mine = open(at(&m, "f"), O_RDWR | O_DIRECT | O_CLOEXEC);
+	assert_int_equal(mine >= 0, native >= 0);
+	if (mine >= 0) {
+		assert_int_equal(pread(mine, page, sizeof(page), 0), 10);
+		assert_memory_equal(page, "0123456789", 10);
+		assert_int_equal(pwrite(mine, page, sizeof(page), 4096), sizeof(page));
+		close(mine);
+		close(native);
+	}
 	clean_up(&m);
 }
 
@@ -608,7 +675,9 @@ int main(void)
 		cmocka_unit_test(test_others_are_served_meanwhile),
 		cmocka_unit_test(test_many_at_once),
 		cmocka_unit_test(test_server_killed),
+		cmocka_unit_test(test_kernel_forgets),
 		cmocka_unit_test(test_data_is_passed_through),
+		cmocka_unit_test(test_direct_io),
 		cmocka_unit_test(test_opens_of_a_file_agree),
 		cmocka_unit_test(test_privileges_go_with_a_write),
 		cmocka_unit_test(test_acls),
