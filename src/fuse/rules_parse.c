@@ -70,8 +70,8 @@ static int parse_classes(struct hk_parser *p, struct hk_source *s, uint32_t *ret
 	uint32_t mask = 0;
 	int r = 0;
 
-	if (len == 0) {
-		return fail_at(p, s, s->at,
+	if (len == 0 || strchr("/$\"", word[0]) != NULL) {
+		return fail_at(p, s, (size_t)(word - s->line),
 			"classes of operations expected, such as read,write, or * for all");
 	}
 	if (word_is(word, len, "*")) {

@@ -142,6 +142,9 @@ static void test_errors(void **state)
 			EINVAL},
 		{"deny", "p:1:5: classes of operations expected, such as read,write, or * for all",
 			EINVAL},
+		{"deny /x",
+			"p:1:6: classes of operations expected, such as read,write, or * for all",
+			EINVAL},
 		{"deny # read",
 			"p:1:6: classes of operations expected, such as read,write, or * for "
 			"all",
