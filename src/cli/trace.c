@@ -3,7 +3,7 @@
  * `hako trace`: a command on a mirror of the file system, from the user's terminal and signals to the exit status.
  *
  * Theory: the command is a member of our process group, as natively: the shell sees one job, and what the terminal sends
- * (Ctrl-C, Ctrl-Z) reaches the command by itself. What others send to us is passed on. When the command stops, so do we,
+ * (Ctrl-C, Ctrl-Z) reaches the command by itself. What is sent to us alone is passed on (trace/init_linux.c can tell). When the command stops, so do we,
  * for the shell to see; the file server with us, so what the command left running in the background waits, too.
  *
  * The sandbox is forked before anything of this process is changed, and before there are threads; signals are blocked
@@ -60,18 +60,6 @@ struct trace {
 	int terminal; /* where we are in the foreground, or -1 */
 };
 
-/* Has it been sent from inside? Then to whom it was meant is settled: to a group, which we are in, too. */
-static bool sent_from_inside(pid_t pid)
-{
-	struct stat theirs;
-	struct stat ours;
-	char path[40];
-
-	hk_fmt(path, sizeof(path), "/proc/%d/ns/pid", (int)pid);
-	return pid > 0 && stat(path, &theirs) == 0 && stat("/proc/self/ns/pid", &ours) == 0 &&
-		(theirs.st_ino != ours.st_ino || theirs.st_dev != ours.st_dev);
-}
-
 static struct trace *trace_of(struct hk_signal *caught)
 {
 	size_t index = 0;
@@ -86,11 +74,7 @@ static void signal_caught(struct hk_signal *caught, const struct signalfd_siginf
 {
 	struct trace *trace = trace_of(caught);
 
-	/* The terminal's own are for the whole group; but that it hangs up is told to the session's leader alone. */
-	if ((info->ssi_code != SI_KERNEL || caught->signo == SIGHUP) &&
-		!sent_from_inside((pid_t)info->ssi_pid)) {
-		hk_sandbox_signal(hk_trace_sandbox(trace->trace), caught->signo);
-	}
+	hk_sandbox_signal(hk_trace_sandbox(trace->trace), caught->signo);
 }
 
 /* What was ignored when we started (nohup) stays so. */
@@ -467,10 +451,8 @@ static int status_of_failure(int code, bool at_command)
 int hk_trace_judged(char **argv, int (*judge)(void *arg, const struct hk_fuse_question *question),
 	void *judge_arg)
 {
-	struct trace trace = {.log_fd = -1,
-		.terminal = find_terminal(),
-		.judge = judge,
-		.judge_arg = judge_arg};
+	struct trace trace = {
+		.log_fd = -1, .terminal = find_terminal(), .judge = judge, .judge_arg = judge_arg};
 	struct hk_err err = HK_ERR_INIT;
 	bool at_command;
 	int status;

@@ -8,7 +8,7 @@
  * whose death the kernel tells by SIGKILL.
  *
  * The command stays in the caller's session and process group: what the terminal sends to the group reaches both, and
- * the shell outside sees one job. Process 1 blocks all signals, and nothing inside can send it any.
+ * the shell outside sees one job. Process 1 is in it, too, and blocks all signals.
  *
  * It cannot be traced nor looked into by what runs beside it (PR_SET_DUMPABLE). If it could, no more than this run
  * would be lost: it has the command's rights.
@@ -108,12 +108,27 @@ static void reap(const struct init *init)
 	}
 }
 
+/*
+ * Was this signal sent to the whole process group? Then it is waiting here, too, as we block all, and the command has
+ * it. (Who sent it does not tell: the process id that comes with it is one of the sender's namespace.) It may be on
+ * its way from the caller to us.
+ */
+static bool group_has(int signo)
+{
+	const struct timespec moment = {.tv_nsec = 2000000};
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, signo);
+	return sigtimedwait(&set, NULL, &moment) == signo;
+}
+
 static void obey(const struct init *init)
 {
 	struct hk_sandbox_message message;
 	int r = hk_sandbox_receive(init->setup->socket, false, &message, NULL);
 
-	if (r == 0 && message.word == HK_WORD_SIGNAL) {
+	if (r == 0 && message.word == HK_WORD_SIGNAL && !group_has(message.value)) {
 		kill(init->command, message.value);
 	} else if (r < 0 && r != -EAGAIN) {
 		_exit(1); /* the caller is gone */

@@ -75,7 +75,7 @@ int hk_sandbox_pidfd(const struct hk_sandbox *sandbox);
 int hk_sandbox_news_fd(const struct hk_sandbox *sandbox);
 /** hk_sandbox_news() - Return: the signal that has just stopped the command; 0: nothing (more); -EPIPE: it is over */
 int hk_sandbox_news(struct hk_sandbox *sandbox);
-/** hk_sandbox_signal() - to the command alone: what the terminal sends reaches its process group without us */
+/** hk_sandbox_signal() - the caller got @signo: the command gets it, too, unless both were sent it, as one process group */
 int hk_sandbox_signal(struct hk_sandbox *sandbox, int signo);
 /** hk_sandbox_kill() - the end of all that runs there; hk_sandbox_wait() is next */
 void hk_sandbox_kill(struct hk_sandbox *sandbox);

@@ -1,0 +1,515 @@
+#!/usr/bin/env bats
+# `hako trace` as users know it, and ways out of it. Needs /dev/fuse and leave to mount, no engine.
+
+load helpers
+
+setup_file() {
+	if ! hako doctor 2>&1 | grep -q '^trace *ok'; then
+		hako doctor | grep -A 1 '^trace' >&2
+		[ -z "$MUST_WORK" ] || return 1
+		skip "nothing can be traced here: see hako doctor"
+	fi
+}
+
+setup() {
+	cd "$BATS_TEST_TMPDIR" || return
+}
+
+teardown() {
+	if [ -n "$public" ]; then
+		rm -rf "$public"
+	fi
+}
+
+# Runs it with what `run` cannot keep apart: $status, $out and $err.
+trace() {
+	status=0
+	timeout 60 "$HAKO_BIN" trace "$@" >"$BATS_TEST_TMPDIR/out" 2>"$BATS_TEST_TMPDIR/err" || status=$?
+	out=$(tr '\0' '@' <"$BATS_TEST_TMPDIR/out")
+	err=$(cat "$BATS_TEST_TMPDIR/err")
+	# Seen only if the test fails.
+	printf '# hako trace %s: %s\n%s\n%s\n' "$*" "$status" "$out" "$err"
+}
+
+pty() {
+	TERM=dumb python3 "$BATS_TEST_DIRNAME/pty.py" "$@"
+}
+
+need_root() {
+	[ "$(id -u)" -eq 0 ] || skip "only root can $1"
+}
+
+need_compiler() {
+	command -v gcc >/dev/null || skip "no gcc"
+}
+
+# As a user who is not root, in a directory that everybody may use: $public. /dev/fuse is as udev makes it.
+as_user() {
+	need_root "become another user"
+	public=$(mktemp -d /tmp/hako-trace-XXXXXX)
+	chmod 1777 "$public"
+	cp "$HAKO_BIN" "$public/hako"
+	chmod 755 "$public/hako"
+	mknod -m 666 "$public/fuse" c 10 229
+	setpriv --reuid 12345 --regid 12345 --clear-groups unshare -U true 2>/dev/null ||
+		skip "users may make no user namespaces here"
+}
+
+user_trace() {
+	status=0
+	unshare -m sh -c 'mount --make-rprivate / && mount --bind "$1/fuse" /dev/fuse && cd "$1" && shift &&
+		exec setpriv --reuid 12345 --regid 12345 --clear-groups env HOME="$PWD" timeout 60 ./hako trace "$@"' \
+		sh "$public" "$@" >"$BATS_TEST_TMPDIR/out" 2>"$BATS_TEST_TMPDIR/err" || status=$?
+	out=$(cat "$BATS_TEST_TMPDIR/out")
+	err=$(cat "$BATS_TEST_TMPDIR/err")
+	printf '# hako trace %s (user): %s\n%s\n%s\n' "$*" "$status" "$out" "$err"
+}
+
+# What it is like
+
+@test "status, directory, user, environment, limits and signals are the caller's" {
+	mkdir here
+	cd here
+	ulimit -Sn 500
+	FOO=bar trace -- sh -c 'pwd; id -u; echo $FOO; ulimit -n; grep -E "^Sig(Ign|Blk)" /proc/self/status; exit 37'
+	[ "$status" -eq 37 ]
+	[ -z "$err" ]
+	[ "$out" = "$PWD
+$(id -u)
+bar
+500
+$(sh -c 'grep -E "^Sig(Ign|Blk)" /proc/self/status')" ]
+}
+
+@test "files are the host's, and what is written is there" {
+	echo old >file
+	trace -- sh -c 'cat file; echo new >file; echo x >made; chmod 640 made; ln -s made link; mkdir dir'
+	[ "$status" -eq 0 ]
+	[ "$out" = old ]
+	[ "$(cat file)" = new ]
+	[ "$(stat -c %a made)" = 640 ]
+	[ "$(readlink link)" = made ]
+	[ -d dir ]
+}
+
+@test "standard streams are the caller's own" {
+	printf 'a\0b' >in
+	trace -- sh -c 'cat; echo error >&2' <in
+	[ "$out" = 'a@b' ]
+	[ "$err" = error ]
+	"$HAKO_BIN" trace -- yes | head -n 1 >first
+	[ "$(cat first)" = y ]
+}
+
+@test "a signal's status; no such command; a file that is none; no command" {
+	trace -- sh -c 'kill -9 $$'
+	[ "$status" -eq 137 ]
+	trace -- nosuchcommand
+	[ "$status" -eq 127 ]
+	expect_line "$err" "hako trace: nosuchcommand: No such file"
+	trace -- /etc/passwd
+	[ "$status" -eq 126 ]
+	expect_line "$err" "/etc/passwd" "Permission denied"
+	trace --net off
+	[ "$status" -eq 2 ]
+	trace --net maybe -- true
+	[ "$status" -eq 2 ]
+	expect_line "$err" "--net maybe" "on or off"
+}
+
+@test "processes: its own only, and none is left" {
+	trace -- sh -c 'sleep 4242 & ls -d /proc/[0-9]* | wc -l; ps -eo pid= 2>/dev/null | head -n 1'
+	[ "$status" -eq 0 ]
+	[ "${out%%$'\n'*}" -le 5 ]
+	[ -z "$(pgrep -f '^sleep 4242')" ]
+}
+
+@test "signals are passed on, once" {
+	mkfifo ready
+	"$HAKO_BIN" trace -- sh -c 'trap "echo got TERM" TERM; trap "exit 9" USR1; echo ready; while :; do sleep 0.1; done' >ready &
+	pid=$!
+	exec 5<ready
+	read -r line <&5
+	[ "$line" = ready ]
+	kill -TERM "$pid"
+	read -r line <&5
+	[ "$line" = "got TERM" ]
+	kill -USR1 "$pid"
+	status=0
+	wait "$pid" || status=$?
+	[ "$status" -eq 9 ]
+	[ -z "$(cat <&5)" ]
+}
+
+@test "a group that signals itself does so once" {
+	# From inside, to all of the process group, which hako is in, too.
+	run pty 'expect=done' -- "$HAKO_BIN" trace -- sh -c 'n=0; trap "n=\$((n + 1))" USR1; kill -USR1 0; sleep 0.5; echo "done $n"'
+	[ "$status" -eq 0 ]
+	[[ $output == *"done 1"* ]]
+}
+
+@test "Ctrl-C goes to the command" {
+	run pty 'expect=ready' 'send=\x03' -- "$HAKO_BIN" trace -- sh -c 'echo ready; exec sleep 100'
+	[ "$status" -eq 130 ]
+	run pty 'expect=ready' 'send=\x03' -- "$HAKO_BIN" trace -- sh -c 'trap "exit 5" INT; echo ready; while :; do sleep 0.1; done'
+	[ "$status" -eq 5 ]
+}
+
+@test "Ctrl-Z stops it for the shell outside; fg goes on" {
+	run pty 'expect=$ ' "send=$HAKO_BIN trace -- sh -c 'echo g\"\"o; sleep 1; echo do\"\"ne; exit 4'\n" 'expect=go' \
+		'send=\x1a' 'expect=Stopped' 'send=fg\n' 'expect=done' 'send=exit $?\n' -- env PS1='$ ' bash --norc -i
+	echo "$output"
+	[ "$status" -eq 4 ]
+}
+
+@test "a shell inside has job control, and the terminal is back afterwards" {
+	cat >script <<-END
+		PS1='in> ' $HAKO_BIN trace -- bash --norc -i
+		read x
+		echo "got \$x"
+	END
+	# A shell that replaces itself: one in vfork(2) cannot be stopped.
+	run pty 'expect=in> ' 'send=sh -c "echo r\"\"un; exec sleep 100"\n' 'expect=run' 'send=\x1a' 'expect=Stopped' 'send=jobs\n' \
+		'expect=Stopped' 'send=kill %1; fg\n' 'expect=in> ' 'send=exit 3\n' 'expect=exit' 'send=abc\n' 'expect=got abc' -- bash script
+	echo "$output"
+	[ "$status" -eq 0 ]
+}
+
+@test "--timeout" {
+	trace --timeout 200ms -- sleep 100
+	[ "$status" -eq 124 ]
+	expect_line "$err" "ended after 0.200 s" "--timeout"
+	trace --timeout 200ms -- sh -c 'trap "" TERM; sleep 100; sleep 100'
+	[ "$status" -eq 124 ]
+}
+
+@test "--net off: a loopback of its own" {
+	trace --net off -- cat /proc/net/dev
+	[ "$status" -eq 0 ]
+	[ "$(grep -c : <<<"$out")" -eq 1 ]
+	[[ $out == *"lo:"* ]]
+}
+
+@test "/dev has no disks, and its own terminals and shared memory" {
+	name=/dev/shm/hako-trace-test-$$
+	echo secret >"$name"
+	trace -- sh -c 'find /dev -type b; [ -e "$1" ] || echo none; echo x >"$1"; echo y >/dev/null && ! cat /dev/zero >/dev/full' sh "$name"
+	[ "$(cat "$name")" = secret ]
+	rm "$name"
+	[ "$status" -eq 0 ]
+	[ "$out" = none ]
+	trace --minimal-dev -- ls /dev/kvm /dev/dri
+	[ "$status" -ne 0 ]
+}
+
+# What it is for
+
+@test "a policy denies and hides, a summary says so, --strict has a status" {
+	mkdir build
+	echo secret >key
+	cat >policy <<-'END'
+		deny write,create,delete,metadata /**
+		allow * $PWD/build/**
+		hide * $PWD/key
+	END
+	trace --policy policy -- sh -c 'echo x >build/made; echo x >outside; cat key; ls'
+	[ "$status" -eq 0 ]
+	[ -e build/made ]
+	[ ! -e outside ]
+	[[ $err == *"outside: Permission denied"* ]] || [[ $err == *"cannot create outside"* ]]
+	[[ $err == *"No such file"* ]]
+	[[ $out != *key* ]]
+	[[ $err == *"create"*"./outside"* ]]
+	trace --strict --policy policy -- sh -c 'echo x >outside; true'
+	[ "$status" -eq 123 ]
+	trace --strict --policy policy -- sh -c 'echo x >build/made'
+	[ "$status" -eq 0 ]
+	[ -z "$err" ]
+}
+
+@test "a policy that is none: which line, which column" {
+	printf 'allow * /**\nforbid * /x\n' >policy
+	trace --policy policy -- true
+	[ "$status" -eq 125 ]
+	expect_line "$err" "policy:2:1" "forbid"
+	trace --policy nosuchfile -- true
+	[ "$status" -eq 125 ]
+	expect_line "$err" "nosuchfile" "No such file"
+}
+
+@test "the log has each access, also of static programs and raw system calls; the command cannot see it" {
+	need_compiler
+	cat >raw.c <<-'END'
+		#include <fcntl.h>
+		#include <linux/openat2.h>
+		#include <sys/syscall.h>
+		#include <unistd.h>
+		int main(int argc, char **argv)
+		{
+			struct open_how how = {.flags = O_CREAT | O_WRONLY, .mode = 0644};
+			return syscall(SYS_openat2, AT_FDCWD, argv[1], &how, sizeof(how)) < 0;
+		}
+	END
+	gcc -static -o raw raw.c || skip "no static libc"
+	trace --log log -- sh -c 'env -i ./raw "$PWD/made"; ls log; echo x >log.x'
+	[ -e made ]
+	[[ $err == *"log': No such file"* ]]
+	grep "\"command\":\"raw\"" log | grep -q "$PWD/made"
+	printf 'deny create,write /**\n' >policy
+	trace --policy policy -- ./raw "$PWD/other"
+	[ "$status" -eq 1 ]
+	[ ! -e other ]
+}
+
+@test "--report and --learn: what was learnt is enough for a second run" {
+	mkdir work
+	cd work
+	trace --report r.html --learn learnt -- sh -c 'echo x >made'
+	[ "$status" -eq 0 ]
+	grep -qi '<html' r.html
+	rm made
+	trace --strict --policy learnt -- sh -c 'echo x >made'
+	[ "$status" -eq 0 ]
+	[ -e made ]
+	trace --strict --policy learnt -- sh -c 'echo x >../unforeseen'
+	[ "$status" -eq 123 ]
+	[ ! -e ../unforeseen ]
+}
+
+@test "--cow: the files stay; --keep: the next run goes on" {
+	export XDG_DATA_HOME=$PWD/data
+	echo old >file
+	trace --cow -- sh -c 'echo new >file; rm -f data; echo x >made; cat file'
+	[ "$status" -eq 0 ] || [[ $err == *"user.* attributes"* ]] && [ "$status" -ne 0 ] && skip "no user attributes here"
+	[ "$out" = new ]
+	[ "$(cat file)" = old ]
+	[ ! -e made ]
+	[ -z "$(ls data/hako/layers)" ]
+	trace --cow --keep k -- sh -c 'echo new >file'
+	[ "$(cat file)" = old ]
+	trace --cow --keep k -- cat file
+	[ "$out" = new ]
+	trace --cow --keep ../k -- true
+	[ "$status" -eq 125 ]
+}
+
+@test "git clone and make" {
+	need_compiler
+	command -v git >/dev/null || skip "no git"
+	mkdir origin
+	cd origin
+	printf 'all: hello\nhello: hello.c\n\t$(CC) -o $@ $<\ninstall: hello\n\tmkdir -p $(DESTDIR)/bin && install -m 755 hello $(DESTDIR)/bin\n' >Makefile
+	printf '#include <stdio.h>\nint main(void) { puts("hello"); return 0; }\n' >hello.c
+	git init -q . && git add . && git -c user.name=x -c user.email=x@y commit -qm x
+	cd ..
+	trace -- sh -c 'git clone -q origin copy && make -s -j2 -C copy && make -s -C copy install DESTDIR="$PWD/image" && image/bin/hello'
+	[ "$status" -eq 0 ]
+	[ "$out" = hello ]
+	[ "$(image/bin/hello)" = hello ]
+}
+
+# The end
+
+@test "the server is killed: the command and all it started are gone, no mount is left" {
+	mkfifo ready
+	"$HAKO_BIN" trace -- sh -c 'setsid sleep 4343 & (trap "" HUP TERM INT; while :; do cat /etc/passwd >/dev/null; done) & echo ready; wait' >ready &
+	pid=$!
+	exec 5<ready
+	read -r line <&5
+	[ "$line" = ready ]
+	grep -q '^hako / fuse' /proc/"$(pgrep -f '^sleep 4343')"/mounts
+	kill -9 "$pid"
+	wait "$pid" || true
+	for _ in $(seq 50); do
+		[ -n "$(pgrep -f '^sleep 4343')" ] || break
+		sleep 0.1
+	done
+	[ -z "$(pgrep -f '^sleep 4343')" ]
+	[ -z "$(grep '^hako ' /proc/mounts)" ]
+	# All writers are gone.
+	timeout 10 cat <&5
+}
+
+# Ways out
+
+@test "no way out by /proc, parents, or namespaces of others" {
+	echo host >marker
+	trace -- sh -c '
+		for root in /proc/1/root /proc/self/root /proc/$PPID/root /proc/1/cwd/../../../../../../..; do
+			[ "$(stat -c %d:%i $root/ 2>/dev/null || echo no)" = no ] ||
+				[ "$(stat -c %d:%i $root/)" = "$(stat -c %d:%i /)" ] || echo "out: $root"
+		done
+		ls -d /../../.. >/dev/null
+		nsenter -t 1 -m true && echo out: nsenter
+		nsenter -t $PPID -a true && echo out: nsenter
+		unshare -m true && echo out: mount namespace
+		unshare -Um true && echo out: user namespace
+		mount -t tmpfs x /mnt && echo out: mount
+		mount --bind / /mnt && echo out: bind
+		umount /proc && echo out: umount
+		find /proc/1/fd /proc/1/ns -lname "/dev/fuse" 2>/dev/null
+		true' 2>/dev/null
+	[ "$status" -eq 0 ]
+	[ -z "$out" ]
+}
+
+@test "root: no devices, no kernel switches, no other processes' files" {
+	need_root "try it"
+	disk=$(stat -c '%Hd %Ld' / )
+	trace -- sh -c '
+		mknod disk b $1 && echo out: mknod
+		mknod mem c 1 1 && echo out: mknod mem
+		echo x >/proc/sys/kernel/core_pattern && echo out: core_pattern
+		echo x >/proc/sys/kernel/hostname && echo out: hostname
+		echo b >/proc/sysrq-trigger && echo out: sysrq
+		echo 1 >/sys/kernel/mm/ksm/run && echo out: sys
+		dd if=/proc/kcore of=/dev/null bs=1 count=1 && echo out: kcore
+		dmesg | grep . && echo out: dmesg
+		true' sh "$disk" 2>/dev/null
+	[ "$status" -eq 0 ]
+	[ -z "$out" ]
+	# A node that the host has does not work through the mirror.
+	mknod disk b $disk
+	trace -- dd if=disk of=/dev/null bs=512 count=1
+	[ "$status" -ne 0 ]
+}
+
+@test "no way out by handles, chroot, or typing" {
+	need_root "try it"
+	need_compiler
+	cat >escape.c <<-'END'
+		#define _GNU_SOURCE
+		#include <errno.h>
+		#include <fcntl.h>
+		#include <sched.h>
+		#include <stdio.h>
+		#include <stdlib.h>
+		#include <string.h>
+		#include <sys/ioctl.h>
+		#include <sys/mount.h>
+		#include <sys/stat.h>
+		#include <sys/syscall.h>
+		#include <unistd.h>
+		int main(void)
+		{
+			struct { struct file_handle h; unsigned char room[128]; } handle = {{128}};
+			struct stat before, after;
+			char *c = "x";
+			int id, fd = open("/", O_RDONLY | O_DIRECTORY);
+			fstat(fd, &before);
+			if (name_to_handle_at(AT_FDCWD, "/etc", &handle.h, &id, 0) == 0 && open_by_handle_at(fd, &handle.h, 0) >= 0)
+				puts("out: handle");
+			/* the inode of the root of most file systems */
+			memset(&handle, 0, sizeof(handle));
+			handle.h.handle_bytes = 8;
+			handle.h.handle_type = 1;
+			handle.room[0] = 2;
+			if (open_by_handle_at(fd, &handle.h, 0) >= 0 || errno != EPERM)
+				puts("out: handle");
+			mkdir("jail", 0755);
+			if (chroot("jail") < 0 || fchdir(fd) < 0)
+				puts("no chroot");
+			for (int i = 0; i < 100; i++)
+				chdir("..");
+			chroot(".");
+			stat("/", &after);
+			if (before.st_dev != after.st_dev || before.st_ino != after.st_ino)
+				puts("out: chroot");
+			if (ioctl(0, TIOCSTI, c) == 0)
+				puts("out: typing");
+			if (syscall(SYS_clone, CLONE_NEWNS | 17, 0, 0, 0, 0) >= 0)
+				puts("out: clone");
+			if (syscall(435, 0, 0) >= 0 || errno != ENOSYS)
+				puts("out: clone3");
+			if (syscall(428, AT_FDCWD, "/", 1) >= 0 || syscall(430, "tmpfs", 0) >= 0)
+				puts("out: mount calls");
+			if (syscall(SYS_mount, "/", "/mnt", 0, MS_BIND, 0) == 0 || setns(fd, 0) == 0)
+				puts("out: mount");
+			return 0;
+		}
+	END
+	gcc -w -o escape escape.c
+	trace -- ./escape
+	[ "$status" -eq 0 ]
+	[ -z "$out" ]
+	run pty 'expect=end' -- "$HAKO_BIN" trace -- sh -c './escape; echo end'
+	[[ $output != *"out:"* ]]
+}
+
+@test "file systems of the kernel that stand elsewhere on the host are hidden" {
+	need_root "mount"
+	mkdir elsewhere
+	unshare -m sh -c 'mount --make-rprivate / && mount -t proc proc elsewhere &&
+		exec "$1" trace -- ls elsewhere elsewhere/1' sh "$HAKO_BIN" >out 2>err || true
+	[ -z "$(cat out)" ]
+	[[ $(cat err) == *"No such file"* ]]
+}
+
+@test "sockets of the host do not answer" {
+	python3 - <<-'END' 3>&- &
+		import socket, time
+		s = socket.socket(socket.AF_UNIX); s.bind("sock"); s.listen()
+		c = socket.socket(socket.AF_UNIX); c.connect("sock"); open("ready", "w").close()
+		time.sleep(60)
+	END
+	server=$!
+	while [ ! -e ready ]; do sleep 0.05; done
+	trace -- python3 -c 'import socket; socket.socket(socket.AF_UNIX).connect("sock")'
+	kill "$server"
+	[ "$status" -eq 1 ]
+	[[ $err == *ConnectionRefused* ]]
+}
+
+# Who is not root
+
+@test "a user: his id, his files, /tmp; nobody else's" {
+	as_user
+	user_trace -- sh -c 'id -u; echo x >made; stat -c %u made; mkdir d; mv made d/moved; cat d/moved; rm -r d; echo y >/etc/x; cat /etc/shadow; exit 6'
+	[ "$status" -eq 6 ]
+	[ "$out" = $'12345\n12345\nx' ]
+	[[ $err == *"/etc/x: Permission denied"* ]]
+	[[ $err == *"shadow: Permission denied"* ]]
+	[ ! -e "$public/d" ]
+}
+
+@test "a user: no capabilities, no network with --net off, a policy" {
+	as_user
+	user_trace --net off -- sh -c 'grep -E "^Cap(Prm|Bnd)" /proc/self/status | grep -v "0000000000000000"; grep -c : /proc/net/dev; unshare -U true || echo no'
+	[ "$out" = $'1\nno' ]
+	printf 'deny * %s/secret\n' "$public" >"$public/policy"
+	echo x >"$public/secret"
+	user_trace --policy policy --strict -- cat secret
+	[ "$status" -eq 123 ]
+	[[ $err == *"Permission denied"* ]]
+}
+
+@test "a user without /dev/fuse is told what is missing" {
+	as_user
+	chmod 600 "$public/fuse"
+	user_trace -- true
+	[ "$status" -eq 125 ]
+	expect_line "$err" "/dev/fuse" "Permission denied" "chmod 666"
+	rm "$public/fuse"
+	mkdir "$public/fuse" # what is bound there is no device
+	status=0
+	unshare -m sh -c 'mount --make-rprivate / && mount -t tmpfs none /dev && exec "$1" trace -- true' sh "$HAKO_BIN" 2>err || status=$?
+	[ "$status" -eq 125 ]
+	expect_line "$(cat err)" "/dev/fuse" "No such file" "mknod"
+}
+
+@test "it starts in no time" {
+	best=1000000
+	for _ in 1 2 3 4 5 6 7 8 9 10; do
+		start=$(date +%s%N)
+		"$HAKO_BIN" trace -- true
+		took=$((($(date +%s%N) - start) / 1000))
+		[ "$took" -ge "$best" ] || best=$took
+	done
+	echo "# best of 10: $best us"
+	[ "$best" -lt "${HAKO_TRACE_START_US:-15000}" ]
+}
+
+@test "nothing is left of all these" {
+	[ -z "$(pgrep -f "^$HAKO_BIN trace")" ]
+	[ -z "$(grep '^hako ' /proc/mounts)" ]
+}
