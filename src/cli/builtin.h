@@ -43,6 +43,10 @@ struct hk_verb {
 int hk_cmd_run(char **argv);
 int hk_cmd_trace(char **argv);
 int hk_cmd_sandbox(char **argv);
+int hk_cmd_diff(char **argv);
+int hk_cmd_apply(char **argv);
+int hk_cmd_discard(char **argv);
+int hk_cmd_layers(char **argv);
 int hk_cmd_doctor(char **argv);
 int hk_cmd_kernel(char **argv);
 int hk_cmd_version(char **argv);

@@ -12,6 +12,10 @@
 static const struct hk_verb verbs[] = {
 	{"run", "run a command in a box of its own", hk_cmd_run, false},
 	{"trace", "run a command here, and see or limit what it does to files", hk_cmd_trace, true},
+	{"diff", "show what a kept layer changes", hk_cmd_diff, false},
+	{"apply", "bring a kept layer's changes below", hk_cmd_apply, false},
+	{"discard", "remove a kept layer", hk_cmd_discard, false},
+	{"layers", "list the layers that are kept", hk_cmd_layers, false},
 	{"doctor", "say what this host can do, and why not", hk_cmd_doctor, false},
 	{"kernel", "get and manage the kernels that boxes boot", hk_cmd_kernel, false},
 	{"version", "say which hako this is", hk_cmd_version, false},

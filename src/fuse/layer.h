@@ -25,6 +25,9 @@ struct hk_change {
 
 struct hk_layer;
 
+/** hk_layer_lower() - what the layer at @path was made over. @ret_lower: free() */
+int hk_layer_lower(const char *path, char **ret_lower, struct hk_err *err);
+
 /** hk_layer_open() - @layer as in struct hk_overlay_options; @lower: what it was made over. Return: as hk_overlay_open() */
 int hk_layer_open(
 	const char *layer, const char *lower, struct hk_layer **ret_layer, struct hk_err *err);

@@ -114,7 +114,8 @@ static int make_special(struct hk_overlay *ov, struct hk_ov_inode *inode, struct
 	return HK_HOST_CALL(mknodat(ov->work, copy->temp.text, inode->type | 0600, st.st_rdev));
 }
 
-static struct hk_ov_record record_of(const struct hk_ov_inode *inode, const struct copy *copy)
+static struct hk_ov_record record_of(
+	struct hk_overlay *ov, const struct hk_ov_inode *inode, const struct copy *copy)
 {
 	return (struct hk_ov_record){
 		.id = inode->id,
@@ -123,6 +124,7 @@ static struct hk_ov_record record_of(const struct hk_ov_inode *inode, const stru
 		.size = copy->st.size,
 		.uid = copy->left.uid ? (int64_t)copy->st.uid : -1,
 		.gid = copy->left.gid ? (int64_t)copy->st.gid : -1,
+		.path_hash = hk_ov_path_hash(ov, inode->parent, inode->name),
 	};
 }
 
@@ -250,7 +252,7 @@ static int install_indexed(struct hk_overlay *ov, struct hk_ov_inode *inode, str
 static int install(
 	struct hk_overlay *ov, struct hk_ov_inode *inode, struct copy *copy, unsigned how)
 {
-	struct hk_ov_record record = record_of(inode, copy);
+	struct hk_ov_record record = record_of(ov, inode, copy);
 	int fd = -1;
 	int r = 0;
 

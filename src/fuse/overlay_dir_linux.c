@@ -28,11 +28,8 @@ struct hk_ov_names {
 
 static uint64_t position_of(const char *name)
 {
-	uint64_t hash = UINT64_C(14695981039346656037); /* FNV-1a */
+	uint64_t hash = hk_ov_hash(name);
 
-	for (; *name != '\0'; name++) {
-		hash = (hash ^ (unsigned char)*name) * UINT64_C(1099511628211);
-	}
 	hash = (hash ^ hash >> 32) >> 2;
 	return hash < FIRST_POSITION ? hash + FIRST_POSITION : hash;
 }

@@ -56,6 +56,7 @@ struct hk_ov_id {
  * @uid, @gid: to be shown, where the copy could not be given to them; -1: the copy's own
  * @is_indexed: it had several names, so the index has one, too
  * @links: of these names, how many still stand below only
+ * @path_hash: of the path it was copied from: if there is nothing any more, it was removed below
  */
 struct hk_ov_record {
 	struct hk_ov_id id;
@@ -64,6 +65,7 @@ struct hk_ov_record {
 	int64_t uid, gid;
 	bool is_indexed;
 	uint32_t links;
+	uint64_t path_hash;
 };
 
 struct hk_ov_inode {
@@ -179,6 +181,10 @@ void hk_ov_unplace(struct hk_overlay *ov, const struct hk_ov_id *id, struct hk_o
 int hk_ov_inode_stat(struct hk_overlay *ov, struct hk_ov_inode *inode, struct hk_stat *st);
 /** hk_ov_is_cow() - does this name go to the upper layer? */
 bool hk_ov_is_cow(struct hk_overlay *ov, struct hk_ov_inode *dir, const char *name);
+/** hk_ov_path_hash() - of the path of @name in @dir; 0: it is nowhere */
+uint64_t hk_ov_path_hash(struct hk_overlay *ov, struct hk_ov_inode *dir, const char *name);
+/** hk_ov_hash() - FNV-1a */
+uint64_t hk_ov_hash(const char *text);
 /** hk_ov_lower_has() - is there anything at the name below? 1, 0 or -errno */
 int hk_ov_lower_has(struct hk_overlay *ov, struct hk_ov_inode *dir, const char *name);
 struct hk_ov_id hk_ov_id_of(const struct hk_stat *st);
@@ -187,6 +193,9 @@ struct hk_ov_index_name {
 };
 /** hk_ov_index_name() - the name of a lower inode in the index */
 struct hk_ov_index_name hk_ov_index_name(const struct hk_ov_id *id);
+
+/** hk_ov_stat_with() - what a record has to say about the upper inode's own attributes */
+void hk_ov_stat_with(const struct hk_ov_record *record, struct hk_stat *st);
 
 /* overlay_slot_linux.c */
 void hk_ov_close(struct hk_backend *backend, int id);

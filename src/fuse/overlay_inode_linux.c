@@ -84,6 +84,30 @@ bool hk_ov_is_cow(struct hk_overlay *ov, struct hk_ov_inode *dir, const char *na
 	return is_cow;
 }
 
+uint64_t hk_ov_hash(const char *text)
+{
+	uint64_t hash = UINT64_C(14695981039346656037);
+
+	for (; *text != '\0'; text++) {
+		hash = (hash ^ (unsigned char)*text) * UINT64_C(1099511628211);
+	}
+	return hash;
+}
+
+uint64_t hk_ov_path_hash(struct hk_overlay *ov, struct hk_ov_inode *dir, const char *name)
+{
+	struct hk_str path = {0};
+	uint64_t hash = 0;
+
+	pthread_mutex_lock(&ov->live_lock);
+	if (dir != NULL && path_of(ov, dir, name, &path)) {
+		hash = hk_ov_hash(hk_str_text(&path) + 1);
+	}
+	pthread_mutex_unlock(&ov->live_lock);
+	hk_str_finish(&path);
+	return hash;
+}
+
 /* --- finding --- */
 
 /* One name in one layer. */
@@ -234,8 +258,7 @@ int hk_ov_find(struct hk_overlay *ov, struct hk_ov_inode *dir, const char *name,
 	return r < 0 ? r : -ENOENT;
 }
 
-/* The parts of a stat that records have a say in. */
-static void apply_record(const struct hk_ov_record *record, bool is_dir, struct hk_stat *st)
+void hk_ov_stat_with(const struct hk_ov_record *record, struct hk_stat *st)
 {
 	st->dev = record->id.dev;
 	st->ino = record->id.ino;
@@ -247,7 +270,7 @@ static void apply_record(const struct hk_ov_record *record, bool is_dir, struct 
 	if (record->gid >= 0) {
 		st->gid = (uint32_t)record->gid;
 	}
-	if (record->is_indexed && !is_dir && st->nlink > 0) {
+	if (record->is_indexed && st->nlink > 0) {
 		st->nlink += record->links - 1;
 	}
 }
@@ -261,7 +284,7 @@ static void found_stat(const struct hk_stat *upper, const struct hk_stat *lower,
 	}
 	*st = *upper;
 	if (record != NULL) {
-		apply_record(record, S_ISDIR(st->mode), st);
+		hk_ov_stat_with(record, st);
 	}
 	if (lower != NULL) {
 		st->nlink = 1; /* a directory in both: nobody has counted */

@@ -22,7 +22,7 @@
 #include "base/str.h"
 #include "fuse/overlay_impl.h"
 
-enum { RECORD_TEXT = 256, RECORD_FIELDS = 11 };
+enum { RECORD_TEXT = 256, RECORD_FIELDS = 12 };
 
 void hk_ov_path(struct hk_overlay *ov, int dir, const char *name, char path[HK_OV_PATH_MAX])
 {
@@ -102,9 +102,10 @@ static int print_record(const struct hk_ov_record *r, char text[RECORD_TEXT])
 {
 	return hk_fmt(text, RECORD_TEXT,
 		"%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRId64 " %" PRId64 " %" PRId64 " %" PRIu64
-		" %" PRId64 " %" PRId64 " %d %" PRIu32,
+		" %" PRId64 " %" PRId64 " %d %" PRIu32 " %" PRIu64,
 		r->id.dev, r->id.ino, r->id.mount, r->id.born_ns, r->ctime_ns, r->mtime_ns, r->size,
-		r->uid, r->gid, r->is_indexed, r->links);
+		r->uid, r->gid, r->is_indexed, r->links,
+		r->path_hash);
 }
 
 /* Return: how many of the @count numbers there are. A sign is kept in the upper bit. */
@@ -146,6 +147,7 @@ static bool parse_record(const char *text, struct hk_ov_record *r)
 		.gid = (int64_t)n[8],
 		.is_indexed = n[9] != 0,
 		.links = (uint32_t)n[10],
+		.path_hash = n[11],
 	};
 	return true;
 }

@@ -1,0 +1,528 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * Bringing changes of a layer below: see layer.h.
+ *
+ * Theory: in three steps. First every change is made below: what is new is written beside its place, synced, and renamed,
+ * so at each moment a name has the old or the new. Then all of it is brought to storage. Only then does it leave the
+ * layer, so a crash loses nothing: what was applied is a change no more, and is dropped by the next apply.
+ *
+ * An opaque directory hides all that is below. Before anything in it is applied, it gets a whiteout for each name instead,
+ * so that each entry can leave by itself.
+ *
+ * Limits: a name of a hard-linked file that the layer has not seen keeps the old content.
+ */
+#include <linux/fs.h>
+#include <linux/limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/str.h"
+#include "fuse/layer_impl.h"
+#include "fuse/transfer.h"
+
+/* A name below that has been made of an inode in the layer: further names of it become links. */
+struct made {
+	dev_t dev;
+	ino_t ino;
+	const char *path;
+};
+
+struct apply {
+	struct hk_overlay *ov;
+	struct hk_changes changes;
+	bool *is_done; /* one for each change */
+	struct made *made;
+	size_t made_count;
+	unsigned temp_count;
+};
+
+/* --- opaque directories --- */
+
+static int unfold_name(struct hk_overlay *ov, struct hk_ov_inode *dir, const char *name)
+{
+	autoclose int below = hk_host_open_name(dir->lower, name, O_PATH | O_DIRECTORY, 0);
+	struct hk_stat st;
+	int r = ov->host->ops->lookup(ov->host, dir->upper, name, &st);
+
+	if (r == -ENOENT) {
+		return hk_ov_make_whiteout(ov, dir, name);
+	}
+	if (r == 0 && S_ISDIR(st.mode) && below >= 0) {
+		r = hk_ov_set_mark(ov, dir->upper, name, HK_OV_OPAQUE, "y");
+	}
+	return r;
+}
+
+/* Gives an opaque directory whiteouts. */
+static int unfold(struct hk_overlay *ov, int upper, int lower)
+{
+	struct hk_ov_inode dir = {.upper = upper, .lower = lower};
+	struct hk_layer_names names = {0};
+	char path[HK_OV_PATH_MAX];
+	int r = hk_layer_names_add(&names, lower);
+
+	hk_layer_names_sort(&names);
+	for (size_t i = 0; r == 0 && i < names.count; i++) {
+		r = unfold_name(ov, &dir, names.list[i]);
+	}
+	hk_layer_names_finish(&names);
+	if (r == 0 && !dir.xattr_whiteouts) {
+		hk_ov_path(ov, upper, NULL, path);
+		/* seccomp write: removexattr */
+		r = HK_HOST_CALL(removexattr(path, HK_OV_OPAQUE));
+	}
+	return r;
+}
+
+static int unfold_tree(struct hk_overlay *ov, int upper, int lower)
+{
+	struct hk_layer_names names = {0};
+	int r = 0;
+
+	if (hk_ov_get_mark(ov, upper, NULL, HK_OV_OPAQUE) == 'y') {
+		r = unfold(ov, upper, lower);
+	}
+	if (r == 0) {
+		r = hk_layer_names_add(&names, upper);
+	}
+	for (size_t i = 0; r == 0 && i < names.count; i++) {
+		autoclose int above =
+			hk_host_open_name(upper, names.list[i], O_PATH | O_DIRECTORY, 0);
+		autoclose int below =
+			hk_host_open_name(lower, names.list[i], O_PATH | O_DIRECTORY, 0);
+
+		if (above >= 0 && below >= 0) {
+			r = unfold_tree(ov, above, below);
+		}
+	}
+	hk_layer_names_finish(&names);
+	return r;
+}
+
+/* --- one change --- */
+
+/* Where a change is: directories of both trees, and the name in them. */
+struct place {
+	int upper, lower;
+	const char *name;
+};
+
+static struct hk_ov_temp new_temp(struct apply *apply)
+{
+	struct hk_ov_temp temp;
+
+	hk_fmt(temp.text, sizeof(temp.text), ".hk%x-%x", (unsigned)getpid() & 0xffffff,
+		apply->temp_count++ & 0xffff);
+	return temp;
+}
+
+static int remove_at(int dir, const char *name)
+{
+	int r = HK_HOST_CALL(unlinkat(dir, name, 0));
+
+	if (r == -EISDIR) {
+		autoclose int fd = hk_host_open_name(dir, name, O_RDONLY | O_DIRECTORY, 0);
+
+		r = fd < 0 ? fd : hk_ov_remove_tree(fd);
+		if (r == 0) {
+			r = HK_HOST_CALL(unlinkat(dir, name, AT_REMOVEDIR));
+		}
+	}
+	return r;
+}
+
+/* A directory and something else change places, for they cannot replace each other. */
+static int put_at(struct apply *apply, const struct place *at, const char *temp)
+{
+	struct hk_backend *host = apply->ov->host;
+	int r = hk_host_rename(host, at->lower, temp, at->lower, at->name, 0);
+
+	if (r == -EISDIR || r == -ENOTDIR || r == -ENOTEMPTY || r == -EEXIST) {
+		r = hk_host_rename(host, at->lower, temp, at->lower, at->name, RENAME_EXCHANGE);
+		r = r < 0 ? r : remove_at(at->lower, temp);
+	}
+	return r;
+}
+
+/* Makes @temp below what @upper (O_PATH) is. Return: a descriptor, or -errno. */
+static int make_temp(struct apply *apply, const struct place *at, int upper,
+	const struct hk_stat *st, const char *temp)
+{
+	struct hk_backend *host = apply->ov->host;
+	char target[PATH_MAX];
+	struct stat raw;
+	ssize_t n;
+	int r;
+
+	switch (st->mode & S_IFMT) {
+	case S_IFREG: {
+		autoclose int from = hk_host_open_file(host, upper, O_RDONLY);
+		int to = from < 0
+			? from
+			: hk_host_open_name(at->lower, temp, O_CREAT | O_EXCL | O_RDWR, 0600);
+
+		if (to < 0) {
+			return to;
+		}
+		r = hk_transfer_data(from, to, st->size);
+		if (r < 0) {
+			close(to);
+			return r;
+		}
+		return to;
+	}
+	case S_IFDIR:
+		r = HK_HOST_CALL(mkdirat(at->lower, temp, 0700));
+		break;
+	case S_IFLNK:
+		n = HK_HOST_CALL(readlinkat(upper, "", target, sizeof(target) - 1));
+		if (n < 0) {
+			return (int)n;
+		}
+		target[n] = '\0';
+		r = HK_HOST_CALL(symlinkat(target, at->lower, temp));
+		break;
+	default:
+		r = fstat(upper, &raw) < 0 ? -errno
+					   : HK_HOST_CALL(mknodat(at->lower, temp,
+						     (st->mode & S_IFMT) | 0600, raw.st_rdev));
+		break;
+	}
+	return r < 0 ? r : hk_host_open_name(at->lower, temp, O_PATH, 0);
+}
+
+/* The attributes of @upper for @to; those it has besides go. */
+static int give_meta(struct apply *apply, int upper, const struct hk_stat *st, int to)
+{
+	struct hk_backend *host = apply->ov->host;
+	struct hk_transfer_left left = {0};
+	autofree char *names = hk_malloc(XATTR_LIST_MAX);
+	ssize_t len;
+
+	if (names == NULL) {
+		return -ENOMEM;
+	}
+	len = hk_host_listxattr(host, to, names, XATTR_LIST_MAX);
+	for (ssize_t at = 0; at < len; at += (ssize_t)strlen(names + at) + 1) {
+		if (!hk_ov_is_our_xattr(names + at) &&
+			hk_host_getxattr(host, upper, names + at, NULL, 0) == -ENODATA) {
+			hk_host_removexattr(host, to, names + at);
+		}
+	}
+	return hk_transfer_meta(host, upper, to, st, hk_ov_is_our_xattr, &left);
+}
+
+static int stat_upper(struct apply *apply, int upper, struct hk_stat *st)
+{
+	struct hk_ov_record record;
+	int r = apply->ov->host->ops->stat(apply->ov->host, upper, st);
+
+	if (r == 0 && hk_ov_get_record(apply->ov, upper, NULL, st, &record) != 0) {
+		st->uid = record.uid >= 0 ? (uint32_t)record.uid : st->uid;
+		st->gid = record.gid >= 0 ? (uint32_t)record.gid : st->gid;
+	}
+	return r;
+}
+
+/* A further name of an inode that was applied already. Return: 1 done, 0 not, -errno. */
+static int link_made(struct apply *apply, const struct place *at, const struct hk_change *change)
+{
+	for (size_t i = 0; i < apply->made_count; i++) {
+		const struct made *made = &apply->made[i];
+		struct hk_ov_temp temp = new_temp(apply);
+		const char *name;
+		int r;
+
+		if (made->ino != change->upper.st_ino || made->dev != change->upper.st_dev) {
+			continue;
+		}
+		autoclose int dir = hk_layer_walk(apply->ov->host->root, made->path, &name);
+
+		r = dir < 0 ? dir : HK_HOST_CALL(linkat(dir, name, at->lower, temp.text, 0));
+		if (r == 0) {
+			r = put_at(apply, at, temp.text);
+			/* rename(2) does nothing where both are one already. */
+			unlinkat(at->lower, temp.text, 0);
+		}
+		return r < 0 ? r : 1;
+	}
+	return 0;
+}
+
+static int note_made(struct apply *apply, const struct hk_change *change)
+{
+	struct made *made;
+
+	if (change->upper.st_nlink < 2 || S_ISDIR(change->upper.st_mode)) {
+		return 0;
+	}
+	made = hk_realloc_array(apply->made, apply->made_count + 1, sizeof(*made));
+	if (made == NULL) {
+		return -ENOMEM;
+	}
+	apply->made = made;
+	apply->made[apply->made_count++] = (struct made){
+		.dev = change->upper.st_dev, .ino = change->upper.st_ino, .path = change->path};
+	return 0;
+}
+
+static int make_below(struct apply *apply, const struct place *at, const struct hk_change *change)
+{
+	autoclose int upper = hk_host_open_name(at->upper, at->name, O_PATH, 0);
+	struct hk_ov_temp temp = new_temp(apply);
+	autoclose int to = -1;
+	struct hk_stat st;
+	int r = upper < 0 ? upper : stat_upper(apply, upper, &st);
+
+	if (r == 0) {
+		r = link_made(apply, at, change);
+	}
+	if (r != 0) {
+		return r < 0 ? r : 0;
+	}
+	to = make_temp(apply, at, upper, &st, temp.text);
+	r = to < 0 ? to : give_meta(apply, upper, &st, to);
+	if (r == 0 && S_ISREG(st.mode)) {
+		/* seccomp write: fsync */
+		r = HK_HOST_CALL(fsync(to));
+	}
+	if (r == 0) {
+		r = put_at(apply, at, temp.text);
+	}
+	if (r < 0) {
+		remove_at(at->lower, temp.text);
+		return r;
+	}
+	return note_made(apply, change);
+}
+
+static int change_meta(struct apply *apply, const struct place *at)
+{
+	autoclose int upper = hk_host_open_name(at->upper, at->name, O_PATH, 0);
+	autoclose int lower = hk_host_open_name(at->lower, at->name, O_PATH, 0);
+	struct hk_stat st;
+	int r = upper < 0 ? upper : lower < 0 ? lower : stat_upper(apply, upper, &st);
+
+	return r < 0 ? r : give_meta(apply, upper, &st, lower);
+}
+
+static int open_place(struct apply *apply, const char *path, struct place *at)
+{
+	at->upper = hk_layer_walk(apply->ov->upper, path, &at->name);
+	at->lower = hk_layer_walk(apply->ov->host->root, path, &at->name);
+	return at->upper < 0 ? at->upper : at->lower < 0 ? at->lower : 0;
+}
+
+static void close_place(struct place *at)
+{
+	hk_close(&at->upper);
+	hk_close(&at->lower);
+}
+
+static int apply_change(struct apply *apply, const struct hk_change *change)
+{
+	struct place at;
+	int r = open_place(apply, change->path, &at);
+
+	if (r == 0) {
+		switch (change->kind) {
+		case HK_CHANGE_DELETED:
+			r = remove_at(at.lower, at.name);
+			r = r == -ENOENT ? 0 : r;
+			break;
+		case HK_CHANGE_METADATA:
+			r = change_meta(apply, &at);
+			break;
+		default:
+			r = make_below(apply, &at, change);
+			break;
+		}
+	}
+	close_place(&at);
+	return r;
+}
+
+/* --- leaving the layer --- */
+
+/* What a directory just made below hides is what was applied: nothing, from now on. */
+static void show_below(struct apply *apply, const struct place *at)
+{
+	autoclose int dir = hk_host_open_name(at->upper, at->name, O_PATH | O_DIRECTORY, 0);
+	char path[HK_OV_PATH_MAX];
+
+	if (dir >= 0) {
+		hk_ov_path(apply->ov, dir, NULL, path);
+		removexattr(path, HK_OV_OPAQUE);
+	}
+}
+
+static int drop_change(struct apply *apply, const struct hk_change *change)
+{
+	struct place at = {.upper = -1, .lower = -1};
+	int r = 0;
+
+	at.upper = hk_layer_walk(apply->ov->upper, change->path, &at.name);
+	if (at.upper < 0) {
+		return at.upper == -ENOENT ? 0 : at.upper;
+	}
+	if (!S_ISDIR(change->upper.st_mode)) {
+		r = HK_HOST_CALL(unlinkat(at.upper, at.name, 0));
+	} else if (change->kind != HK_CHANGE_METADATA) {
+		show_below(apply, &at); /* it goes when nothing is in it any more */
+	}
+	close_place(&at);
+	return r == -ENOENT ? 0 : r;
+}
+
+/* Directories of the layer in which nothing is left, and which are below, too. */
+static void prune(struct hk_overlay *ov, int upper, int lower)
+{
+	struct hk_layer_names names = {0};
+
+	hk_layer_names_add(&names, upper);
+	for (size_t i = 0; i < names.count; i++) {
+		const char *name = names.list[i];
+		autoclose int above = hk_host_open_name(upper, name, O_PATH | O_DIRECTORY, 0);
+		autoclose int below = hk_host_open_name(lower, name, O_PATH | O_DIRECTORY, 0);
+		struct hk_stat st;
+
+		if (above < 0 || below < 0) {
+			continue;
+		}
+		prune(ov, above, below);
+		if (hk_ov_get_mark(ov, above, NULL, HK_OV_OPAQUE) != 'y' &&
+			ov->host->ops->stat(ov->host, above, &st) == 0 &&
+			unlinkat(upper, name, AT_REMOVEDIR) == 0) {
+			struct timespec times[2] = {st.atime, st.mtime};
+
+			/* What was done in it has changed them. */
+			hk_host_utimes(ov->host, below, times);
+		}
+	}
+	hk_layer_names_finish(&names);
+}
+
+/* What is in the index for no name's sake. */
+static void sweep_index(struct hk_overlay *ov)
+{
+	struct hk_layer_names names = {0};
+	struct hk_stat st;
+
+	hk_layer_names_add(&names, ov->index);
+	for (size_t i = 0; i < names.count; i++) {
+		if (ov->host->ops->lookup(ov->host, ov->index, names.list[i], &st) == 0 &&
+			st.nlink == 1) {
+			unlinkat(ov->index, names.list[i], 0);
+		}
+	}
+	hk_layer_names_finish(&names);
+}
+
+/* --- all of them --- */
+
+static bool is_within(const char *dir, const char *path)
+{
+	size_t len = strlen(dir);
+
+	return strncmp(dir, path, len) == 0 && (len == 0 || path[len] == '/' || path[len] == '\0');
+}
+
+/* Is it asked for, or a new directory around what is? */
+static bool is_selected(const char *const *paths, const struct hk_change *change)
+{
+	if (paths == NULL) {
+		return true;
+	}
+	for (; *paths != NULL; paths++) {
+		if (is_within(*paths, change->path) ||
+			(S_ISDIR(change->upper.st_mode) && !S_ISDIR(change->lower.st_mode) &&
+				is_within(change->path, *paths))) {
+			return true;
+		}
+	}
+	return false;
+}
+
+static int apply_all(struct apply *apply, const char *const *paths, bool force,
+	void (*conflict)(void *arg, const struct hk_change *change), void *arg, struct hk_err *err)
+{
+	const char *left_out = NULL; /* a directory that was not applied: nor is what is in it */
+	int conflicts = 0;
+
+	for (size_t i = 0; i < apply->changes.count; i++) {
+		const struct hk_change *change = &apply->changes.list[i];
+		int r;
+
+		if (!is_selected(paths, change)) {
+			continue;
+		}
+		if (left_out != NULL && is_within(left_out, change->path)) {
+			continue;
+		}
+		if (change->conflict && !force) {
+			conflict(arg, change);
+			conflicts++;
+			left_out = change->path;
+			continue;
+		}
+		r = apply_change(apply, change);
+		if (r < 0) {
+			return hk_fail(err, -r, "'%s'", change->path);
+		}
+		apply->is_done[i] = true;
+	}
+	return conflicts;
+}
+
+static int leave_all(struct apply *apply, struct hk_err *err)
+{
+	struct hk_overlay *ov = apply->ov;
+
+	/* More file systems than one may have been written to. */
+	/* seccomp write: sync */
+	sync();
+	for (size_t i = 0; i < apply->changes.count; i++) {
+		const struct hk_change *change = &apply->changes.list[i];
+		int r = apply->is_done[i] ? drop_change(apply, change) : 0;
+
+		if (r < 0) {
+			return hk_fail(err, -r, "layer: '%s'", change->path);
+		}
+	}
+	prune(ov, ov->upper, ov->host->root);
+	sweep_index(ov);
+	return 0;
+}
+
+int hk_layer_apply(struct hk_layer *layer, const char *const *paths, bool force,
+	void (*conflict)(void *arg, const struct hk_change *change), void *arg, struct hk_err *err)
+{
+	struct apply apply = {.ov = layer->ov};
+	int r = hk_changes_collect(layer, &apply.changes, err);
+	int left;
+
+	if (r == 0) {
+		apply.is_done = hk_calloc(apply.changes.count + 1, sizeof(*apply.is_done));
+		r = apply.is_done == NULL ? hk_fail(err, ENOMEM, "apply") : 0;
+	}
+	if (r == 0) {
+		r = unfold_tree(apply.ov, apply.ov->upper, apply.ov->host->root);
+		if (r < 0) {
+			hk_fail(err, -r, "layer: opaque directory");
+		}
+	}
+	if (r == 0) {
+		r = apply_all(&apply, paths, force, conflict, arg, err);
+		left = leave_all(&apply, r < 0 ? NULL : err);
+		r = left < 0 && r >= 0 ? left : r;
+	}
+	hk_changes_finish(&apply.changes);
+	free(apply.is_done);
+	free(apply.made);
+	return r;
+}

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: ISC */
+/* The inside of kept layers, shared by layer_*_linux.c. */
+#ifndef HK_FUSE_LAYER_IMPL_H
+#define HK_FUSE_LAYER_IMPL_H
+
+#include "fuse/layer.h"
+#include "fuse/overlay_impl.h"
+
+/** struct hk_layer - an overlay that nobody is served from */
+struct hk_layer {
+	struct hk_backend *backend; /* owned */
+	struct hk_overlay *ov;      /* the same */
+};
+
+/** struct hk_changes - all that differs, sorted */
+struct hk_changes {
+	struct hk_change *list; /* owned, with the paths */
+	size_t count, cap;
+};
+
+int hk_changes_collect(struct hk_layer *layer, struct hk_changes *changes, struct hk_err *err);
+void hk_changes_finish(struct hk_changes *changes);
+
+/** struct hk_layer_names - what is in a directory, sorted, without "." and ".." */
+struct hk_layer_names {
+	char **list; /* owned */
+	size_t count, cap;
+};
+
+/** hk_layer_names_add() - those of @dir (O_PATH; -1: none). Return: 0 or -errno */
+int hk_layer_names_add(struct hk_layer_names *names, int dir);
+/** hk_layer_names_sort() - and leave each once */
+void hk_layer_names_sort(struct hk_layer_names *names);
+void hk_layer_names_finish(struct hk_layer_names *names);
+
+/** hk_layer_walk() - the directory that @path is in, from @root; *@ret_name points into @path. Return: O_PATH
+ * descriptor or -errno */
+int hk_layer_walk(int root, const char *path, const char **ret_name);
+
+#endif

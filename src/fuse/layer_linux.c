@@ -1,0 +1,517 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * What is in a kept layer: see layer.h.
+ *
+ * Theory: both trees are walked together, the upper one leading. What was copied up and is as it was, is no change; only
+ * where attributes are alike is data compared. Below has changed if what a copy's record says of its original is no
+ * longer so; or, where there is no record (a whiteout, a file that replaced another), if what is below is newer.
+ *
+ * Limits: a change deep within a directory that is to be removed is not seen. The time of a directory alone is no change.
+ */
+#include <linux/limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/str.h"
+#include "base/sys.h"
+#include "base/util.h"
+#include "fuse/layer_impl.h"
+
+enum { BLOCK = 65536 };
+
+int hk_layer_open(
+	const char *layer_path, const char *lower, struct hk_layer **ret_layer, struct hk_err *err)
+{
+	struct hk_overlay_options options = {.layer = layer_path, .lower = lower};
+	struct hk_layer *layer;
+	int r;
+
+	if (hk_new(layer) == NULL) {
+		return hk_fail(err, ENOMEM, "layer '%s'", layer_path);
+	}
+	r = hk_overlay_open(&options, &layer->backend, err);
+	if (r < 0) {
+		free(layer);
+		return r;
+	}
+	layer->ov = hk_overlay_of(layer->backend);
+	*ret_layer = layer;
+	return 0;
+}
+
+int hk_layer_lower(const char *path, char **ret_lower, struct hk_err *err)
+{
+	struct hk_str file = {0};
+	void *text = NULL;
+	size_t len;
+	int r;
+
+	hk_str_addf(&file, "%s/lower", path);
+	r = file.failed ? hk_fail(err, ENOMEM, "layer '%s'", path)
+			: hk_read_file(file.data, PATH_MAX, &text, &len, err);
+	hk_str_finish(&file);
+	if (r < 0) {
+		hk_err_hint(err, "this is no layer, or making it was interrupted");
+		return r;
+	}
+	*ret_lower = text;
+	return 0;
+}
+
+void hk_layer_close(struct hk_layer *layer)
+{
+	if (layer != NULL) {
+		layer->backend->ops->destroy(layer->backend);
+		free(layer);
+	}
+}
+
+/* --- names --- */
+
+static int add_name(struct hk_layer_names *names, const char *name)
+{
+	if (names->count == names->cap) {
+		size_t cap = names->cap == 0 ? 32 : names->cap * 2;
+		char **list = hk_realloc_array(names->list, cap, sizeof(*list));
+
+		if (list == NULL) {
+			return -ENOMEM;
+		}
+		names->list = list;
+		names->cap = cap;
+	}
+	names->list[names->count] = hk_strdup(name);
+	return names->list[names->count] == NULL ? -ENOMEM : (int)(names->count++ & 0);
+}
+
+int hk_layer_names_add(struct hk_layer_names *names, int dir)
+{
+	_Alignas(struct hk_dirent) char buf[8192];
+	autoclose int fd = -1;
+	ssize_t n;
+
+	if (dir < 0) {
+		return 0;
+	}
+	fd = hk_host_open_dir(NULL, dir);
+	n = fd;
+	while (n >= 0 && (n = hk_host_read_dir(NULL, fd, buf, sizeof(buf))) > 0) {
+		for (ssize_t at = 0; at < n;) {
+			const struct hk_dirent *entry = (const struct hk_dirent *)(buf + at);
+
+			at += entry->record_len;
+			if (strcmp(entry->name, ".") != 0 && strcmp(entry->name, "..") != 0 &&
+				add_name(names, entry->name) < 0) {
+				return -ENOMEM;
+			}
+		}
+	}
+	return (int)n;
+}
+
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+void hk_layer_names_sort(struct hk_layer_names *names)
+{
+	size_t kept = 0;
+
+	if (names->count > 0) {
+		qsort(names->list, names->count, sizeof(names->list[0]), by_name);
+	}
+	for (size_t i = 0; i < names->count; i++) {
+		if (kept > 0 && strcmp(names->list[kept - 1], names->list[i]) == 0) {
+			free(names->list[i]);
+		} else {
+			names->list[kept++] = names->list[i];
+		}
+	}
+	names->count = kept;
+}
+
+void hk_layer_names_finish(struct hk_layer_names *names)
+{
+	for (size_t i = 0; i < names->count; i++) {
+		free(names->list[i]);
+	}
+	free(names->list);
+	*names = (struct hk_layer_names){0};
+}
+
+int hk_layer_walk(int root, const char *path, const char **ret_name)
+{
+	int at = HK_HOST_CALL(openat(root, ".", O_PATH | O_CLOEXEC));
+
+	while (at >= 0) {
+		size_t len = strcspn(path, "/");
+		char name[NAME_MAX + 1];
+		int next;
+
+		if (path[len] == '\0') {
+			*ret_name = path;
+			break;
+		}
+		if (len > NAME_MAX) {
+			close(at);
+			return -ENAMETOOLONG;
+		}
+		memcpy(name, path, len);
+		name[len] = '\0';
+		path += len + 1;
+		next = hk_host_open_name(at, name, O_PATH | O_DIRECTORY, 0);
+		close(at);
+		at = next;
+	}
+	return at;
+}
+
+/* --- comparing --- */
+
+/* One name, in both trees. */
+struct pair {
+	int upper, lower; /* O_PATH; -1: not there */
+	struct hk_stat upper_st, lower_st;
+	bool is_whiteout;
+	bool has_record;
+	struct hk_ov_record record;
+};
+
+/* Return: 1 same, 0 not, -errno. */
+static int same_data(struct hk_overlay *ov, const struct pair *p)
+{
+	autoclose int upper = hk_host_open_file(ov->host, p->upper, O_RDONLY);
+	autoclose int lower = hk_host_open_file(ov->host, p->lower, O_RDONLY | O_NOATIME);
+	autofree char *buf = hk_malloc(2 * BLOCK);
+	uint64_t at = 0;
+
+	if (upper < 0 || lower < 0 || buf == NULL) {
+		return upper < 0 ? upper : lower < 0 ? lower : -ENOMEM;
+	}
+	for (;;) {
+		ssize_t n = hk_pread_full(upper, buf, BLOCK, at);
+		ssize_t m = hk_pread_full(lower, buf + BLOCK, BLOCK, at);
+
+		if (n < 0 || m < 0) {
+			return (int)(n < 0 ? n : m);
+		}
+		if (n != m || memcmp(buf, buf + BLOCK, (size_t)n) != 0) {
+			return 0;
+		}
+		if (n == 0) {
+			return 1;
+		}
+		at += (uint64_t)n;
+	}
+}
+
+static int same_content(struct hk_overlay *ov, const struct pair *p)
+{
+	char upper[PATH_MAX];
+	char lower[PATH_MAX];
+	ssize_t n;
+	ssize_t m;
+
+	switch (p->upper_st.mode & S_IFMT) {
+	case S_IFREG:
+		return p->upper_st.size != p->lower_st.size ? 0 : same_data(ov, p);
+	case S_IFLNK:
+		n = readlinkat(p->upper, "", upper, sizeof(upper));
+		m = readlinkat(p->lower, "", lower, sizeof(lower));
+		return n > 0 && n == m && memcmp(upper, lower, (size_t)n) == 0;
+	case S_IFCHR:
+	case S_IFBLK:
+		return p->upper_st.rdev == p->lower_st.rdev;
+	default:
+		return 1;
+	}
+}
+
+/* Does @a have no attribute that @b has not, or has with another value? Counts them. */
+static bool has_xattrs_of(struct hk_overlay *ov, int a, int b, unsigned *count)
+{
+	autofree char *names = hk_malloc(XATTR_LIST_MAX);
+	autofree char *values = hk_malloc(2 * XATTR_SIZE_MAX);
+	ssize_t len;
+
+	if (names == NULL || values == NULL) {
+		return false;
+	}
+	len = hk_host_listxattr(ov->host, a, names, XATTR_LIST_MAX);
+	for (ssize_t at = 0; at < len; at += (ssize_t)strlen(names + at) + 1) {
+		ssize_t n;
+		ssize_t m;
+
+		if (hk_ov_is_our_xattr(names + at)) {
+			continue;
+		}
+		n = hk_host_getxattr(ov->host, a, names + at, values, XATTR_SIZE_MAX);
+		m = hk_host_getxattr(
+			ov->host, b, names + at, values + XATTR_SIZE_MAX, XATTR_SIZE_MAX);
+		if (n != m || (n > 0 && memcmp(values, values + XATTR_SIZE_MAX, (size_t)n) != 0)) {
+			return false;
+		}
+		(*count)++;
+	}
+	return true;
+}
+
+static bool same_meta(struct hk_overlay *ov, const struct pair *p)
+{
+	const struct hk_stat *u = &p->upper_st;
+	const struct hk_stat *l = &p->lower_st;
+	unsigned upper_count = 0;
+	unsigned lower_count = 0;
+
+	if (u->mode != l->mode || u->uid != l->uid || u->gid != l->gid ||
+		(!S_ISDIR(u->mode) && hk_timespec_ns(u->mtime) != hk_timespec_ns(l->mtime))) {
+		return false;
+	}
+	return has_xattrs_of(ov, p->upper, p->lower, &upper_count) &&
+		has_xattrs_of(ov, p->lower, p->upper, &lower_count) && upper_count == lower_count;
+}
+
+static bool is_conflict(const struct pair *p, const char *path)
+{
+	const struct hk_stat *l = &p->lower_st;
+	bool is_copy = p->upper >= 0 && p->has_record && p->record.path_hash == hk_ov_hash(path);
+	int64_t since;
+
+	if (p->lower < 0) {
+		return is_copy; /* removed below */
+	}
+	if (p->upper >= 0 && S_ISDIR(p->upper_st.mode) && S_ISDIR(l->mode)) {
+		return false;
+	}
+	if (is_copy && p->record.id.ino == l->ino && !S_ISDIR(l->mode)) {
+		return p->record.ctime_ns != hk_timespec_ns(l->ctime) ||
+			p->record.mtime_ns != hk_timespec_ns(l->mtime) || p->record.size != l->size;
+	}
+	if (is_copy) {
+		return true; /* another inode by now */
+	}
+	since = p->upper >= 0 && p->upper_st.born_ns != 0 ? p->upper_st.born_ns
+							  : hk_timespec_ns(p->upper_st.mtime);
+	return since != 0 && hk_timespec_ns(l->ctime) > since;
+}
+
+/* --- collecting --- */
+
+static struct stat to_stat(const struct hk_stat *st)
+{
+	return (struct stat){
+		.st_dev = makedev((unsigned)(st->dev >> 32), (unsigned)st->dev),
+		.st_ino = st->ino,
+		.st_mode = st->mode,
+		.st_nlink = st->nlink,
+		.st_uid = st->uid,
+		.st_gid = st->gid,
+		.st_rdev = st->rdev,
+		.st_size = (off_t)st->size,
+		.st_blksize = st->blksize,
+		.st_blocks = (blkcnt_t)st->blocks,
+		.st_atim = st->atime,
+		.st_mtim = st->mtime,
+		.st_ctim = st->ctime,
+	};
+}
+
+struct scan {
+	struct hk_overlay *ov;
+	struct hk_changes *changes;
+	struct hk_str path; /* of the directory at hand */
+};
+
+static int add_change(struct scan *scan, enum hk_change_kind kind, const struct pair *p)
+{
+	struct hk_changes *changes = scan->changes;
+	struct hk_change change = {.kind = kind};
+
+	if (changes->count == changes->cap) {
+		size_t cap = changes->cap == 0 ? 64 : changes->cap * 2;
+		struct hk_change *list = hk_realloc_array(changes->list, cap, sizeof(*list));
+
+		if (list == NULL) {
+			return -ENOMEM;
+		}
+		changes->list = list;
+		changes->cap = cap;
+	}
+	change.path = hk_strdup(hk_str_text(&scan->path));
+	if (change.path == NULL) {
+		return -ENOMEM;
+	}
+	if (p->upper >= 0) {
+		change.upper = to_stat(&p->upper_st);
+	}
+	if (p->lower >= 0) {
+		change.lower = to_stat(&p->lower_st);
+	}
+	change.conflict = is_conflict(p, change.path);
+	changes->list[changes->count++] = change;
+	return 0;
+}
+
+static void finish_pair(struct pair *p)
+{
+	hk_close(&p->upper);
+	hk_close(&p->lower);
+}
+
+static int look(struct hk_overlay *ov, int dir, const char *name, int *ret_fd, struct hk_stat *st)
+{
+	int fd = dir < 0 ? -ENOENT : hk_host_open_name(dir, name, O_PATH, 0);
+
+	if (fd < 0) {
+		return fd == -ENOENT ? 0 : fd;
+	}
+	*ret_fd = fd;
+	return ov->host->ops->stat(ov->host, fd, st);
+}
+
+static int open_pair(struct hk_overlay *ov, int upper, int lower, const char *name, struct pair *p)
+{
+	int r;
+
+	*p = (struct pair){.upper = -1, .lower = -1};
+	r = look(ov, upper, name, &p->upper, &p->upper_st);
+	if (r == 0) {
+		r = look(ov, lower, name, &p->lower, &p->lower_st);
+	}
+	if (r < 0 || p->upper < 0) {
+		return r;
+	}
+	p->is_whiteout = hk_ov_is_whiteout(ov, upper, name, &p->upper_st, true);
+	p->has_record = hk_ov_get_record(ov, p->upper, NULL, &p->upper_st, &p->record) != 0;
+	if (p->has_record) {
+		uint64_t ino = p->upper_st.ino;
+		int64_t born_ns = p->upper_st.born_ns;
+
+		/* Owners that could not be given; but which inode it is itself. */
+		hk_ov_stat_with(&p->record, &p->upper_st);
+		p->upper_st.ino = ino;
+		p->upper_st.born_ns = born_ns;
+	}
+	if (p->is_whiteout) {
+		hk_close(&p->upper);
+	}
+	return 0;
+}
+
+static int scan_dir(struct scan *scan, int upper, int lower, bool is_opaque);
+
+/* A directory above, whatever is below. */
+static int scan_subdir(struct scan *scan, struct pair *p, bool is_opaque)
+{
+	bool is_dir_below = p->lower >= 0 && S_ISDIR(p->lower_st.mode);
+	int r = 0;
+
+	if (!is_dir_below) {
+		r = add_change(scan, p->lower >= 0 ? HK_CHANGE_CHANGED : HK_CHANGE_ADDED, p);
+	} else if (!same_meta(scan->ov, p)) {
+		r = add_change(scan, HK_CHANGE_METADATA, p);
+	}
+	is_opaque |= hk_ov_get_mark(scan->ov, p->upper, NULL, HK_OV_OPAQUE) == 'y';
+	return r < 0 ? r : scan_dir(scan, p->upper, is_dir_below ? p->lower : -1, is_opaque);
+}
+
+static int scan_pair(struct scan *scan, struct pair *p, bool is_opaque)
+{
+	int r;
+
+	if (p->upper < 0) {
+		/* A whiteout; or nothing, which says the same in an opaque directory. */
+		return p->lower >= 0 && (p->is_whiteout || is_opaque)
+			? add_change(scan, HK_CHANGE_DELETED, p)
+			: 0;
+	}
+	if (S_ISDIR(p->upper_st.mode)) {
+		return scan_subdir(scan, p, is_opaque);
+	}
+	if (p->lower < 0) {
+		return add_change(scan, HK_CHANGE_ADDED, p);
+	}
+	if ((p->upper_st.mode & S_IFMT) != (p->lower_st.mode & S_IFMT)) {
+		return add_change(scan, HK_CHANGE_CHANGED, p);
+	}
+	r = same_content(scan->ov, p);
+	if (r < 0) {
+		return r;
+	}
+	if (r == 0) {
+		return add_change(scan, HK_CHANGE_CHANGED, p);
+	}
+	return same_meta(scan->ov, p) ? 0 : add_change(scan, HK_CHANGE_METADATA, p);
+}
+
+/* @lower -1: nothing there. */
+static int scan_dir(struct scan *scan, int upper, int lower, bool is_opaque)
+{
+	struct hk_layer_names names = {0};
+	size_t len = scan->path.len;
+	int r = hk_layer_names_add(&names, upper);
+
+	if (r == 0 && is_opaque) {
+		r = hk_layer_names_add(&names, lower);
+	}
+	hk_layer_names_sort(&names);
+	for (size_t i = 0; r == 0 && i < names.count; i++) {
+		struct pair p;
+
+		if (len > 0) {
+			hk_str_add(&scan->path, "/");
+		}
+		hk_str_add(&scan->path, names.list[i]);
+		r = scan->path.failed ? -ENOMEM
+				      : open_pair(scan->ov, upper, lower, names.list[i], &p);
+		if (!scan->path.failed) {
+			r = r < 0 ? r : scan_pair(scan, &p, is_opaque);
+			finish_pair(&p);
+			scan->path.len = len;
+			scan->path.data[len] = '\0';
+		}
+	}
+	hk_layer_names_finish(&names);
+	return r;
+}
+
+int hk_changes_collect(struct hk_layer *layer, struct hk_changes *changes, struct hk_err *err)
+{
+	struct hk_overlay *ov = layer->ov;
+	struct scan scan = {.ov = ov, .changes = changes};
+	bool is_opaque = hk_ov_get_mark(ov, ov->upper, NULL, HK_OV_OPAQUE) == 'y';
+	int r = scan_dir(&scan, ov->upper, ov->host->root, is_opaque);
+
+	if (r < 0) {
+		hk_fail(err, -r, "'%s'", hk_str_text(&scan.path));
+	}
+	hk_str_finish(&scan.path);
+	return r;
+}
+
+void hk_changes_finish(struct hk_changes *changes)
+{
+	for (size_t i = 0; i < changes->count; i++) {
+		free((char *)(uintptr_t)changes->list[i].path);
+	}
+	free(changes->list);
+	*changes = (struct hk_changes){0};
+}
+
+int hk_layer_each(struct hk_layer *layer, int (*each)(void *arg, const struct hk_change *change),
+	void *arg, struct hk_err *err)
+{
+	struct hk_changes changes = {0};
+	int r = hk_changes_collect(layer, &changes, err);
+
+	for (size_t i = 0; r == 0 && i < changes.count; i++) {
+		r = each(arg, &changes.list[i]);
+	}
+	hk_changes_finish(&changes);
+	return r;
+}
