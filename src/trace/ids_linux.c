@@ -121,7 +121,7 @@ static int map_own(uid_t uid, gid_t gid, struct hk_err *err)
 
 int hk_ids_enter(struct hk_sandbox_setup *setup, struct hk_err *err)
 {
-	struct hk_sandbox_message reply;
+	struct hk_sandbox_message reply = {0};
 	uid_t uid = geteuid();
 	gid_t gid = getegid();
 	int r;

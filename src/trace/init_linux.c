@@ -125,7 +125,7 @@ static bool group_has(int signo)
 
 static void obey(const struct init *init)
 {
-	struct hk_sandbox_message message;
+	struct hk_sandbox_message message = {0};
 	int r = hk_sandbox_receive(init->setup->socket, false, &message, NULL);
 
 	if (r == 0 && message.word == HK_WORD_SIGNAL && !group_has(message.value)) {

@@ -160,7 +160,7 @@ static int make_mirror(struct hk_sandbox_setup *setup, struct hk_err *err)
 static void set_up(const struct hk_sandbox_options *options, int socket, pid_t caller)
 {
 	struct hk_sandbox_setup setup = {.options = options, .socket = socket, .mount = -1};
-	struct hk_sandbox_message message;
+	struct hk_sandbox_message message = {0};
 	struct hk_err err = HK_ERR_INIT;
 	int r = make_namespaces(&setup, &err);
 
@@ -227,7 +227,7 @@ static int expect(struct hk_sandbox *sandbox, enum hk_sandbox_word wanted,
 int hk_sandbox_create(const struct hk_sandbox_options *options, struct hk_sandbox **ret_sandbox,
 	int *ret_fuse_fd, struct hk_err *err)
 {
-	struct hk_sandbox_message message;
+	struct hk_sandbox_message message = {0};
 	struct hk_sandbox *sandbox;
 	pid_t self = getpid();
 	int ends[2];
@@ -315,7 +315,7 @@ int hk_sandbox_news_fd(const struct hk_sandbox *sandbox)
 
 int hk_sandbox_news(struct hk_sandbox *sandbox)
 {
-	struct hk_sandbox_message message;
+	struct hk_sandbox_message message = {0};
 	int r = hk_sandbox_receive(sandbox->socket, false, &message, NULL);
 
 	if (r < 0) {

@@ -4,6 +4,7 @@
 load helpers
 
 setup_file() {
+	[ -z "$HAKO_RIG" ] || skip "nothing of this needs the rig"
 	if ! hako doctor 2>&1 | grep -q '^trace *ok'; then
 		hako doctor | grep -A 1 '^trace' >&2
 		[ -z "$MUST_WORK" ] || return 1
@@ -227,6 +228,25 @@ $(sh -c 'grep -E "^Sig(Ign|Blk)" /proc/self/status')" ]
 	[ -z "$err" ]
 }
 
+@test "a policy asks: a program, or the terminal; no answer is no" {
+	echo data >file
+	printf 'ask read $PWD/file\n' >policy
+	printf '#!/bin/sh\necho "$1 $2" >>%s/asked\n[ "$2" = read ]\n' "$PWD" >yes
+	printf '#!/bin/sh\nexit 1\n' >no
+	chmod +x yes no
+	trace --policy policy --ask ./yes -- sh -c 'cat file; cat file'
+	[ "$out" = $'data\ndata' ]
+	[ "$(cat asked)" = "$PWD/file read" ]
+	trace --policy policy --ask ./no -- cat file
+	[ "$status" -eq 1 ]
+	setsid -w "$HAKO_BIN" trace --policy policy -- cat file >out 2>&1 </dev/null || true
+	[[ $(cat out) == *"Permission denied"* ]]
+	run pty 'expect=[y/N]' 'send=y\n' 'expect=data' -- "$HAKO_BIN" trace --policy policy -- cat file
+	[ "$status" -eq 0 ]
+	run pty 'expect=[y/N]' 'send=n\n' 'expect=Permission denied' -- "$HAKO_BIN" trace --policy policy -- cat file
+	[ "$status" -eq 1 ]
+}
+
 @test "a policy that is none: which line, which column" {
 	printf 'allow * /**\nforbid * /x\n' >policy
 	trace --policy policy -- true
@@ -425,6 +445,13 @@ $(sh -c 'grep -E "^Sig(Ign|Blk)" /proc/self/status')" ]
 				puts("out: mount calls");
 			if (syscall(SYS_mount, "/", "/mnt", 0, MS_BIND, 0) == 0 || setns(fd, 0) == 0)
 				puts("out: mount");
+			/* As a program of 32 bits: unshare, mount */
+			asm volatile("int $0x80" : "=a"(id) : "a"(310), "b"(CLONE_NEWNS) : "memory");
+			if (id != -EPERM && id != -ENOSYS)
+				puts("out: unshare of 32 bits");
+			asm volatile("int $0x80" : "=a"(id) : "a"(21), "b"(0), "c"(0), "d"(0), "S"(0), "D"(0) : "memory");
+			if (id != -EPERM && id != -ENOSYS)
+				puts("out: mount of 32 bits");
 			return 0;
 		}
 	END
@@ -481,6 +508,22 @@ $(sh -c 'grep -E "^Sig(Ign|Blk)" /proc/self/status')" ]
 	user_trace --policy policy --strict -- cat secret
 	[ "$status" -eq 123 ]
 	[[ $err == *"Permission denied"* ]]
+}
+
+@test "a user with a range of ids sees the owners of files" {
+	as_user
+	command -v newuidmap >/dev/null || skip "no newuidmap (package uidmap)"
+	# newuidmap wants a user with a name.
+	echo nobody:200000:65536 >"$public/range"
+	chmod 644 "$public/range"
+	status=0
+	unshare -m sh -c 'mount --make-rprivate / && mount --bind "$1/fuse" /dev/fuse && cd "$1" &&
+		{ [ -e /etc/subuid ] || touch /etc/subuid; } && { [ -e /etc/subgid ] || touch /etc/subgid; } &&
+		mount --bind range /etc/subuid && mount --bind range /etc/subgid &&
+		exec setpriv --reuid nobody --regid "$(id -g nobody)" --clear-groups ./hako trace -- stat -c "%u:%g" /etc/passwd /tmp .' \
+		sh "$public" >out || status=$?
+	[ "$status" -eq 0 ]
+	[ "$(cat out)" = "$(stat -c %u:%g /etc/passwd /tmp "$public")" ]
 }
 
 @test "a user without /dev/fuse is told what is missing" {
