@@ -39,23 +39,30 @@ static _Thread_local struct {
 	struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3];
 } my_caps;
 
-/* Lays CAP_FSETID down, or takes it up again. Return: false where the thread does not have it. */
-static bool hold_fsetid(bool hold)
-{
-	enum { BIT = 1 << CAP_FSETID };
-	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
-	struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3];
+static_assert(CAP_FSETID < 32 && CAP_SYS_ADMIN < 32, "linux/capability.h");
 
-	static_assert(CAP_FSETID < 32, "linux/capability.h");
+static bool may(unsigned capability)
+{
+	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+
 	if (!my_caps.known) {
 		my_caps.known = syscall(SYS_capget, &head, my_caps.sets) == 0;
 	}
-	if ((my_caps.sets[0].effective & BIT) == 0) {
+	return (my_caps.sets[0].effective & 1u << capability) != 0;
+}
+
+/* Lays CAP_FSETID down, or takes it up again. Return: false where the thread does not have it. */
+static bool hold_fsetid(bool hold)
+{
+	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3];
+
+	if (!may(CAP_FSETID)) {
 		return false;
 	}
 	memcpy(sets, my_caps.sets, sizeof(sets));
 	if (!hold) {
-		sets[0].effective &= ~(uint32_t)BIT;
+		sets[0].effective &= ~(1u << CAP_FSETID);
 	}
 	return syscall(SYS_capset, &head, sets) == 0;
 }
@@ -133,6 +140,11 @@ void hk_fuse_tell_init(struct hk_fuse_tell *tell, int fd)
 		.forget_entry = forget_entry,
 		.forget_data = forget_data,
 	};
+	if (!may(CAP_SYS_ADMIN)) {
+		/* Not even asked for: a mount with passthrough cannot carry an overlayfs. */
+		tell->transport.backing_open = NULL;
+		tell->transport.backing_close = NULL;
+	}
 	tell->fd = fd;
 	atomic_init(&tell->no_backing, false);
 }
