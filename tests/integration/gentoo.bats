@@ -1,0 +1,248 @@
+#!/usr/bin/env bats
+# `sandbox`, as Portage calls it: phases of a build, what a violation leaves behind, changes at run time, ways around.
+# Needs /dev/fuse and leave to mount, no engine.
+
+load helpers
+
+setup_file() {
+	if ! hako doctor 2>&1 | grep -q '^trace *ok'; then
+		hako doctor | grep -A 1 '^trace' >&2
+		[ -z "$MUST_WORK" ] || return 1
+		skip "nothing can be traced here: see hako doctor"
+	fi
+}
+
+# As doebuild sets it: the build's own directory is written to, the rest is read.
+setup() {
+	base=$(readlink -f "$BATS_TEST_TMPDIR")
+	mkdir "$base/bin" "$base/build" "$base/build/temp" "$base/other"
+	ln -s "$(readlink -f "$HAKO_BIN")" "$base/bin/sandbox"
+	cd "$base/build" || return
+	export T=$base/build/temp TMPDIR=$base/build/temp PORTAGE_TMPDIR=$base NOCOLOR=yes
+	export SANDBOX_LOG=$T/sandbox.log SANDBOX_WRITE=$base/build SANDBOX_PREDICT=$base/predicted
+	export SANDBOX_READ=/ SANDBOX_DENY=
+	unset SANDBOX_ACTIVE SANDBOX_ON SANDBOX_VERBOSE SANDBOX_DEBUG
+}
+
+sandbox() {
+	status=0
+	timeout 60 "$base/bin/sandbox" "$@" >"$base/out" 2>"$base/err" || status=$?
+	out=$(cat "$base/out")
+	err=$(cat "$base/err")
+	# Seen only if the test fails.
+	printf '# sandbox %s: %s\n%s\n%s\n' "$*" "$status" "$out" "$err"
+}
+
+# A record for each "FUNCTION PATH COMMAND" line of standard input.
+expected_log() {
+	cat <<-EOF
+		VERSION 1.0
+		FORMAT: F - Function called
+		FORMAT: S - Access Status
+		FORMAT: P - Path as passed to function
+		FORMAT: A - Absolute Path (not canonical)
+		FORMAT: R - Canonical Path
+		FORMAT: C - Command Line
+	EOF
+	while read -r function path command; do
+		printf '\nF: %s\nS: deny\nP: %s\nA: %s\nR: %s\nC: %s \n' \
+			"$function" "$path" "$path" "$path" "$command"
+	done
+}
+
+# A package whose configure, make, check and install do what those of real ones do.
+make_package() {
+	mkdir -p pkg-1.0
+	cat >pkg-1.0/configure <<-'EOF'
+		#!/bin/sh
+		set -e
+		echo 'int main(void) { return 0; }' >conftest.c
+		${CC:-cc} -o conftest conftest.c && ./conftest
+		rm -f conftest conftest.c
+		sed "s:@prefix@:$1:" Makefile.in >Makefile
+	EOF
+	cat >pkg-1.0/Makefile.in <<-'EOF'
+		.RECIPEPREFIX = >
+		prefix = @prefix@
+		CC = cc
+		hello: hello.o
+		> $(CC) -o $@ hello.o
+		check: hello
+		> ./hello | grep -q hello
+		install: hello
+		> mkdir -p $(DESTDIR)$(prefix)/bin
+		> install -m 0755 hello $(DESTDIR)$(prefix)/bin/hello
+		> ln -sf hello $(DESTDIR)$(prefix)/bin/hallo
+	EOF
+	printf '#include <stdio.h>\nint main(void) { puts("hello"); return 0; }\n' >pkg-1.0/hello.c
+	chmod +x pkg-1.0/configure
+	tar cf "$base/other/pkg-1.0.tar" pkg-1.0
+	rm -r pkg-1.0
+}
+
+# As ebuild.sh: one bash for each phase, which sets its own limits.
+make_ebuild() {
+	cat >"$base/bin/ebuild.sh" <<-'EOF'
+		#!/bin/bash
+		unset BASH_ENV
+		__sb_append_var() { local var="SANDBOX_$1"; export ${var}="${!var:+${!var}:}$2"; }
+		addwrite() { __sb_append_var WRITE "$1"; }
+		addpredict() { __sb_append_var PREDICT "$1"; }
+		src_unpack() { tar xf "$OTHER/pkg-1.0.tar"; }
+		src_configure() { cd pkg-1.0 && ./configure /usr; }
+		src_compile() { cd pkg-1.0 && make; }
+		src_test() { addpredict /; cd pkg-1.0 && make check && ! touch "$OTHER/tested"; }
+		src_install() { cd pkg-1.0 && make install DESTDIR="$PWD/../image"; }
+		src_wrong() { cd pkg-1.0 && make install DESTDIR="$OTHER/image"; }
+		"src_$1"
+	EOF
+	chmod +x "$base/bin/ebuild.sh"
+	export OTHER=$base/other
+}
+
+@test "the phases of a build leave no log" {
+	make_package
+	make_ebuild
+	for phase in unpack configure compile test install; do
+		sandbox "$base/bin/ebuild.sh $phase"
+		[ "$status" -eq 0 ]
+		[[ $err != *ACCESS* ]]
+		[ ! -e "$SANDBOX_LOG" ]
+	done
+	[ "$(image/usr/bin/hallo)" = hello ]
+	[ "$(ls "$base/other")" = pkg-1.0.tar ]
+}
+
+@test "a phase that writes elsewhere: log, messages, summary, status" {
+	make_package
+	make_ebuild
+	sandbox "$base/bin/ebuild.sh unpack; $base/bin/ebuild.sh configure; $base/bin/ebuild.sh compile"
+	[ "$status" -eq 0 ]
+	sandbox "$base/bin/ebuild.sh wrong"
+	[ "$status" -eq 2 ] # make's
+	[ ! -e "$base/other/image" ]
+	# mkdir(1) cuts its argument at a slash while it works, and the log has what /proc shows then.
+	expected_log >"$base/expected" <<<"mkdir $base/other/image mkdir -p $base/other/image usr/bin"
+	cmp "$base/expected" "$SANDBOX_LOG"
+	[ "$(stat -c %a "$SANDBOX_LOG")" = 644 ]
+	grep -qxF " * ACCESS DENIED:  mkdir:          $base/other/image" "$base/err"
+	grep -qxF " * LOG FILE: \"$SANDBOX_LOG\"" "$base/err"
+	grep -qF 'SANDBOX ACCESS VIOLATION SUMMARY' "$base/err"
+}
+
+@test "a denial makes a status of 0 a 1, and other statuses stay" {
+	sandbox "touch $base/other/a; true"
+	[ "$status" -eq 1 ]
+	expected_log >"$base/expected" <<<"open_wr_creat $base/other/a touch $base/other/a"
+	cmp "$base/expected" "$SANDBOX_LOG"
+	grep -qxF " * ACCESS DENIED:  open_wr_creat:  $base/other/a" "$base/err"
+	sandbox "touch $base/other/a; exit 7"
+	[ "$status" -eq 7 ]
+	sandbox "exit 7" # and the log of before is gone
+	[ "$status" -eq 7 ]
+	[ ! -e "$SANDBOX_LOG" ]
+}
+
+@test "what each operation is called" {
+	cd "$base/other"
+	mkdir d
+	touch f
+	sandbox 'ulimit -c 0; mkdir a; rmdir d; rm -f f; ln -s x l; ln f h; mv f g; chmod 600 f; touch -d @0 f;
+		truncate -s 0 f; mkfifo p; : >>f; : >n; exec true'
+	[ "$status" -eq 1 ]
+	called=$(sed -n 's/^F: //p' "$SANDBOX_LOG" | tr '\n' ' ')
+	echo "$called"
+	# touch(1) goes on to utimensat() where it cannot open
+	[ "$called" = "mkdir rmdir unlink symlink link rename chmod open_wr utimensat open_wr mkfifo open_wr open_wr_creat " ]
+	[ "$(ls)" = "$(printf 'd\nf')" ]
+}
+
+@test "predicted: refused without a word" {
+	mkdir "$base/predicted"
+	sandbox "touch $base/predicted/x; touch $base/predictedX"
+	[ "$status" -eq 1 ]
+	[ ! -e "$base/predicted/x" ]
+	[ "$(grep -c '^F:' "$SANDBOX_LOG")" -eq 1 ]
+	grep -qxF "R: $base/predictedX" "$SANDBOX_LOG"
+}
+
+@test "looking is never refused, reading only by DENY and READ" {
+	echo secret >"$base/other/s"
+	export SANDBOX_DENY=$base/other
+	sandbox "stat -c %s $base/other/s && cat $base/other/s"
+	[ "$out" = 7 ]
+	grep -qxF "F: open_rd" "$SANDBOX_LOG"
+	export SANDBOX_DENY= SANDBOX_READ=/usr:/lib:/lib64:/bin:/etc:$base/build
+	sandbox "cat $base/other/s"
+	[ "$status" -eq 1 ]
+	[ -z "$out" ]
+}
+
+@test "a running bash changes its own rules, and those of what it starts" {
+	sandbox "export SANDBOX_WRITE=\$SANDBOX_WRITE:$base/other
+		: >$base/other/1 && touch $base/other/2
+		( SANDBOX_WRITE=/nowhere; : >$base/other/no1 )
+		bash -c 'export SANDBOX_WRITE=/nowhere; touch $base/other/no2'
+		: >$base/other/3
+		export SANDBOX_WRITE=/nowhere
+		: >$base/other/no3
+		touch $base/other/no4
+		SANDBOX_ON=0
+		: >$base/other/4
+		SANDBOX_ON=1
+		: >$base/other/no5
+		SANDBOX_ON=0 touch $base/other/5
+		env -i /usr/bin/touch $base/other/no6
+		addwrite $base/other
+		touch $base/other/6
+		adddeny $base/other/6
+		cat $base/other/6
+		addpredict /
+		unset SANDBOX_WRITE
+		touch $base/other/no7"
+	[ "$(ls "$base/other" | tr '\n' ' ')" = "1 2 3 4 5 6 " ]
+	[ "$(sed -n "s|^R: $base/other/||p" "$SANDBOX_LOG" | tr '\n' ' ')" = "no1 no2 no3 no4 no5 no6 6 " ]
+}
+
+@test "no way around it" {
+	cc -O1 -o escapes "$BATS_TEST_DIRNAME/escapes.c"
+	cc -O1 -static -o escapes-static "$BATS_TEST_DIRNAME/escapes.c"
+	for way in $(./escapes list); do
+		for program in ./escapes ./escapes-static; do
+			sandbox "$program $way made"
+			# Where the way is not there at all, it leads nowhere.
+			if [ "$way" != io_uring ]; then
+				[ "$status" -eq 0 ]
+				[ -e made ]
+			fi
+			rm -f made
+			sandbox "$program $way $base/other/made"
+			[ "$status" -eq 1 ]
+			[ ! -e "$base/other/made" ]
+			if [ "$way" != io_uring ]; then
+				grep -qxF "R: $base/other/made" "$SANDBOX_LOG"
+			fi
+		done
+	done
+}
+
+@test "the command line" {
+	sandbox -h
+	[ "$status" -eq 0 ]
+	[[ $out == usage:* ]]
+	sandbox -V
+	[ "$status" -eq 0 ]
+	sandbox -x
+	[ "$status" -eq 1 ]
+	sandbox /bin/echo 'a  b' '$HOME'
+	[ "$out" = 'a  b $HOME' ]
+	sandbox -c echo 'a  b' '${SANDBOX_ON}'
+	[ "$out" = 'a b 1' ]
+	run -0 timeout 60 "$HAKO_BIN" trace --gentoo 'echo $SANDBOX_ACTIVE'
+	[ "$output" = armedandready ]
+	SANDBOX_ACTIVE=armedandready sandbox true
+	[ "$status" -eq 1 ]
+	[[ $err == *"already running"* ]]
+	# Nothing of ours stays behind.
+	[ -z "$(ls "$T")" ]
+}
