@@ -14,6 +14,8 @@
  * bits the kernel expects us to clear when it asks for a write (HANDLE_KILLPRIV_V2); what a backend keeps for itself.
  * Bits a file gets while it is passed through are cleared by its own file system, as are capabilities (dev_linux.c).
  *
+ * The node's stripe is held while the kernel registers a file and lets it go: short calls that touch no file system.
+ *
  * Limits: a transport that has it, and CAP_SYS_ADMIN in the first user namespace; else all data comes to us.
  */
 #include <sys/stat.h>
