@@ -255,14 +255,22 @@ static void tell(struct hk_fuse_server *server, const struct hk_case *c, int err
 		});
 }
 
+static bool is_quiet(const struct hk_case *c)
+{
+	const struct hk_rules *rules = c->node->export->rules;
+
+	return rules != NULL && hk_rules_is_quiet(rules, c->rule);
+}
+
 /* The rules, or who was asked, say no. */
-static int refuse(
-	struct hk_fuse_server *server, struct hk_case *c, enum hk_class class, int error)
+static int refuse(struct hk_fuse_server *server, struct hk_case *c, enum hk_class class, int error)
 {
 	c->class = class;
 	c->told = true;
 	tell(server, c, error);
-	hk_deny(server, c->node, c->name, hk_class_name(class), error);
+	if (!is_quiet(c)) {
+		hk_deny(server, c->node, c->name, hk_class_name(class), error);
+	}
 	return -error;
 }
 

@@ -24,19 +24,15 @@ static int log_fd;
 static char log_text[65536];
 
 /* The export is /x for the rules. */
-static void start(const char *policy)
+static void start_with_rules(void)
 {
 	struct hk_err err = HK_ERR_INIT;
 	struct hk_fuse_export export = {.root = "/x"};
-	struct hk_rules_env none = {0};
 	char path[] = "/tmp/hako-judge-XXXXXX";
 
 	log_fd = mkstemp(path);
 	assert_true(log_fd >= 0);
 	unlink(path);
-	if (hk_rules_parse("test", policy, &none, &rules, &err) < 0) {
-		fail_msg("%s", hk_err_text(&err));
-	}
 	assert_int_equal(
 		hk_audit_create(
 			&(struct hk_audit_options){.log_fd = log_fd, .rules = rules}, &audit, &err),
@@ -44,6 +40,17 @@ static void start(const char *policy)
 	export.rules = rules;
 	export.audit = audit;
 	fc_start(&fc, &export, FC_FEATURES);
+}
+
+static void start(const char *policy)
+{
+	struct hk_err err = HK_ERR_INIT;
+	struct hk_rules_env none = {0};
+
+	if (hk_rules_parse("test", policy, &none, &rules, &err) < 0) {
+		fail_msg("%s", hk_err_text(&err));
+	}
+	start_with_rules();
 }
 
 static void stop(void)
@@ -177,6 +184,24 @@ static void hidden(void **state)
 		fc_create(&fc, fc.root, "ghost", O_RDWR | O_CREAT, 0644, &node, &fh), -ENOENT);
 	assert_int_equal(fc_name_op(&fc, FUSE_UNLINK, fc.root, "ghost"), -ENOENT);
 	assert_true(fc_host_has(fc.inside, "ghost", "boo"));
+	stop();
+}
+
+/* Refused, and nobody's business. */
+static void quiet(void **state)
+{
+	(void)state;
+	rules = hk_rules_new();
+	assert_non_null(rules);
+	assert_int_equal(
+		hk_rules_add(rules, HK_VERDICT_DENY, 1 << HK_CLASS_WRITE, "/x/file", false), 0);
+	hk_rules_make_quiet(rules);
+	start_with_rules();
+	fc_host_file(fc.inside, "file", "text");
+	assert_int_equal(open_of("file", O_WRONLY), -EACCES);
+	log_now();
+	assert_int_equal(hk_audit_violations(audit), 0);
+	assert_int_equal(fc.denials, 0);
 	stop();
 }
 
@@ -333,6 +358,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(classes),
 		cmocka_unit_test(hidden),
+		cmocka_unit_test(quiet),
 		cmocka_unit_test(names_of_one_file),
 		cmocka_unit_test(renames_change_what_holds),
 		cmocka_unit_test(redirected),
