@@ -158,8 +158,10 @@ static void configure(struct trace *trace)
 		.fusebox_acl = options->fusebox_acl,
 		.has_audit = options->policy != NULL || options->fusebox_acl != NULL ||
 			options->log != NULL || options->report != NULL || options->learn != NULL ||
-			options->strict || options->verbose,
+			options->strict || options->verbose || options->view_count > 0,
 		.log_fd = trace->log_fd,
+		.views = options->views,
+		.view_count = options->view_count,
 		.cow = options->cow,
 		.net = !options->no_net,
 		.minimal_dev = options->minimal_dev,

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
 #include "base/log.h"
 #include "cli/opts.h"
 #include "cli/parse.h"
@@ -14,6 +15,7 @@
 enum {
 	OPT_POLICY,
 	OPT_FUSEBOX_ACL,
+	OPT_VOLUME,
 	OPT_STRICT,
 	OPT_ASK,
 	OPT_COW,
@@ -33,6 +35,8 @@ static const struct hk_opt table[OPT_COUNT] = {
 	[OPT_POLICY] = {"policy", 'p', "FILE",
 		"what may be done to which files; see hako-policy(5)"},
 	[OPT_FUSEBOX_ACL] = {"fusebox-acl", 0, "FILE", "a policy in the words of Fusebox"},
+	[OPT_VOLUME] = {"volume", 'v', "DIR[:ro|rw|cow]",
+		"what may be changed there, whatever the policy says"},
 	[OPT_STRICT] = {"strict", 0, NULL, "exit status 123 if the policy denied anything"},
 	[OPT_ASK] = {"ask", 0, "PROGRAM",
 		"who answers what the policy asks (default: the terminal)"},
@@ -66,12 +70,52 @@ static int bad_value(const char *option, const char *value, const char *hint, st
 	return -EINVAL;
 }
 
+static bool ends_with(const char *text, const char *end)
+{
+	size_t len = strlen(text);
+	size_t end_len = strlen(end);
+
+	return len >= end_len && strcmp(text + len - end_len, end) == 0;
+}
+
 static int set_net(struct hk_trace_options *options, const char *value, struct hk_err *err)
 {
 	options->no_net = strcmp(value, "off") == 0;
 	return options->no_net || strcmp(value, "on") == 0
 		? 0
 		: bad_value("--net", value, "it is on or off", err);
+}
+
+static int add_view(struct hk_trace_options *options, const char *value, struct hk_err *err)
+{
+	static const struct {
+		const char *word;
+		enum hk_verdict verdict;
+	} kinds[] = {
+		{":ro", HK_VERDICT_DENY}, {":rw", HK_VERDICT_ALLOW}, {":cow", HK_VERDICT_COW},
+		{"", HK_VERDICT_DENY}, /* as in hako run */
+	};
+	struct hk_trace_view *view = &options->views[options->view_count];
+	autofree char *path = NULL;
+	size_t i = 0;
+
+	if (options->view_count == HK_TRACE_MAX_VIEWS) {
+		return bad_value("-v", value, "there are too many; write a policy", err);
+	}
+	while (!ends_with(value, kinds[i].word)) {
+		i++;
+	}
+	path = strndup(value, strlen(value) - strlen(kinds[i].word));
+	if (path == NULL) {
+		return hk_fail(err, ENOMEM, "-v");
+	}
+	view->path = realpath(path, NULL);
+	view->verdict = kinds[i].verdict;
+	if (view->path == NULL) {
+		return hk_fail(err, errno, "-v '%s'", path);
+	}
+	options->view_count++;
+	return 0;
 }
 
 static int take(struct hk_trace_options *options, int option, const char *value, struct hk_err *err)
@@ -83,6 +127,8 @@ static int take(struct hk_trace_options *options, int option, const char *value,
 	case OPT_FUSEBOX_ACL:
 		options->fusebox_acl = value;
 		return 0;
+	case OPT_VOLUME:
+		return add_view(options, value, err);
 	case OPT_STRICT:
 		options->strict = true;
 		return 0;
@@ -136,7 +182,8 @@ static int check(struct hk_trace_options *options, struct hk_err *err)
 		hk_err_hint(err, "give one of them");
 		return -EINVAL;
 	}
-	if (options->keep != NULL && !options->cow && options->policy == NULL) {
+	if (options->keep != NULL && !options->cow && options->policy == NULL &&
+		options->view_count == 0) {
 		hk_fail_msg(err, EINVAL, "--keep %s: there is nothing to keep without --cow",
 			options->keep);
 		hk_err_hint(err, "give both");
@@ -173,6 +220,9 @@ int hk_trace_options_parse(struct hk_trace_options *options, char **argv, struct
 
 void hk_trace_options_finish(struct hk_trace_options *options)
 {
+	for (unsigned i = 0; i < options->view_count; i++) {
+		free((char *)options->views[i].path);
+	}
 	free(options->cwd);
 	*options = (struct hk_trace_options){0};
 }

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "trace/trace.h"
 
 /** struct hk_trace_options - zero-initialize; strings are argv's but for @cwd */
 struct hk_trace_options {
@@ -19,6 +20,8 @@ struct hk_trace_options {
 	const char *report;
 	const char *log;
 	const char *ask;
+	struct hk_trace_view views[HK_TRACE_MAX_VIEWS]; /* paths owned */
+	unsigned view_count;
 	uint64_t timeout_ns; /* 0: none */
 	bool cow;
 	bool strict;

@@ -35,7 +35,12 @@
 #include "fuse/server.h"
 #include "trace/sandbox_linux.h"
 
-enum { MAX_POLICY_BYTES = 64 << 20, ALL_CLASSES = (1 << HK_CLASS_COUNT) - 1 };
+enum {
+	MAX_POLICY_BYTES = 64 << 20,
+	ALL_CLASSES = (1 << HK_CLASS_COUNT) - 1,
+	CHANGING_CLASSES = 1 << HK_CLASS_WRITE | 1 << HK_CLASS_CREATE | 1 << HK_CLASS_DELETE |
+		1 << HK_CLASS_METADATA | 1 << HK_CLASS_LINK,
+};
 
 static const char export_name[] = "root";
 
@@ -170,12 +175,27 @@ static int hide_kernels_mounts(struct hk_rules *rules, struct hk_err *err)
 	return r;
 }
 
+static int add_views(struct hk_trace *trace)
+{
+	const struct hk_trace_config *config = trace->config;
+	int r = 0;
+
+	for (unsigned i = 0; r == 0 && i < config->view_count; i++) {
+		r = hk_rules_add(trace->rules, config->views[i].verdict, CHANGING_CLASSES,
+			config->views[i].path, true);
+	}
+	return r;
+}
+
 /* What stands behind the policy, so that it cannot be overruled. */
 static int add_own_rules(struct hk_trace *trace, struct hk_err *err)
 {
 	static const char *const mount_points[] = {"/proc", "/sys", "/dev"};
-	int r = hide_kernels_mounts(trace->rules, err);
+	int r = add_views(trace);
 
+	if (r == 0) {
+		r = hide_kernels_mounts(trace->rules, err);
+	}
 	for (unsigned i = 0; r == 0 && i < trace->config->hidden_count; i++) {
 		r = hide(trace->rules, trace->config->hidden[i]);
 	}

@@ -15,18 +15,30 @@
 #include <sys/types.h>
 
 #include "base/err.h"
+#include "fuse/rules.h"
 
-enum { HK_TRACE_MAX_HIDDEN = 8 };
+enum { HK_TRACE_MAX_HIDDEN = 8, HK_TRACE_MAX_VIEWS = 32 };
 
 struct hk_audit;
 struct hk_fuse_question;
 struct hk_sandbox;
 
 /**
+ * struct hk_trace_view - what may be changed at a path and below, whatever the policy says
+ * @path: real and absolute
+ * @verdict: HK_VERDICT_ALLOW, HK_VERDICT_DENY or HK_VERDICT_COW
+ */
+struct hk_trace_view {
+	const char *path;
+	enum hk_verdict verdict;
+};
+
+/**
  * struct hk_trace_config - all borrowed; as long as the trace
  * @argv, @env, @cwd: the command; @cwd absolute
  * @policy: a file of rules; NULL: none
  * @fusebox_acl: or one of Fusebox's commands; NULL: none
+ * @views: @view_count of them, the last one that covers a path decides
  * @layer: a directory of its own for what is changed (fuse/overlay.h); NULL: changes go to the files. May be set until
  *	hk_trace_start()
  * @cow: all that is changed goes there; else what the policy says
@@ -42,6 +54,8 @@ struct hk_trace_config {
 	const char *cwd;
 	const char *policy;
 	const char *fusebox_acl;
+	const struct hk_trace_view *views;
+	unsigned view_count;
 	const char *layer;
 	bool cow;
 	const char *hidden[HK_TRACE_MAX_HIDDEN];

@@ -313,6 +313,23 @@ $(sh -c 'grep -E "^Sig(Ign|Blk)" /proc/self/status')" ]
 	[ "$status" -eq 125 ]
 }
 
+@test "-v: read-only, writable, copy-on-write, by directory" {
+	export XDG_DATA_HOME=$PWD/data
+	mkdir ro ro/rw cow
+	echo old >cow/file
+	trace -v ro -v ro/rw:rw -v cow:cow --keep k -- sh -c 'echo x >ro/x; echo x >ro/rw/x; echo new >cow/file; echo x >free; cat cow/file'
+	[ "$status" -eq 0 ]
+	[ "$out" = new ]
+	[ ! -e ro/x ]
+	[ -e ro/rw/x ]
+	[ -e free ]
+	[ "$(cat cow/file)" = old ]
+	[ "$(cd data/hako/layers/k/upper && find . -type f)" = ".$PWD/cow/file" ]
+	trace -v nosuch -- true
+	[ "$status" -eq 2 ]
+	expect_line "$err" "-v" "nosuch" "No such file"
+}
+
 @test "git clone and make" {
 	need_compiler
 	command -v git >/dev/null || skip "no git"
