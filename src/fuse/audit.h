@@ -49,7 +49,8 @@ const char *hk_event_op_name(enum hk_event_op op);
  * struct hk_audit_event - one decision, valid during the call only
  * @time_ns: CLOCK_REALTIME
  * @pid: of the process, as the server sees it; 0: the kernel's own (write-back)
- * @path: absolute, as the box or the trace sees it, by the names last seen; bytes, not text: anything but NUL and '/'
+ * @path: absolute, as the box or the trace sees it, by the names last seen; bytes, not text: anything but NUL and '/',
+ *	and no name is "." or ".."
  * @other: a second path, or NULL
  * @flags: open(2) flags, or mode bits, by @op
  * @error: positive errno that was given, 0: it was done

@@ -26,7 +26,15 @@
 #include "base/str.h"
 #include "fuse/audit_impl.h"
 
-enum { MANY = 4, MANY_BELOW = 12, RANDOM_LEN = 6, NUMBER_LEN = 3, PREFIX_LEN = 2, WORKS = 2 };
+enum {
+	MANY = 4,
+	MANY_BELOW = 12,
+	RANDOM_LEN = 6,
+	NUMBER_LEN = 3,
+	PREFIX_LEN = 2,
+	PYTHON_LEN = 8,
+	WORKS = 2
+};
 
 /**
  * struct need - what a node needs, as bits of classes
@@ -36,7 +44,8 @@ enum { MANY = 4, MANY_BELOW = 12, RANDOM_LEN = 6, NUMBER_LEN = 3, PREFIX_LEN = 2
  * @is_wide: no directory to be allowed as a whole; @is_shared: not because of a few entries
  * @is_twin: another node has the same glob, and all needs of both
  * @has_ln: ln(1) was used in it. For a name that is there, `ln -f` makes "CuXXXXXX" first
- * @star_at, @star_len: the part of the name that a star stands for; @star_len 0: none
+ * @star_at, @star_len: the part of the name that a star stands for, or, if @is_exact, as many question marks; @star_len
+ *	0: none
  */
 struct need {
 	uint8_t self, deep;
@@ -45,6 +54,7 @@ struct need {
 	bool is_wide, is_shared;
 	bool is_twin;
 	bool has_ln;
+	bool is_exact;
 	uint16_t star_at, star_len;
 };
 
@@ -125,21 +135,39 @@ static size_t number_len(const char *word, size_t len)
 	return n >= NUMBER_LEN ? n : 0;
 }
 
-static void set_star(struct need *need, size_t at, size_t len)
+static void set_star(struct need *need, size_t at, size_t len, bool is_exact)
 {
 	need->star_at = (uint16_t)at;
 	need->star_len = (uint16_t)len;
+	need->is_exact = is_exact;
+}
+
+/* What Python's tempfile makes names of. */
+static size_t python_len(const char *name, size_t len)
+{
+	size_t n = 0;
+
+	while (n < len &&
+		(islower((unsigned char)name[n]) != 0 || isdigit((unsigned char)name[n]) != 0 ||
+			name[n] == '_')) {
+		n++;
+	}
+	return n;
 }
 
 /* Finds the part of a temporary name that the next run will make differently. */
-static void find_star(struct need *need, const char *name, size_t len)
+static void find_star(struct need *need, const char *name, size_t len, bool is_shared)
 {
 	size_t first = len > 0 && name[0] == '.';
 
-	/* Python's: eight of a-z, 0-9 and '_'. */
-	if (len >= 11 && strncmp(name, "tmp", 3) == 0 &&
-		strspn(name + 3, "abcdefghijklmnopqrstuvwxyz0123456789_") >= 8) {
-		set_star(need, 3, 8);
+	/* Python's, with its prefix or, to see whether there is leave to write, as they are. */
+	if (len > 3 && strncmp(name, "tmp", 3) == 0 &&
+		python_len(name + 3, len - 3) >= PYTHON_LEN) {
+		set_star(need, 3, PYTHON_LEN, true);
+		return;
+	}
+	if (is_shared && len == PYTHON_LEN && python_len(name, len) == len) {
+		set_star(need, 0, PYTHON_LEN, true);
 		return;
 	}
 	for (size_t at = 0; at < len; at++) {
@@ -150,15 +178,15 @@ static void find_star(struct need *need, const char *name, size_t len)
 		/* The whole word; or, at the name's start, the end of it: "sedAbC123", "ccXyZ12b.s". */
 		if (at == first && is_lower(name + at, prefix) && prefix != 0 &&
 			is_random(name + at + prefix, RANDOM_LEN)) {
-			set_star(need, at + prefix, RANDOM_LEN);
+			set_star(need, at + prefix, RANDOM_LEN, true);
 			return;
 		}
 		if (is_random(name + at, n)) {
-			set_star(need, at, n);
+			set_star(need, at, n, true);
 			return;
 		}
 		if (digits != 0) {
-			set_star(need, at + n - digits, digits);
+			set_star(need, at + n - digits, digits, false);
 			return;
 		}
 		at += n;
@@ -202,6 +230,7 @@ static void gather(struct learner *l)
 	for (uint32_t i = 0; i < l->tree->node_count; i++) {
 		const struct hk_tree_node *node = &l->tree->nodes[i];
 		struct need *need = &l->needs[i];
+		bool is_shared;
 
 		need->self = with_what_follows(node);
 		need->cow = node->cow;
@@ -212,8 +241,12 @@ static void gather(struct learner *l)
 			/* Stands for more paths than the tree has: all that was done to any of them. */
 			need->deep = need->self;
 		}
-		if ((node->flags & HK_NODE_CREATED) != 0 && (node->flags & HK_NODE_GONE) != 0) {
-			find_star(need, name_of(l, i), node->name_len);
+		if ((node->flags & HK_NODE_CREATED) == 0 || i == HK_TREE_ROOT) {
+			continue;
+		}
+		is_shared = l->needs[node->parent].is_shared;
+		if ((node->flags & HK_NODE_GONE) != 0 || is_shared) {
+			find_star(need, name_of(l, i), node->name_len, is_shared);
 		}
 	}
 	/* An upper layer has a path as a whole. */
@@ -284,7 +317,9 @@ static int merge_stars(struct learner *l, const uint8_t *needed)
 			first = i;
 			continue;
 		}
+		to->is_exact &= from->is_exact && from->star_len == to->star_len;
 		if (!is_same_end(l, stars[first], stars[i])) {
+			to->is_exact = false;
 			to->star_len = l->tree->nodes[stars[first]].name_len - to->star_at;
 		}
 		to->self |= from->self;
@@ -400,8 +435,8 @@ static int decide(struct learner *l)
 	if (needed == NULL || entries == NULL || rules == NULL) {
 		return -ENOMEM;
 	}
-	gather(l);
 	mark_known(l);
+	gather(l);
 	unite(l, needed);
 	mark_whole(l, needed);
 	if (merge_stars(l, needed) < 0) {
@@ -452,7 +487,9 @@ static void add_glob(const struct learner *l, uint32_t node, struct hk_str *out)
 	tail = name + need->star_at + need->star_len;
 	name[need->star_at] = '\0';
 	hk_rules_quote(out, name);
-	hk_str_add(out, "*");
+	for (unsigned i = 0; i < (need->is_exact ? need->star_len : 1); i++) {
+		hk_str_add(out, need->is_exact ? "?" : "*");
+	}
 	hk_rules_quote(out, tail);
 }
 

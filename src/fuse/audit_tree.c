@@ -18,7 +18,7 @@
 #include "base/alloc.h"
 #include "fuse/audit_impl.h"
 
-enum { MAX_NODES = 4 << 20, MAX_RULES = 1 << 24, FIRST_NODES = 1024 };
+enum { MAX_NODES = 4 << 20, MAX_RULES = 1 << 24, FIRST_NODES = 1024, FIRST_NAMES = 16384 };
 
 /* Finding nodes */
 
@@ -165,8 +165,10 @@ int hk_tree_init(struct hk_tree *tree)
 	tree->slot_count = 2 * FIRST_NODES;
 	tree->nodes = hk_calloc(tree->node_cap, sizeof(*tree->nodes));
 	tree->slots = hk_malloc(tree->slot_count * sizeof(*tree->slots));
-	if (tree->nodes == NULL || tree->slots == NULL) {
-		return -ENOMEM; /* hk_tree_finish() frees the other */
+	tree->names = hk_malloc(FIRST_NAMES);
+	tree->names_cap = FIRST_NAMES;
+	if (tree->nodes == NULL || tree->slots == NULL || tree->names == NULL) {
+		return -ENOMEM; /* hk_tree_finish() frees the others */
 	}
 	memset(tree->slots, 0xff, tree->slot_count * sizeof(*tree->slots));
 	init_node(&tree->nodes[HK_TREE_ROOT], HK_TREE_NONE);

@@ -27,6 +27,19 @@ static void must(bool condition, const char *what, const char *text)
 	}
 }
 
+/* The server has no names "." and "..". */
+static void replace_dots(char *path)
+{
+	while (*(path += strspn(path, "/")) != '\0') {
+		size_t len = strcspn(path, "/");
+
+		if (len <= 2 && strspn(path, ".") == len) {
+			path[0] = 'x';
+		}
+		path += len;
+	}
+}
+
 /* Takes a path off the input: one byte of length, then bytes; there is no NUL in it. */
 static void take_path(const uint8_t **data, size_t *size, char path[MAX_NAME + 2])
 {
@@ -40,11 +53,52 @@ static void take_path(const uint8_t **data, size_t *size, char path[MAX_NAME + 2
 		path[i + 1] = (*data)[i] != 0 ? (char)(*data)[i] : '/';
 	}
 	path[len + 1] = '\0';
+	replace_dots(path);
 	*data += len;
 	*size -= len;
 }
 
-static unsigned tell(struct hk_audit *audit, const uint8_t *data, size_t size)
+/** struct deed - what the learnt policy must allow; @class HK_CLASS_COUNT: nothing */
+struct deed {
+	enum hk_class class;
+	char path[MAX_NAME + 2];
+};
+
+struct deeds {
+	struct deed deed[MAX_EVENTS];
+	unsigned count;
+	bool refused; /* something was: then what is allowed is another question */
+};
+
+static enum hk_class class_of(enum hk_event_op op)
+{
+	static const uint8_t classes[] = {
+		[HK_EVENT_LOOKUP] = HK_CLASS_COUNT,
+		[HK_EVENT_OPEN] = HK_CLASS_COUNT,
+		[HK_EVENT_CREATE] = HK_CLASS_CREATE,
+		[HK_EVENT_MKDIR] = HK_CLASS_CREATE,
+		[HK_EVENT_MKNOD] = HK_CLASS_CREATE,
+		[HK_EVENT_SYMLINK] = HK_CLASS_CREATE,
+		[HK_EVENT_LINK] = HK_CLASS_CREATE,
+		[HK_EVENT_UNLINK] = HK_CLASS_DELETE,
+		[HK_EVENT_RMDIR] = HK_CLASS_DELETE,
+		[HK_EVENT_RENAME] = HK_CLASS_DELETE,
+		[HK_EVENT_READLINK] = HK_CLASS_READ,
+		[HK_EVENT_TRUNCATE] = HK_CLASS_WRITE,
+		[HK_EVENT_CHMOD] = HK_CLASS_METADATA,
+		[HK_EVENT_CHOWN] = HK_CLASS_METADATA,
+		[HK_EVENT_UTIMES] = HK_CLASS_METADATA,
+		[HK_EVENT_SETXATTR] = HK_CLASS_METADATA,
+		[HK_EVENT_REMOVEXATTR] = HK_CLASS_METADATA,
+		[HK_EVENT_LIST] = HK_CLASS_LIST,
+		[HK_EVENT_EXEC] = HK_CLASS_EXEC,
+		[HK_EVENT_CLOSE] = HK_CLASS_COUNT,
+	};
+
+	return (enum hk_class)classes[op];
+}
+
+static unsigned tell(struct hk_audit *audit, const uint8_t *data, size_t size, struct deeds *deeds)
 {
 	unsigned count = 0;
 	char path[MAX_NAME + 2], other[MAX_NAME + 2];
@@ -69,7 +123,10 @@ static unsigned tell(struct hk_audit *audit, const uint8_t *data, size_t size)
 		take_path(&data, &size, path);
 		take_path(&data, &size, other);
 		hk_audit_event(audit, &event);
-		count++;
+		deeds->deed[count].class = class_of(event.op);
+		memcpy(deeds->deed[count].path, path, sizeof(path));
+		deeds->refused |= hk_verdict_refuses(event.verdict, event.error);
+		deeds->count = ++count;
 	}
 	return count;
 }
@@ -118,13 +175,39 @@ static void check_page(char *text)
 	must(rest != NULL && strstr(rest + 1, "</script>") == NULL, "the page's scripts", data);
 }
 
-static void check_policy(const char *text)
+static hk_place place_of(struct hk_rules *rules, const char *path)
+{
+	hk_place place = hk_rules_root(rules);
+	char name[MAX_NAME + 1];
+
+	while (*(path += strspn(path, "/")) != '\0') {
+		size_t len = strcspn(path, "/");
+
+		memcpy(name, path, len);
+		name[len] = '\0';
+		place = hk_rules_step(rules, place, name);
+		path += len;
+	}
+	return place;
+}
+
+static void check_policy(const char *text, const struct deeds *deeds)
 {
 	struct hk_rules_env env = {0};
 	struct hk_rules *rules = NULL;
 	struct hk_err err = HK_ERR_INIT;
 
 	must(hk_rules_parse("learnt", text, &env, &rules, &err) == 0, hk_err_text(&err), text);
+	for (unsigned i = 0; i < deeds->count && !deeds->refused; i++) {
+		const struct deed *deed = &deeds->deed[i];
+		enum hk_verdict verdict = HK_VERDICT_ALLOW;
+
+		if (deed->class != HK_CLASS_COUNT) {
+			verdict = hk_rules_at(rules, place_of(rules, deed->path), deed->class)
+					  .verdict;
+		}
+		must(verdict == HK_VERDICT_ALLOW || verdict == HK_VERDICT_COW, deed->path, text);
+	}
 	hk_rules_free(rules);
 }
 
@@ -132,6 +215,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static FILE *log;
 	struct hk_audit_options options = {.proc = ""};
+	static struct deeds deeds;
 	struct hk_audit *audit;
 	unsigned count;
 	char *text;
@@ -144,7 +228,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	must(ftruncate(options.log_fd, 0) == 0 && lseek(options.log_fd, 0, SEEK_SET) == 0, "log",
 		"");
 	must(hk_audit_create(&options, &audit, NULL) == 0, "create", "");
-	count = tell(audit, data, size);
+	deeds.count = 0;
+	deeds.refused = false;
+	count = tell(audit, data, size, &deeds);
 	must(hk_audit_finish(audit, NULL) == 0, "finish", "");
 	check_log(options.log_fd, count);
 
@@ -155,7 +241,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	check_page(text);
 	free(text);
 	text = report_of(audit, hk_audit_learn, "a\nb");
-	check_policy(text);
+	check_policy(text, &deeds);
 	free(text);
 	text = report_of(audit, hk_audit_summary, "\033[m");
 	for (const char *p = text; *p != '\0'; p++) {
