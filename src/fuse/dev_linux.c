@@ -60,7 +60,6 @@ enum {
 	/* A WRITE's data with its two headers, or a READ's with one; whole pages. */
 	BUFFER_BYTES = HK_FUSE_MAX_WRITE + 4096,
 	THREADS_MAX = 16,
-	THREADS_SPARE = 4, /* besides one for each CPU: those that wait for a disk need none */
 	OPCODES_COUNTED = 64,
 	WAIT_FOR_MOUNT_NS = 100 * 1000,
 	TRY_NS = 20 * 1000,      /* before sleeping: as long as waking a core takes */
@@ -104,6 +103,7 @@ struct hk_fuse_dev {
 	int stop_fd; /* wakes the sleeper */
 	int ended_fd;
 	unsigned wanted; /* threads at most */
+	unsigned cpus;   /* that we may use */
 	pthread_t watch;
 	bool has_watch;
 	atomic_bool stop;
@@ -116,15 +116,11 @@ struct hk_fuse_dev {
 	struct worker workers[THREADS_MAX];
 };
 
-static void nap(long ns)
+/* Before the first request, the descriptor may not be mounted yet. */
+static bool waits_for_mount(const struct worker *w, int error)
 {
-	nanosleep(&(struct timespec){.tv_nsec = ns}, NULL);
-}
-
-static bool has_answered(const struct worker *w)
-{
-	return atomic_load_explicit(&w->counts[FUSE_INIT], memory_order_relaxed) != 0 ||
-		w != &w->dev->workers[0];
+	return error == EPERM && w == &w->dev->workers[0] &&
+		atomic_load_explicit(&w->counts[FUSE_INIT], memory_order_relaxed) == 0;
 }
 
 /* Ends it for all threads. */
@@ -212,28 +208,38 @@ static void call_one_locked(struct hk_fuse_dev *dev)
 	}
 }
 
-static void call_one(struct hk_fuse_dev *dev, const struct worker *unless_others_but)
+/* @w is about to be busy for long. */
+static void call_stand_in(struct worker *w)
 {
+	pthread_mutex_lock(&w->dev->lock);
+	if (!is_read_by_others_locked(w->dev, w)) {
+		call_one_locked(w->dev);
+	}
+	pthread_mutex_unlock(&w->dev->lock);
+}
+
+/* There is more to do: one more, if there is a core for it. */
+static void call_help(struct hk_fuse_dev *dev)
+{
+	unsigned awake = 0;
+
 	pthread_mutex_lock(&dev->lock);
-	if (unless_others_but == NULL || !is_read_by_others_locked(dev, unless_others_but)) {
+	for (unsigned i = 0; i < atomic_load(&dev->started); i++) {
+		awake += !dev->workers[i].parked || dev->workers[i].called;
+	}
+	if (awake < dev->cpus) {
 		call_one_locked(dev);
 	}
 	pthread_mutex_unlock(&dev->lock);
 }
 
 /* Sleeps until there is a request, or the end. */
-static void sleep_until_asked(struct worker *w)
+static void sleep_until_asked(const struct worker *w)
 {
-	struct hk_fuse_dev *dev = w->dev;
 	struct pollfd fds[2] = {
-		{.fd = w->fd, .events = POLLIN}, {.fd = dev->stop_fd, .events = POLLIN}};
+		{.fd = w->fd, .events = POLLIN}, {.fd = w->dev->stop_fd, .events = POLLIN}};
 
 	poll(fds, HK_ARRAY_SIZE(fds), -1);
-	if (atomic_load_explicit(&dev->watch_sleeps, memory_order_relaxed)) {
-		pthread_mutex_lock(&dev->lock);
-		pthread_cond_signal(&dev->watch_call);
-		pthread_mutex_unlock(&dev->lock);
-	}
 }
 
 static uint64_t now_ns(void)
@@ -294,8 +300,8 @@ static size_t next_request(struct worker *w, unsigned *ret_tries)
 			}
 			since_ns = 0;
 			tries = 1; /* it was not there */
-		} else if (n < 0 && errno == EPERM && !has_answered(w)) {
-			nap(WAIT_FOR_MOUNT_NS);
+		} else if (n < 0 && waits_for_mount(w, errno)) {
+			nanosleep(&(struct timespec){.tv_nsec = WAIT_FOR_MOUNT_NS}, NULL);
 		} else if (n >= 0 || (errno != EINTR && errno != ENOENT)) {
 			if (n >= 0 || (errno != ENODEV && errno != ECONNABORTED)) {
 				hk_log_debug("/dev/fuse: read: %s",
@@ -406,6 +412,13 @@ static bool is_behind(struct worker *w, const struct fuse_in_header *head, unsig
 	return true;
 }
 
+static void wake_watch(struct hk_fuse_dev *dev)
+{
+	pthread_mutex_lock(&dev->lock);
+	pthread_cond_signal(&dev->watch_call);
+	pthread_mutex_unlock(&dev->lock);
+}
+
 static void *serve(void *arg)
 {
 	struct worker *w = arg;
@@ -420,12 +433,15 @@ static void *serve(void *arg)
 		const struct fuse_in_header *head = (const struct fuse_in_header *)w->in;
 		bool goes_on;
 
-		atomic_store(&w->serving, true);
+		atomic_store(&w->serving, true); /* pairs with watch(): one sees the other */
+		if (atomic_load(&dev->watch_sleeps)) {
+			wake_watch(dev);
+		}
 		count_request(w, head->opcode);
 		if (is_behind(w, head, tries)) {
-			call_one(dev, NULL);
+			call_help(dev);
 		} else if (takes_long(head->opcode)) {
-			call_one(dev, w);
+			call_stand_in(w);
 		}
 		goes_on = answer(w, len);
 		atomic_store(&w->serving, false);
@@ -452,6 +468,20 @@ static uint64_t count_all(const struct hk_fuse_dev *dev)
 	return sum;
 }
 
+/* Sleeps while nobody asks. Return: false where there may be a request that nobody reads. */
+static bool watch_sleeps_locked(struct hk_fuse_dev *dev)
+{
+	bool is_read;
+
+	atomic_store(&dev->watch_sleeps, true);
+	is_read = is_read_by_others_locked(dev, NULL);
+	if (is_read && !atomic_load(&dev->stop)) {
+		pthread_cond_wait(&dev->watch_call, &dev->lock);
+	}
+	atomic_store(&dev->watch_sleeps, false);
+	return is_read;
+}
+
 /* Sees to it that somebody reads, however long the others' requests take. */
 static void *watch(void *arg)
 {
@@ -462,37 +492,31 @@ static void *watch(void *arg)
 	take_no_signals();
 	pthread_mutex_lock(&dev->lock);
 	while (!atomic_load(&dev->stop)) {
-		struct timespec until;
+		uint64_t until_ns = now_ns() + WATCH_MS * HK_NS_PER_MS;
+		struct timespec until = {.tv_sec = (time_t)(until_ns / HK_NS_PER_SEC),
+			.tv_nsec = (long)(until_ns % HK_NS_PER_SEC)};
 		uint64_t now = count_all(dev);
 
 		quiet = now == before ? quiet + 1 : 0;
-		if (now == before && !is_read_by_others_locked(dev, NULL)) {
+		before = now;
+		if (quiet > 0 && !is_read_by_others_locked(dev, NULL)) {
 			call_one_locked(dev);
 		}
-		before = now;
-		if (quiet >= WATCH_TICKS && is_read_by_others_locked(dev, NULL)) {
-			atomic_store(&dev->watch_sleeps, true);
-			pthread_cond_wait(&dev->watch_call, &dev->lock);
-			atomic_store(&dev->watch_sleeps, false);
+		if (quiet >= WATCH_TICKS && watch_sleeps_locked(dev)) {
 			quiet = 0;
-			continue;
+		} else {
+			pthread_cond_timedwait(&dev->watch_call, &dev->lock, &until);
 		}
-		clock_gettime(CLOCK_REALTIME, &until);
-		until.tv_nsec += WATCH_MS * (long)HK_NS_PER_MS;
-		until.tv_sec += until.tv_nsec / (long)HK_NS_PER_SEC;
-		until.tv_nsec %= (long)HK_NS_PER_SEC;
-		pthread_cond_timedwait(&dev->watch_call, &dev->lock, &until);
 	}
 	pthread_mutex_unlock(&dev->lock);
 	return NULL;
 }
 
-static unsigned default_threads(void)
+static unsigned count_cpus(void)
 {
 	cpu_set_t set;
-	unsigned cpus = sched_getaffinity(0, sizeof(set), &set) < 0 ? 1 : (unsigned)CPU_COUNT(&set);
 
-	return cpus + THREADS_SPARE;
+	return sched_getaffinity(0, sizeof(set), &set) < 0 ? 1 : (unsigned)CPU_COUNT(&set);
 }
 
 static int start_threads(struct hk_fuse_dev *dev, struct hk_err *err)
@@ -513,6 +537,7 @@ int hk_fuse_dev_create(struct hk_fuse_server *server, int fd, unsigned threads,
 	struct hk_fuse_dev **ret_dev, struct hk_err *err)
 {
 	struct hk_fuse_dev *dev = hk_calloc(1, sizeof(*dev));
+	pthread_condattr_t attr;
 	int flags;
 	int r = 0;
 
@@ -523,10 +548,14 @@ int hk_fuse_dev_create(struct hk_fuse_server *server, int fd, unsigned threads,
 	hk_fuse_tell_init(&dev->tell, fd);
 	pthread_mutex_init(&dev->lock, NULL);
 	pthread_cond_init(&dev->call, NULL);
-	pthread_cond_init(&dev->watch_call, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&dev->watch_call, &attr);
+	pthread_condattr_destroy(&attr);
 	dev->server = server;
 	dev->fd = fd;
-	dev->wanted = HK_MIN(threads != 0 ? threads : default_threads(), (unsigned)THREADS_MAX);
+	dev->cpus = count_cpus();
+	dev->wanted = threads != 0 ? HK_MIN(threads, (unsigned)THREADS_MAX) : THREADS_MAX;
 	for (unsigned i = 0; i < THREADS_MAX; i++) {
 		dev->workers[i].fd = -1;
 	}
