@@ -62,11 +62,6 @@ enum {
 	THREADS_MAX = 16,
 	OPCODES_COUNTED = 64,
 	WAIT_FOR_MOUNT_NS = 100 * 1000,
-	TRY_NS = 20 * 1000,      /* before sleeping: as long as waking a core takes */
-	CROWDED_NS = 100 * 1000, /* who offers the core, and gets it back after so long, */
-	REST_MIN = 64,           /* sleeps at once the next times; twice as many after each */
-	REST_MAX = 4096,
-	BACKLOG = 8, /* see is_behind() */
 	WATCH_MS = 4,
 	WATCH_TICKS = 250, /* the watch goes to sleep after so many without a request */
 };
@@ -78,8 +73,7 @@ static_assert(BUFFER_BYTES >= FUSE_MIN_READ_BUFFER, "linux/fuse.h");
  * @fd: what it reads from and writes to: a clone; the first one's is the mount's
  * @in, @out: owned; BUFFER_BYTES each
  * @serving: it is at work on a request
- * @last_pid, @backlog: see is_behind()
- * @rest, @rest_next: see offer_core()
+ * @load: how it keeps up
  * @counts: of requests, by opcode; only this thread writes
  * @parked, @called: under the lock
  */
@@ -90,9 +84,7 @@ struct worker {
 	char *in, *out;
 	atomic_bool serving;
 	bool parked, called;
-	uint32_t last_pid;
-	unsigned backlog;
-	unsigned rest, rest_next;
+	struct hk_fuse_load load;
 	_Atomic uint64_t counts[OPCODES_COUNTED];
 };
 
@@ -242,37 +234,6 @@ static void sleep_until_asked(const struct worker *w)
 	poll(fds, HK_ARRAY_SIZE(fds), -1);
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * HK_NS_PER_SEC + (uint64_t)now.tv_nsec;
-}
-
-/* Nothing to read: lets others run, who may ask. *@since_ns: of this wait; 0: it begins. Return: false: sleep. */
-static bool offer_core(struct worker *w, uint64_t *since_ns)
-{
-	uint64_t before;
-
-	if (*since_ns == 0 && w->rest > 0) {
-		w->rest--;
-		return false;
-	}
-	before = now_ns();
-	if (*since_ns == 0) {
-		*since_ns = before;
-	} else if (before - *since_ns > TRY_NS) {
-		return false;
-	}
-	sched_yield();
-	if (now_ns() - before > CROWDED_NS) {
-		w->rest_next = HK_MIN(2 * HK_MAX(w->rest_next, REST_MIN / 2u), (unsigned)REST_MAX);
-		w->rest = w->rest_next;
-	}
-	return true;
-}
-
 /* Reads the next request. Return: bytes; 0 where serving is over. *@ret_tries: 1: it was there already. */
 static size_t next_request(struct worker *w, unsigned *ret_tries)
 {
@@ -285,14 +246,14 @@ static size_t next_request(struct worker *w, unsigned *ret_tries)
 
 		tries++;
 		if (n >= (ssize_t)sizeof(struct fuse_in_header)) {
-			if (since_ns != 0 && w->rest == 0) {
-				w->rest_next -= w->rest_next / 8; /* it was worth while */
+			if (since_ns != 0) {
+				hk_fuse_load_got_one(&w->load);
 			}
 			*ret_tries = tries;
 			return (size_t)n;
 		}
 		if (n < 0 && errno == EAGAIN) {
-			if (offer_core(w, &since_ns)) {
+			if (hk_fuse_load_offer_core(&w->load, &since_ns)) {
 				continue;
 			}
 			if (!park(w)) {
@@ -367,19 +328,6 @@ static int start_worker_locked(struct hk_fuse_dev *dev, int fd)
 	return 0;
 }
 
-/* Does it take long, as a rule? */
-static bool takes_long(uint32_t opcode)
-{
-	switch (opcode) {
-	case FUSE_FSYNC:
-	case FUSE_FSYNCDIR:
-	case FUSE_SYNCFS:
-		return true;
-	default:
-		return false;
-	}
-}
-
 /* Signals are others' business, but for those that tell of our own faults. */
 static void take_no_signals(void)
 {
@@ -391,25 +339,6 @@ static void take_no_signals(void)
 		sigdelset(&set, faults[i]);
 	}
 	pthread_sigmask(SIG_SETMASK, &set, NULL);
-}
-
-/*
- * Has this worker more to do than it can? A request that waits already is no sign of it by itself: where who asks shares
- * our core, its next request is there when we come round.
- */
-static bool is_behind(struct worker *w, const struct fuse_in_header *head, unsigned tries)
-{
-	if (tries > 1) {
-		w->backlog = 0;
-	} else if (head->pid != w->last_pid && head->pid != 0) {
-		w->backlog++;
-	}
-	w->last_pid = head->pid;
-	if (w->backlog < BACKLOG) {
-		return false;
-	}
-	w->backlog = 0;
-	return true;
 }
 
 static void wake_watch(struct hk_fuse_dev *dev)
@@ -438,9 +367,9 @@ static void *serve(void *arg)
 			wake_watch(dev);
 		}
 		count_request(w, head->opcode);
-		if (is_behind(w, head, tries)) {
+		if (hk_fuse_load_is_behind(&w->load, head, tries)) {
 			call_help(dev);
-		} else if (takes_long(head->opcode)) {
+		} else if (hk_fuse_load_takes_long(head->opcode)) {
 			call_stand_in(w);
 		}
 		goes_on = answer(w, len);
@@ -492,7 +421,7 @@ static void *watch(void *arg)
 	take_no_signals();
 	pthread_mutex_lock(&dev->lock);
 	while (!atomic_load(&dev->stop)) {
-		uint64_t until_ns = now_ns() + WATCH_MS * HK_NS_PER_MS;
+		uint64_t until_ns = hk_fuse_load_now_ns() + WATCH_MS * HK_NS_PER_MS;
 		struct timespec until = {.tv_sec = (time_t)(until_ns / HK_NS_PER_SEC),
 			.tv_nsec = (long)(until_ns % HK_NS_PER_SEC)};
 		uint64_t now = count_all(dev);

@@ -316,6 +316,8 @@ static void test_others_are_served_meanwhile(void **state)
 
 	start(&m, HELD + 1, true);
 	put(below(&m, "a"), "text", 0600);
+	assert_int_equal(try_stat(at(&m, "a")), 0);
+	usleep(1300 * 1000); /* by now nobody is awake */
 	m.hold = true;
 	for (unsigned i = 0; i < HELD; i++) {
 		/* Each in a directory of its own, which the kernel locks meanwhile. */
