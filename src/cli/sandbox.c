@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -207,7 +208,9 @@ static int place_hook(struct sandbox *sandbox, struct hk_err *err)
 		free(take_ptr(sandbox->hook));
 		return r;
 	}
-	r = hk_write_full(fd, hk_gentoo_hook, strlen(hk_gentoo_hook));
+	/* For whoever the command becomes. */
+	r = fchmod(fd, 0644) < 0 ? -errno
+				 : hk_write_full(fd, hk_gentoo_hook, strlen(hk_gentoo_hook));
 	if (r < 0) {
 		return hk_fail(err, -r, "'%s'", sandbox->hook);
 	}

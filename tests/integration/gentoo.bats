@@ -204,6 +204,31 @@ make_ebuild() {
 	[ "$(sed -n "s|^R: $base/other/||p" "$SANDBOX_LOG" | tr '\n' ' ')" = "no1 no2 no3 no4 no5 no6 6 " ]
 }
 
+@test "what is told may be long; what is nonsense, or from a thousand processes, does no harm" {
+	sandbox "long=\$(printf '/none/%04d:' {1..2000})
+		export SANDBOX_WRITE=\$long\$SANDBOX_WRITE:$base/other
+		: >$base/other/1
+		export SANDBOX_WRITE=\$long
+		: >$base/other/no1
+		head -c 100000 /dev/urandom >&\$HAKO_SANDBOX_FD
+		printf 'SANDBOX_ON=0' >&\$HAKO_SANDBOX_FD
+		: >$base/other/no2
+		for i in {1..1000}; do ( SANDBOX_ON=0; : >$base/other/2 ) & done; wait
+		: >$base/other/no3"
+	[ "$(ls "$base/other" | tr '\n' ' ')" = "1 2 " ]
+	[ "$(sed -n "s|^R: $base/other/||p" "$SANDBOX_LOG" | tr '\n' ' ')" = "no1 no2 no3 " ]
+}
+
+@test "with SANDBOX_DEBUG what is allowed is written down, too" {
+	export SANDBOX_DEBUG=1 SANDBOX_DEBUG_LOG=$T/debug.log
+	sandbox "touch made; touch $base/other/no"
+	[ "$status" -eq 1 ]
+	grep -qxF " * ACCESS ALLOWED:  open_wr_creat:  $base/build/made" "$base/err"
+	[ "$(grep -A 2 -xF 'F: open_wr_creat' "$T/debug.log" | grep '^[SP]')" = \
+		"$(printf 'S: allow\nP: %s\nS: deny\nP: %s' "$base/build/made" "$base/other/no")" ]
+	[ "$(grep -c '^F:' "$SANDBOX_LOG")" -eq 1 ]
+}
+
 @test "no way around it" {
 	cc -O1 -o escapes "$BATS_TEST_DIRNAME/escapes.c"
 	cc -O1 -static -o escapes-static "$BATS_TEST_DIRNAME/escapes.c"
