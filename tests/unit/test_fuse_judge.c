@@ -353,6 +353,38 @@ static void bytes_at_close(void **state)
 	stop();
 }
 
+static char judged_path[256];
+
+/* Whoever owns the server refuses what is called "no". */
+static int judge(struct hk_fuse_owner *owner, const struct hk_fuse_question *question)
+{
+	const char *end = strrchr(question->path, '/');
+
+	(void)owner;
+	hk_fmt(judged_path, sizeof(judged_path), "%s", question->path);
+	return strcmp(end, "/no") == 0 ? EROFS : 0;
+}
+
+/* It is asked about what the rules allow, and about nothing else; its errno is what the guest gets. */
+static void judged_by_owner(void **state)
+{
+	(void)state;
+	start("deny write /x/ruled\n");
+	fc_host_file(fc.inside, "no", "1");
+	fc_host_file(fc.inside, "yes", "1");
+	fc_host_file(fc.inside, "ruled", "1");
+	fc.owner.judge = judge;
+	assert_int_equal(open_of("no", O_WRONLY), -EROFS);
+	assert_string_equal(judged_path, "/x/no");
+	assert_int_equal(open_of("yes", O_WRONLY), 0);
+	assert_string_equal(judged_path, "/x/yes");
+	assert_int_equal(open_of("ruled", O_WRONLY), -EACCES);
+	assert_string_equal(judged_path, "/x/yes");
+	log_now();
+	assert_true(logged("\"/x/no\"", "\"deny\"", "EROFS"));
+	stop();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -364,6 +396,7 @@ int main(void)
 		cmocka_unit_test(redirected),
 		cmocka_unit_test(questions),
 		cmocka_unit_test(bytes_at_close),
+		cmocka_unit_test(judged_by_owner),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
