@@ -10,7 +10,7 @@
  * for what is below alone. Reading takes READ, all else WRITE; DENY is before both, and what PREDICT names is refused
  * without a word.
  *
- * Source: https://wiki.gentoo.org/wiki/Project:Sandbox, and how sandbox 2.46 behaves.
+ * Source: what Gentoo's sandbox of June 2025 does; no code of it is used.
  */
 #ifndef HK_TRACE_GENTOO_H
 #define HK_TRACE_GENTOO_H
