@@ -8,8 +8,6 @@
  *
  * An opaque directory hides all that is below. Before anything in it is applied, it gets a whiteout for each name instead,
  * so that each entry can leave by itself.
- *
- * Limits: a name of a hard-linked file that the layer has not seen keeps the old content.
  */
 #include <linux/fs.h>
 #include <linux/limits.h>
@@ -389,19 +387,13 @@ static void prune(struct hk_overlay *ov, int upper, int lower)
 		const char *name = names.list[i];
 		autoclose int above = hk_host_open_name(upper, name, O_PATH | O_DIRECTORY, 0);
 		autoclose int below = hk_host_open_name(lower, name, O_PATH | O_DIRECTORY, 0);
-		struct hk_stat st;
 
 		if (above < 0 || below < 0) {
 			continue;
 		}
 		prune(ov, above, below);
-		if (hk_ov_get_mark(ov, above, NULL, HK_OV_OPAQUE) != 'y' &&
-			ov->host->ops->stat(ov->host, above, &st) == 0 &&
-			unlinkat(upper, name, AT_REMOVEDIR) == 0) {
-			struct timespec times[2] = {st.atime, st.mtime};
-
-			/* What was done in it has changed them. */
-			hk_host_utimes(ov->host, below, times);
+		if (hk_ov_get_mark(ov, above, NULL, HK_OV_OPAQUE) != 'y') {
+			unlinkat(upper, name, AT_REMOVEDIR); /* if it is empty */
 		}
 	}
 	hk_layer_names_finish(&names);
@@ -479,6 +471,19 @@ static int apply_all(struct apply *apply, const char *const *paths, bool force,
 	return conflicts;
 }
 
+/* A directory's time, which what was done in it has changed. */
+static void give_times(struct apply *apply, const struct hk_change *change)
+{
+	struct timespec times[2] = {change->upper.st_atim, change->upper.st_mtim};
+	const char *name;
+	autoclose int dir = hk_layer_walk(apply->ov->host->root, change->path, &name);
+	autoclose int lower = dir < 0 ? dir : hk_host_open_name(dir, name, O_PATH, 0);
+
+	if (lower >= 0) {
+		hk_host_utimes(apply->ov->host, lower, times);
+	}
+}
+
 static int leave_all(struct apply *apply, struct hk_err *err)
 {
 	struct hk_overlay *ov = apply->ov;
@@ -492,6 +497,9 @@ static int leave_all(struct apply *apply, struct hk_err *err)
 
 		if (r < 0) {
 			return hk_fail(err, -r, "layer: '%s'", change->path);
+		}
+		if (apply->is_done[i] && S_ISDIR(change->upper.st_mode)) {
+			give_times(apply, change);
 		}
 	}
 	prune(ov, ov->upper, ov->host->root);

@@ -21,6 +21,9 @@ struct hk_changes {
 int hk_changes_collect(struct hk_layer *layer, struct hk_changes *changes, struct hk_err *err);
 void hk_changes_finish(struct hk_changes *changes);
 
+/** hk_layer_find_links() - give names in the layer to what it has by number only: hard links of what was changed */
+int hk_layer_find_links(struct hk_layer *layer);
+
 /** struct hk_layer_names - what is in a directory, sorted, without "." and ".." */
 struct hk_layer_names {
 	char **list; /* owned */

@@ -485,8 +485,11 @@ int hk_changes_collect(struct hk_layer *layer, struct hk_changes *changes, struc
 	struct hk_overlay *ov = layer->ov;
 	struct scan scan = {.ov = ov, .changes = changes};
 	bool is_opaque = hk_ov_get_mark(ov, ov->upper, NULL, HK_OV_OPAQUE) == 'y';
-	int r = scan_dir(&scan, ov->upper, ov->host->root, is_opaque);
+	int r = hk_layer_find_links(layer);
 
+	if (r == 0) {
+		r = scan_dir(&scan, ov->upper, ov->host->root, is_opaque);
+	}
 	if (r < 0) {
 		hk_fail(err, -r, "'%s'", hk_str_text(&scan.path));
 	}

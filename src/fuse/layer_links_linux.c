@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The other names of hard-linked files in a layer: see layer_impl.h.
+ *
+ * Theory: a run that changes a file with several names has seen one of them, and leads the others to the copy by its
+ * number. A layer that is shown or applied must have them all by name. So those that still stand below are looked for:
+ * the lower tree is listed, which costs no stat for what has another number, until all of them are found.
+ *
+ * Limits: /proc and /sys are left out.
+ */
+#include <dirent.h>
+#include <linux/magic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statfs.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/str.h"
+#include "fuse/layer_impl.h"
+
+struct wanted {
+	uint64_t dev, ino;
+	uint32_t links; /* to be found yet */
+};
+
+struct search {
+	struct hk_overlay *ov;
+	struct wanted *wanted; /* owned */
+	size_t count, cap;
+	uint64_t left; /* of all */
+	struct hk_str path;
+};
+
+static int want(struct search *search, const struct hk_ov_record *record)
+{
+	if (search->count == search->cap) {
+		size_t cap = search->cap == 0 ? 16 : search->cap * 2;
+		struct wanted *list = hk_realloc_array(search->wanted, cap, sizeof(*list));
+
+		if (list == NULL) {
+			return -ENOMEM;
+		}
+		search->wanted = list;
+		search->cap = cap;
+	}
+	search->wanted[search->count++] = (struct wanted){
+		.dev = record->id.dev, .ino = record->id.ino, .links = record->links};
+	search->left += record->links;
+	return 0;
+}
+
+static int read_index(struct search *search)
+{
+	struct hk_overlay *ov = search->ov;
+	struct hk_layer_names names = {0};
+	int r = hk_layer_names_add(&names, ov->index);
+
+	for (size_t i = 0; r == 0 && i < names.count; i++) {
+		struct hk_ov_record record;
+		struct hk_stat st;
+
+		r = ov->host->ops->lookup(ov->host, ov->index, names.list[i], &st);
+		if (r == 0 && hk_ov_get_record(ov, ov->index, names.list[i], &st, &record) != 0 &&
+			record.links > 0) {
+			r = want(search, &record);
+		}
+	}
+	hk_layer_names_finish(&names);
+	return r;
+}
+
+/* The name stands below; in the layer it may be gone, or another. */
+static int give_name(struct search *search)
+{
+	struct hk_overlay *ov = search->ov;
+	const char *path = hk_str_text(&search->path);
+	struct hk_ov_inode *dir = ov->root;
+	struct hk_ov_inode *inode = NULL;
+	struct hk_ov_found found;
+	int r = 0;
+
+	while (r == 0 && strchr(path, '/') != NULL) {
+		size_t len = strcspn(path, "/");
+		char name[NAME_MAX + 1];
+		struct hk_ov_inode *next;
+
+		hk_fmt(name, sizeof(name), "%.*s", (int)len, path);
+		r = hk_ov_reach(ov, dir, name, &next);
+		if (dir != ov->root) {
+			hk_ov_unref(ov, dir);
+		}
+		dir = r == 0 ? next : ov->root;
+		path += len + 1;
+	}
+	if (r == 0) {
+		r = hk_ov_find(ov, dir, path, false, &found);
+	}
+	if (r == 0 && found.by_index) {
+		r = hk_ov_reach(ov, dir, path, &inode);
+		if (r == 0) {
+			r = hk_ov_give_name(ov, dir, path, inode);
+		}
+		hk_ov_unref(ov, inode);
+	}
+	if (dir != ov->root) {
+		hk_ov_unref(ov, dir);
+	}
+	return r == -ENOENT || r == -ENOTDIR ? 0 : r;
+}
+
+static int look_at(struct search *search, int dir, const struct hk_dirent *entry)
+{
+	for (size_t i = 0; i < search->count; i++) {
+		struct wanted *wanted = &search->wanted[i];
+		struct hk_stat st;
+
+		if (wanted->ino != entry->ino || wanted->links == 0 ||
+			search->ov->host->ops->lookup(search->ov->host, dir, entry->name, &st) <
+				0 ||
+			st.ino != wanted->ino || st.dev != wanted->dev) {
+			continue;
+		}
+		wanted->links--;
+		search->left--;
+		return give_name(search);
+	}
+	return 0;
+}
+
+static bool is_for_files(int dir)
+{
+	struct statfs st;
+
+	/* seccomp: fstatfs */
+	return fstatfs(dir, &st) == 0 && st.f_type != PROC_SUPER_MAGIC && st.f_type != SYSFS_MAGIC;
+}
+
+static int search_dir(struct search *search, int fd);
+
+static int search_entry(struct search *search, int fd, const struct hk_dirent *entry)
+{
+	autoclose int sub = -1;
+
+	if (entry->type != DT_DIR && entry->type != DT_UNKNOWN) {
+		return look_at(search, fd, entry);
+	}
+	sub = hk_host_open_name(fd, entry->name, O_RDONLY | O_DIRECTORY, 0);
+	if (sub < 0) {
+		return sub == -ENOTDIR ? look_at(search, fd, entry) : 0;
+	}
+	return is_for_files(sub) ? search_dir(search, sub) : 0;
+}
+
+static int search_dir(struct search *search, int fd)
+{
+	_Alignas(struct hk_dirent) char buf[8192];
+	size_t len = search->path.len;
+	ssize_t n = 0;
+
+	while (search->left > 0 && (n = hk_host_read_dir(NULL, fd, buf, sizeof(buf))) > 0) {
+		for (ssize_t at = 0; at < n;) {
+			const struct hk_dirent *entry = (const struct hk_dirent *)(buf + at);
+			int r;
+
+			at += entry->record_len;
+			if (strcmp(entry->name, ".") == 0 || strcmp(entry->name, "..") == 0) {
+				continue;
+			}
+			hk_str_add(&search->path, len > 0 ? "/" : "");
+			hk_str_add(&search->path, entry->name);
+			if (search->path.failed) {
+				return -ENOMEM;
+			}
+			r = search_entry(search, fd, entry);
+			search->path.len = len;
+			search->path.data[len] = '\0';
+			if (r < 0) {
+				return r;
+			}
+		}
+	}
+	return n < 0 ? (int)n : 0;
+}
+
+int hk_layer_find_links(struct hk_layer *layer)
+{
+	struct search search = {.ov = layer->ov};
+	int r = read_index(&search);
+
+	if (r == 0 && search.left > 0) {
+		autoclose int fd = hk_host_open_dir(NULL, layer->ov->host->root);
+
+		pthread_rwlock_wrlock(&layer->ov->tree);
+		r = fd < 0 ? fd : search_dir(&search, fd);
+		pthread_rwlock_unlock(&layer->ov->tree);
+	}
+	hk_str_finish(&search.path);
+	free(search.wanted);
+	return r;
+}

@@ -1,0 +1,214 @@
+# Kept layers of copy-on-write: hako diff, apply, discard, layers. The layers are made by hako trace --cow.
+
+load helpers
+
+setup() {
+	export XDG_DATA_HOME=$BATS_TEST_TMPDIR/data HOME=$BATS_TEST_TMPDIR
+	dir=$BATS_TEST_TMPDIR/dir
+	mkdir "$dir"
+	cd "$dir"
+}
+
+# Runs a shell script in copy-on-write, and keeps the changes as t.
+cow() {
+	run hako trace --cow --keep t -- sh -ec "cd '$dir'; $1"
+	if [ "$status" = 125 ] && [ -z "$MUST_WORK" ]; then
+		skip "hako trace cannot run here: $output"
+	fi
+	echo "$output"
+	[ "$status" = 0 ]
+}
+
+# What differs within the test's directory, without its path.
+summary() {
+	hako diff -s t "$dir" | sed "s|${dir#/}/||"
+}
+
+@test "diff lists what was added, changed, deleted, and what only has another mode" {
+	echo one >changed
+	echo two >gone
+	echo three >mode
+	echo four >touched
+	echo five >kept
+	mkdir -p sub/old
+	echo x >sub/old/f
+	cow 'echo ONE >changed; rm gone; chmod 700 mode; echo six >new; rm -r sub/old; mkdir newdir; echo >newdir/f;
+		: >>kept; touch -d @5 touched'
+	[ "$(cat changed)" = one ]
+	[ -e gone ]
+	run summary
+	[ "$output" = "C  changed
+D  gone
+M  mode
+A  new
+A  newdir/
+A  newdir/f
+D  sub/old/
+M  touched" ]
+}
+
+@test "diff shows text as a unified diff, all else in a line" {
+	seq 20 >text
+	ln -s a link
+	printf 'a\0b' >binary
+	cow "sed -i 's/^7\$/seven/' text; ln -sfn b link; printf 'a\\0c' >binary; mkfifo fifo; chmod 640 text"
+	run hako diff t "$dir/text"
+	[[ "$output" == *"
+--- a/"*"/text
++++ b/"*"/text
+@@ -4,7 +4,7 @@"*"
+-7
++seven
+"* ]]
+	run hako diff t "$dir"
+	[[ "$output" == *"Binary files "* ]]
+	[[ "$output" == *"link: symbolic link to 'a' replaced by symbolic link to 'b'"* ]]
+	[[ "$output" == *"fifo: FIFO added"* ]]
+}
+
+@test "apply makes it so, and leaves nothing in the layer" {
+	echo one >changed
+	echo two >gone
+	ln changed linked
+	mkdir -p sub/old moved/deep
+	echo x >sub/old/f
+	echo y >moved/deep/g
+	cow 'cat linked; echo ONE >changed; rm gone; rm -r sub/old; mkdir -m 750 newdir; echo n >newdir/f; ln newdir/f newdir/g;
+		mv moved elsewhere; mkdir sub/old; echo z >sub/old/h; truncate -s 1M sparse; echo end >>sparse;
+		touch -d @1000000000 newdir; rm linked; ln changed linked'
+	run hako apply t "$dir"
+	[ "$status" = 0 ]
+	[ "$(cat changed linked)" = "ONE
+ONE" ]
+	[ changed -ef linked ]
+	[ ! -e gone ] && [ ! -e moved ] && [ ! -e sub/old/f ]
+	[ "$(cat sub/old/h elsewhere/deep/g)" = "z
+y" ]
+	[ newdir/f -ef newdir/g ]
+	[ "$(stat -c '%a %Y' newdir)" = "750 1000000000" ]
+	[ "$(stat -c %b sparse)" -lt 100 ]
+	run summary
+	[ "$output" = "" ]
+	# And a further run over it sees the same.
+	cow 'test "$(cat changed)" = ONE; test "$(ls sub/old)" = h; test "$(ls -A newdir)" = "f
+g"; test ! -e gone'
+}
+
+@test "apply takes only the paths it is given, with the directories around them" {
+	mkdir a
+	cow 'echo 1 >one; echo 2 >two; mkdir -p deep/er; echo 3 >deep/er/three; echo 4 >deep/four; rmdir a'
+	run hako apply t "$dir/one" "$dir/deep/er/three"
+	[ "$status" = 0 ]
+	[ "$(cat one deep/er/three)" = "1
+3" ]
+	[ ! -e two ] && [ ! -e deep/four ] && [ -e a ]
+	run summary
+	[ "$output" = "D  a/
+A  deep/four
+A  two" ]
+	run hako apply t
+	[ ! -e a ] && [ "$(cat deep/four two)" = "4
+2" ]
+}
+
+@test "what changed below meanwhile is left and told; --force applies it" {
+	for f in changed gone removed both; do
+		echo "$f" >$f
+	done
+	cow 'for f in changed removed both; do echo new >$f; done; rm gone; echo box >fresh; echo fine >other'
+	sleep 0.02
+	echo other >changed
+	echo other >gone
+	echo host >fresh
+	rm removed
+	run hako diff -s t "$dir"
+	[[ "$output" == *"C! "*"/changed"* && "$output" == *"D! "*"/gone"* ]]
+	[[ "$output" == *"A! "*"/removed"* && "$output" == *"C! "*"/fresh"* ]]
+	[[ "$output" == *"C  "*"/both"* ]]
+	run hako apply t "$dir"
+	[ "$status" = 1 ]
+	[ "$(grep -c 'has changed below' <<<"$output")" = 4 ]
+	[ "$(cat changed gone fresh both other)" = "other
+other
+host
+new
+fine" ]
+	run hako apply t "$dir" --force
+	[ "$status" = 0 ]
+	[ "$(cat changed fresh removed)" = "new
+box
+new" ]
+	[ ! -e gone ]
+}
+
+@test "a layer is listed, is discarded, and is then none" {
+	cow 'echo x >f'
+	run hako layers
+	[[ "$output" == "t "*"  /" ]]
+	run hako discard t
+	[ "$status" = 0 ]
+	[ ! -e "$XDG_DATA_HOME/hako/layers/t" ]
+	[ ! -e f ]
+	for verb in diff apply discard; do
+		run hako $verb t
+		[ "$status" = 125 ]
+		expect_line "$output" "there is no layer 't'" "hako layers"
+	done
+	run hako layers
+	[ "$output" = "" ]
+}
+
+@test "wrong words and odd names are told" {
+	cow 'echo x >f'
+	for verb in diff apply discard; do
+		run hako $verb
+		[ "$status" = 2 ]
+		run hako $verb ../t
+		[ "$status" = 125 ]
+		expect_line "$output" "cannot name a layer"
+		run hako $verb --help
+		[ "$status" = 0 ]
+	done
+	run hako diff t /../etc
+	[ "$status" = 125 ]
+	echo nonsense >"$XDG_DATA_HOME/hako/layers/t/version"
+	run hako diff t
+	[ "$status" = 125 ]
+	expect_line "$output" "no layer of a version"
+}
+
+@test "a layer in use is left alone" {
+	cow 'true'
+	"$HAKO_BIN" trace --cow --keep t -- sleep 2 >/dev/null 2>&1 &
+	pid=$!
+	for _ in $(seq 30); do
+		run hako diff t
+		[ "$status" = 0 ] || break
+		sleep 0.05
+	done
+	[ "$status" = 125 ]
+	[[ "$output" == *"in use"* ]]
+	run hako discard t
+	[ "$status" = 125 ]
+	wait $pid
+	run hako discard t
+	echo "$output"
+	[ "$status" = 0 ]
+}
+
+@test "a killed run leaves a layer that can be read" {
+	cow 'true'
+	"$HAKO_BIN" trace --cow --keep t -- sh -c "cd '$dir'; i=0; while :; do i=\$((i + 1)); echo \$i >f\$i; mv f\$i g; done" \
+		>/dev/null 2>&1 &
+	pid=$!
+	sleep 0.5
+	kill -9 $pid
+	wait $pid || true
+	for _ in $(seq 100); do
+		run hako diff -s t "$dir"
+		[ "$status" != 0 ] || break
+		sleep 0.05
+	done
+	[ "$status" = 0 ]
+	[[ "$output" == *"/g"* ]]
+}
