@@ -71,7 +71,6 @@ static int unfold(struct hk_overlay *ov, int upper, int lower)
 	hk_layer_names_finish(&names);
 	if (r == 0 && !dir.xattr_whiteouts) {
 		hk_ov_path(ov, upper, NULL, path);
-		/* seccomp write: removexattr */
 		r = HK_HOST_CALL(removexattr(path, HK_OV_OPAQUE));
 	}
 	return r;
@@ -286,7 +285,6 @@ static int make_below(struct apply *apply, const struct place *at, const struct 
 	to = make_temp(apply, at, upper, &st, temp.text);
 	r = to < 0 ? to : give_meta(apply, upper, &st, to);
 	if (r == 0 && S_ISREG(st.mode)) {
-		/* seccomp write: fsync */
 		r = HK_HOST_CALL(fsync(to));
 	}
 	if (r == 0) {
@@ -489,7 +487,6 @@ static int leave_all(struct apply *apply, struct hk_err *err)
 	struct hk_overlay *ov = apply->ov;
 
 	/* More file systems than one may have been written to. */
-	/* seccomp write: sync */
 	sync();
 	for (size_t i = 0; i < apply->changes.count; i++) {
 		const struct hk_change *change = &apply->changes.list[i];

@@ -133,7 +133,6 @@ static bool is_for_files(int dir)
 {
 	struct statfs st;
 
-	/* seccomp: fstatfs */
 	return fstatfs(dir, &st) == 0 && st.f_type != PROC_SUPER_MAGIC && st.f_type != SYSFS_MAGIC;
 }
 

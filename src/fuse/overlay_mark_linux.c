@@ -104,8 +104,7 @@ static int print_record(const struct hk_ov_record *r, char text[RECORD_TEXT])
 		"%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRId64 " %" PRId64 " %" PRId64 " %" PRIu64
 		" %" PRId64 " %" PRId64 " %d %" PRIu32 " %" PRIu64,
 		r->id.dev, r->id.ino, r->id.mount, r->id.born_ns, r->ctime_ns, r->mtime_ns, r->size,
-		r->uid, r->gid, r->is_indexed, r->links,
-		r->path_hash);
+		r->uid, r->gid, r->is_indexed, r->links, r->path_hash);
 }
 
 /* Return: how many of the @count numbers there are. A sign is kept in the upper bit. */

@@ -1,12 +1,14 @@
 # Kept layers of copy-on-write: hako diff, apply, discard, layers. The layers are made by hako trace --cow.
-
+#
+# The scripts are for the shell in the run.
+# shellcheck disable=SC2016
 load helpers
 
 setup() {
 	export XDG_DATA_HOME=$BATS_TEST_TMPDIR/data HOME=$BATS_TEST_TMPDIR
 	dir=$BATS_TEST_TMPDIR/dir
 	mkdir "$dir"
-	cd "$dir"
+	cd "$dir" || return 1
 }
 
 # Runs a shell script in copy-on-write, and keeps the changes as t.
