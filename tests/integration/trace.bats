@@ -354,7 +354,11 @@ $(sh -c 'grep -E "^Sig(Ign|Blk)" /proc/self/status')" ]
 	exec 5<ready
 	read -r line <&5
 	[ "$line" = ready ]
-	grep -q '^hako / fuse' /proc/"$(pgrep -f '^sleep 4343')"/mounts
+	for _ in $(seq 100); do
+		sleeper=$(pgrep -f '^sleep 4343') && break
+		sleep 0.1
+	done
+	grep -q '^hako / fuse' /proc/"$sleeper"/mounts
 	kill -9 "$pid"
 	wait "$pid" || true
 	for _ in $(seq 50); do
