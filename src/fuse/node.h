@@ -96,8 +96,8 @@ struct hk_fds {
 };
 
 struct hk_nodes {
-	struct hk_fds *fds;         /* borrowed */
-	struct hk_handles *handles; /* borrowed; set by hk_handles_init() */
+	struct hk_fds *fds;                  /* borrowed */
+	struct hk_handles *handles;          /* borrowed; set by hk_handles_init() */
 	struct hk_fuse_transport *transport; /* borrowed; NULL: none */
 	_Atomic(struct hk_node *) chunks[HK_NODE_CHUNKS];
 	pthread_mutex_t stripes[HK_NODE_STRIPES];

@@ -206,8 +206,7 @@ static int enter_created(struct hk_fuse_server *server, const struct hk_req *req
 	} else {
 		hk_entry_fill(server, node, &st, &out->entry);
 		out->open.open_flags = by.passthrough ? FOPEN_PASSTHROUGH : FOPEN_KEEP_CACHE;
-		hk_fuse_put_u32(
-			&out->open, HK_FUSE_OPEN_OUT_BACKING_ID, (uint32_t)backing_id);
+		hk_fuse_put_u32(&out->open, HK_FUSE_OPEN_OUT_BACKING_ID, (uint32_t)backing_id);
 	}
 	hk_node_put(&server->nodes, node);
 	return r;

@@ -37,8 +37,7 @@ static bool is_shown(struct hk_fuse_server *server, const char *name)
 		(is_acl(name) && hk_fuse_has(server, FUSE_POSIX_ACL));
 }
 
-static int take_xattr_name(
-	struct hk_fuse_server *server, struct hk_req *req, xattr_name name)
+static int take_xattr_name(struct hk_fuse_server *server, struct hk_req *req, xattr_name name)
 {
 	int r = hk_req_take_string(req, name, sizeof(xattr_name));
 
