@@ -4,13 +4,11 @@
 load helpers
 
 setup_file() {
-	if ! hako doctor 2>&1 | grep -q '^trace *ok'; then
-		[ -z "$MUST_WORK" ] || return 1
-		skip "nothing can be traced here: see hako doctor"
-	fi
+	find_trace
 }
 
 setup() {
+	need_trace
 	mkdir "$BATS_TEST_TMPDIR/work" "$BATS_TEST_TMPDIR/image"
 	cd "$BATS_TEST_TMPDIR/work" || return
 }

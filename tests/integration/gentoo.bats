@@ -5,15 +5,12 @@
 load helpers
 
 setup_file() {
-	if ! hako doctor 2>&1 | grep -q '^trace *ok'; then
-		hako doctor | grep -A 1 '^trace' >&2
-		[ -z "$MUST_WORK" ] || return 1
-		skip "nothing can be traced here: see hako doctor"
-	fi
+	find_trace
 }
 
 # As doebuild sets it: the build's own directory is written to, the rest is read.
 setup() {
+	need_trace
 	base=$(readlink -f "$BATS_TEST_TMPDIR")
 	mkdir "$base/bin" "$base/build" "$base/build/temp" "$base/other"
 	ln -s "$(readlink -f "$HAKO_BIN")" "$base/bin/sandbox"

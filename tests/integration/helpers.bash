@@ -16,6 +16,18 @@ need_boxes() {
 	fi
 }
 
+# The same for `hako trace`, once for a file (setup_file) and in each test (setup), as only there bats can skip. It needs
+# /dev/fuse and leave to mount, which containers lack: that is no failure of ours, so MUST_WORK does not count.
+find_trace() {
+	if hako doctor 2>&1 | grep -q '^trace *ok'; then
+		export TRACE_WORKS=1
+	fi
+}
+
+need_trace() {
+	[ -n "$TRACE_WORKS" ] || skip "nothing can be traced here: see hako doctor"
+}
+
 # Runs hako with what `run` cannot keep apart: $status, $out and $err.
 box() {
 	status=0

@@ -4,7 +4,12 @@
 # shellcheck disable=SC2016
 load helpers
 
+setup_file() {
+	find_trace
+}
+
 setup() {
+	need_trace
 	export XDG_DATA_HOME=$BATS_TEST_TMPDIR/data HOME=$BATS_TEST_TMPDIR
 	dir=$BATS_TEST_TMPDIR/dir
 	mkdir "$dir"

@@ -4,15 +4,11 @@
 load helpers
 
 setup_file() {
-	[ -z "$HAKO_RIG" ] || skip "nothing of this needs the rig"
-	if ! hako doctor 2>&1 | grep -q '^trace *ok'; then
-		hako doctor | grep -A 1 '^trace' >&2
-		[ -z "$MUST_WORK" ] || return 1
-		skip "nothing can be traced here: see hako doctor"
-	fi
+	find_trace
 }
 
 setup() {
+	need_trace
 	cd "$BATS_TEST_TMPDIR" || return
 }
 
