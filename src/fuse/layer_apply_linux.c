@@ -23,10 +23,11 @@
 #include "fuse/layer_impl.h"
 #include "fuse/transfer.h"
 
-/* A name below that has been made of an inode in the layer: further names of it become links. */
+/* A name below that is, or has been made of, an inode in the layer: further names of it become links. */
 struct made {
 	dev_t dev;
 	ino_t ino;
+	ino_t lower; /* where it was there before; 0: it is new */
 	const char *path;
 };
 
@@ -226,36 +227,23 @@ static int stat_upper(struct apply *apply, int upper, struct hk_stat *st)
 	return r;
 }
 
-/* A further name of an inode that was applied already. Return: 1 done, 0 not, -errno. */
-static int link_made(struct apply *apply, const struct place *at, const struct hk_change *change)
+static const struct made *find_made(const struct apply *apply, const struct hk_change *change)
 {
 	for (size_t i = 0; i < apply->made_count; i++) {
-		const struct made *made = &apply->made[i];
-		struct hk_ov_temp temp = new_temp(apply);
-		const char *name;
-		int r;
-
-		if (made->ino != change->upper.st_ino || made->dev != change->upper.st_dev) {
-			continue;
+		if (apply->made[i].ino == change->upper.st_ino &&
+			apply->made[i].dev == change->upper.st_dev) {
+			return &apply->made[i];
 		}
-		autoclose int dir = hk_layer_walk(apply->ov->host->root, made->path, &name);
-
-		r = dir < 0 ? dir : HK_HOST_CALL(linkat(dir, name, at->lower, temp.text, 0));
-		if (r == 0) {
-			r = put_at(apply, at, temp.text);
-			/* rename(2) does nothing where both are one already. */
-			unlinkat(at->lower, temp.text, 0);
-		}
-		return r < 0 ? r : 1;
 	}
-	return 0;
+	return NULL;
 }
 
-static int note_made(struct apply *apply, const struct hk_change *change)
+static int note_made(struct apply *apply, const struct hk_change *change, ino_t lower)
 {
 	struct made *made;
 
-	if (change->upper.st_nlink < 2 || S_ISDIR(change->upper.st_mode)) {
+	if (change->upper.st_nlink < 2 || S_ISDIR(change->upper.st_mode) ||
+		find_made(apply, change) != NULL) {
 		return 0;
 	}
 	made = hk_realloc_array(apply->made, apply->made_count + 1, sizeof(*made));
@@ -263,9 +251,58 @@ static int note_made(struct apply *apply, const struct hk_change *change)
 		return -ENOMEM;
 	}
 	apply->made = made;
-	apply->made[apply->made_count++] = (struct made){
-		.dev = change->upper.st_dev, .ino = change->upper.st_ino, .path = change->path};
+	apply->made[apply->made_count++] = (struct made){.dev = change->upper.st_dev,
+		.ino = change->upper.st_ino,
+		.lower = lower,
+		.path = change->path};
 	return 0;
+}
+
+/* May it be changed where it is? Not if that would show under other names, which may be other files by now. */
+static bool is_kept(const struct hk_change *change)
+{
+	return change->kind == HK_CHANGE_METADATA &&
+		(change->lower.st_nlink < 2 || S_ISDIR(change->lower.st_mode));
+}
+
+/* Names that keep their inode below: what else is that inode in the layer becomes a link to it. */
+static int note_kept(struct apply *apply)
+{
+	const struct hk_change_list *same = &apply->changes.same;
+	const struct hk_change_list *differ = &apply->changes.differ;
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < same->count; i++) {
+		r = note_made(apply, &same->list[i], same->list[i].lower.st_ino);
+	}
+	for (size_t i = 0; r == 0 && i < differ->count; i++) {
+		if (is_kept(&differ->list[i])) {
+			r = note_made(apply, &differ->list[i], differ->list[i].lower.st_ino);
+		}
+	}
+	return r;
+}
+
+/* A further name of an inode that is below already. Return: 1 done, 0 not, -errno. */
+static int link_made(struct apply *apply, const struct place *at, const struct hk_change *change)
+{
+	const struct made *made = find_made(apply, change);
+	struct hk_ov_temp temp = new_temp(apply);
+	autoclose int dir = -1;
+	const char *name;
+	int r;
+
+	if (made == NULL || strcmp(made->path, change->path) == 0) {
+		return 0;
+	}
+	dir = hk_layer_walk(apply->ov->host->root, made->path, &name);
+	r = dir < 0 ? dir : HK_HOST_CALL(linkat(dir, name, at->lower, temp.text, 0));
+	if (r == 0) {
+		r = put_at(apply, at, temp.text);
+		/* rename(2) does nothing where both are one already. */
+		unlinkat(at->lower, temp.text, 0);
+	}
+	return r < 0 ? r : 1;
 }
 
 static int make_below(struct apply *apply, const struct place *at, const struct hk_change *change)
@@ -294,7 +331,7 @@ static int make_below(struct apply *apply, const struct place *at, const struct 
 		remove_at(at->lower, temp.text);
 		return r;
 	}
-	return note_made(apply, change);
+	return note_made(apply, change, 0);
 }
 
 static int change_meta(struct apply *apply, const struct place *at)
@@ -322,6 +359,7 @@ static void close_place(struct place *at)
 
 static int apply_change(struct apply *apply, const struct hk_change *change)
 {
+	const struct made *made;
 	struct place at;
 	int r = open_place(apply, change->path, &at);
 
@@ -332,7 +370,13 @@ static int apply_change(struct apply *apply, const struct hk_change *change)
 			r = r == -ENOENT ? 0 : r;
 			break;
 		case HK_CHANGE_METADATA:
-			r = change_meta(apply, &at);
+			made = find_made(apply, change);
+			if (is_kept(change) &&
+				(made == NULL || made->lower == change->lower.st_ino)) {
+				r = change_meta(apply, &at);
+			} else {
+				r = make_below(apply, &at, change);
+			}
 			break;
 		default:
 			r = make_below(apply, &at, change);
@@ -444,8 +488,8 @@ static int apply_all(struct apply *apply, const char *const *paths, bool force,
 	const char *left_out = NULL; /* a directory that was not applied: nor is what is in it */
 	int conflicts = 0;
 
-	for (size_t i = 0; i < apply->changes.count; i++) {
-		const struct hk_change *change = &apply->changes.list[i];
+	for (size_t i = 0; i < apply->changes.differ.count; i++) {
+		const struct hk_change *change = &apply->changes.differ.list[i];
 		int r;
 
 		if (!is_selected(paths, change)) {
@@ -482,14 +526,15 @@ static void give_times(struct apply *apply, const struct hk_change *change)
 	}
 }
 
-static int leave_all(struct apply *apply, struct hk_err *err)
+/* @whole: nothing was left out, so copies that are no changes go, too. */
+static int leave_all(struct apply *apply, bool whole, struct hk_err *err)
 {
 	struct hk_overlay *ov = apply->ov;
 
 	/* More file systems than one may have been written to. */
 	sync();
-	for (size_t i = 0; i < apply->changes.count; i++) {
-		const struct hk_change *change = &apply->changes.list[i];
+	for (size_t i = 0; i < apply->changes.differ.count; i++) {
+		const struct hk_change *change = &apply->changes.differ.list[i];
 		int r = apply->is_done[i] ? drop_change(apply, change) : 0;
 
 		if (r < 0) {
@@ -497,6 +542,13 @@ static int leave_all(struct apply *apply, struct hk_err *err)
 		}
 		if (apply->is_done[i] && S_ISDIR(change->upper.st_mode)) {
 			give_times(apply, change);
+		}
+	}
+	for (size_t i = 0; whole && i < apply->changes.same.count; i++) {
+		int r = drop_change(apply, &apply->changes.same.list[i]);
+
+		if (r < 0) {
+			return hk_fail(err, -r, "layer: '%s'", apply->changes.same.list[i].path);
 		}
 	}
 	prune(ov, ov->upper, ov->host->root);
@@ -512,7 +564,7 @@ int hk_layer_apply(struct hk_layer *layer, const char *const *paths, bool force,
 	int left;
 
 	if (r == 0) {
-		apply.is_done = hk_calloc(apply.changes.count + 1, sizeof(*apply.is_done));
+		apply.is_done = hk_calloc(apply.changes.differ.count + 1, sizeof(*apply.is_done));
 		r = apply.is_done == NULL ? hk_fail(err, ENOMEM, "apply") : 0;
 	}
 	if (r == 0) {
@@ -522,8 +574,9 @@ int hk_layer_apply(struct hk_layer *layer, const char *const *paths, bool force,
 		}
 	}
 	if (r == 0) {
-		r = apply_all(&apply, paths, force, conflict, arg, err);
-		left = leave_all(&apply, r < 0 ? NULL : err);
+		r = note_kept(&apply) < 0 ? hk_fail(err, ENOMEM, "apply")
+					  : apply_all(&apply, paths, force, conflict, arg, err);
+		left = leave_all(&apply, r == 0 && paths == NULL, r < 0 ? NULL : err);
 		r = left < 0 && r >= 0 ? left : r;
 	}
 	hk_changes_finish(&apply.changes);

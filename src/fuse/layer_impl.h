@@ -12,10 +12,19 @@ struct hk_layer {
 	struct hk_overlay *ov;      /* the same */
 };
 
-/** struct hk_changes - all that differs, sorted */
-struct hk_changes {
-	struct hk_change *list; /* owned, with the paths */
+/** struct hk_change_list - owned, with the paths; sorted */
+struct hk_change_list {
+	struct hk_change *list;
 	size_t count, cap;
+};
+
+/**
+ * struct hk_changes - what is in a layer
+ * @differ: what hk_layer_each() tells
+ * @same: copies that are as what they are copies of; no directories
+ */
+struct hk_changes {
+	struct hk_change_list differ, same;
 };
 
 int hk_changes_collect(struct hk_layer *layer, struct hk_changes *changes, struct hk_err *err);

@@ -72,7 +72,7 @@ static int read_index(struct search *search)
 }
 
 /* The name stands below; in the layer it may be gone, or another. */
-static int give_name(struct search *search)
+static int give_name(struct search *search, struct wanted *wanted)
 {
 	struct hk_overlay *ov = search->ov;
 	const char *path = hk_str_text(&search->path);
@@ -102,6 +102,10 @@ static int give_name(struct search *search)
 		if (r == 0) {
 			r = hk_ov_give_name(ov, dir, path, inode);
 		}
+		if (r == 0) {
+			wanted->links--;
+			search->left--;
+		}
 		hk_ov_unref(ov, inode);
 	}
 	if (dir != ov->root) {
@@ -122,9 +126,7 @@ static int look_at(struct search *search, int dir, const struct hk_dirent *entry
 			st.ino != wanted->ino || st.dev != wanted->dev) {
 			continue;
 		}
-		wanted->links--;
-		search->left--;
-		return give_name(search);
+		return give_name(search, wanted);
 	}
 	return 0;
 }

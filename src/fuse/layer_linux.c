@@ -327,20 +327,20 @@ struct scan {
 	struct hk_str path; /* of the directory at hand */
 };
 
-static int add_change(struct scan *scan, enum hk_change_kind kind, const struct pair *p)
+static int add_to(struct scan *scan, struct hk_change_list *to, enum hk_change_kind kind,
+	const struct pair *p)
 {
-	struct hk_changes *changes = scan->changes;
 	struct hk_change change = {.kind = kind};
 
-	if (changes->count == changes->cap) {
-		size_t cap = changes->cap == 0 ? 64 : changes->cap * 2;
-		struct hk_change *list = hk_realloc_array(changes->list, cap, sizeof(*list));
+	if (to->count == to->cap) {
+		size_t cap = to->cap == 0 ? 64 : to->cap * 2;
+		struct hk_change *list = hk_realloc_array(to->list, cap, sizeof(*list));
 
 		if (list == NULL) {
 			return -ENOMEM;
 		}
-		changes->list = list;
-		changes->cap = cap;
+		to->list = list;
+		to->cap = cap;
 	}
 	change.path = hk_strdup(hk_str_text(&scan->path));
 	if (change.path == NULL) {
@@ -353,8 +353,13 @@ static int add_change(struct scan *scan, enum hk_change_kind kind, const struct 
 		change.lower = to_stat(&p->lower_st);
 	}
 	change.conflict = is_conflict(p, change.path);
-	changes->list[changes->count++] = change;
+	to->list[to->count++] = change;
 	return 0;
+}
+
+static int add_change(struct scan *scan, enum hk_change_kind kind, const struct pair *p)
+{
+	return add_to(scan, &scan->changes->differ, kind, p);
 }
 
 static void finish_pair(struct pair *p)
@@ -446,7 +451,8 @@ static int scan_pair(struct scan *scan, struct pair *p, bool is_opaque)
 	if (r == 0) {
 		return add_change(scan, HK_CHANGE_CHANGED, p);
 	}
-	return same_meta(scan->ov, p) ? 0 : add_change(scan, HK_CHANGE_METADATA, p);
+	return same_meta(scan->ov, p) ? add_to(scan, &scan->changes->same, HK_CHANGE_METADATA, p)
+				      : add_change(scan, HK_CHANGE_METADATA, p);
 }
 
 /* @lower -1: nothing there. */
@@ -497,13 +503,19 @@ int hk_changes_collect(struct hk_layer *layer, struct hk_changes *changes, struc
 	return r;
 }
 
-void hk_changes_finish(struct hk_changes *changes)
+static void finish_list(struct hk_change_list *changes)
 {
 	for (size_t i = 0; i < changes->count; i++) {
 		free((char *)(uintptr_t)changes->list[i].path);
 	}
 	free(changes->list);
-	*changes = (struct hk_changes){0};
+	*changes = (struct hk_change_list){0};
+}
+
+void hk_changes_finish(struct hk_changes *changes)
+{
+	finish_list(&changes->differ);
+	finish_list(&changes->same);
 }
 
 int hk_layer_each(struct hk_layer *layer, int (*each)(void *arg, const struct hk_change *change),
@@ -512,8 +524,8 @@ int hk_layer_each(struct hk_layer *layer, int (*each)(void *arg, const struct hk
 	struct hk_changes changes = {0};
 	int r = hk_changes_collect(layer, &changes, err);
 
-	for (size_t i = 0; r == 0 && i < changes.count; i++) {
-		r = each(arg, &changes.list[i]);
+	for (size_t i = 0; r == 0 && i < changes.differ.count; i++) {
+		r = each(arg, &changes.differ.list[i]);
 	}
 	hk_changes_finish(&changes);
 	return r;

@@ -26,6 +26,7 @@
 #include "base/str.h"
 #include "base/util.h"
 #include "fuse/backend.h"
+#include "fuse/layer.h"
 #include "fuse/overlay.h"
 
 enum { SMALL = 64 };
@@ -834,6 +835,38 @@ static bool is_within(const char *outer, const char *inner)
 	return strncmp(outer, inner, len) == 0 && (inner[len] == '/' || inner[len] == '\0');
 }
 
+static void no_conflict(void *arg, const struct hk_change *change)
+{
+	print_error("'%s' is a conflict\n", change->path);
+}
+
+static int count_change(void *arg, const struct hk_change *change)
+{
+	print_error("'%s' is left, kind %d\n", change->path, (int)change->kind);
+	++*(unsigned *)arg;
+	return 0;
+}
+
+/* What hako apply does; nothing is left then. */
+static void apply_layer(void)
+{
+	struct hk_err err = HK_ERR_INIT;
+	struct hk_layer *layer = NULL;
+	char lower[256];
+	char path[256];
+	unsigned left = 0;
+
+	hk_fmt(lower, sizeof(lower), "%s/lower", top);
+	hk_fmt(path, sizeof(path), "%s/layer", top);
+	assert_int_equal(hk_layer_open(path, lower, &layer, &err), 0);
+	if (hk_layer_apply(layer, NULL, false, no_conflict, NULL, &err) != 0) {
+		fail_msg("apply: %s", hk_err_text(&err));
+	}
+	assert_int_equal(hk_layer_each(layer, count_change, &left, &err), 0);
+	assert_int_equal(left, 0);
+	hk_layer_close(layer);
+}
+
 static void test_random_operations(void **state)
 {
 	(void)state;
@@ -880,8 +913,12 @@ static void test_random_operations(void **state)
 		}
 		compare(b, twin, "", false);
 		b->ops->destroy(b);
-		twin->ops->destroy(twin);
 		check_lower();
+		apply_layer();
+		lower = open_host("lower");
+		compare(lower, twin, "", false);
+		lower->ops->destroy(lower);
+		twin->ops->destroy(twin);
 	}
 }
 
