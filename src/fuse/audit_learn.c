@@ -527,9 +527,9 @@ static void write_node(struct learner *l, uint32_t node, uint8_t *covered)
 	uint8_t deep_cow = need->cow | need->cow_below;
 
 	covered[node] = need->is_twin ? ALL : above | deep;
-	write_rule(l, HK_VERDICT_ALLOW, deep & (uint8_t)~deep_cow, node, "/**");
+	write_rule(l, HK_VERDICT_ALLOW, (uint8_t)(deep & ~deep_cow), node, "/**");
 	write_rule(l, HK_VERDICT_COW, deep & deep_cow, node, "/**");
-	write_rule(l, HK_VERDICT_ALLOW, self & (uint8_t)~need->cow, node, "");
+	write_rule(l, HK_VERDICT_ALLOW, (uint8_t)(self & ~need->cow), node, "");
 	write_rule(l, HK_VERDICT_COW, self & need->cow, node, "");
 	if (need->has_ln) {
 		/* Whatever is made there goes where it goes. */

@@ -278,6 +278,7 @@ void hk_ov_stat_with(const struct hk_ov_record *record, struct hk_stat *st)
 static void found_stat(const struct hk_stat *upper, const struct hk_stat *lower, bool is_cow,
 	const struct hk_ov_record *record, struct hk_stat *st)
 {
+	assert(upper != NULL || lower != NULL);
 	if (upper == NULL || !is_cow) {
 		*st = *lower;
 		return;
