@@ -46,7 +46,7 @@ static const char *in_top(const char *name)
 	return at;
 }
 
-static void shell(const char *format, ...)
+__attribute__((format(printf, 1, 2))) static void shell(const char *format, ...)
 {
 	char command[1024];
 	va_list args;
