@@ -8,6 +8,11 @@ load helpers
 
 setup_file() {
 	need_boxes
+	# What earlier tests have killed may still be on its way out.
+	for ((i = 0; i < 100; i++)); do
+		pgrep -x hako >/dev/null || return 0
+		sleep 0.1
+	done
 }
 
 # What a box could leave: hako's processes, every file of the directory for temporary ones, and what bears
