@@ -134,6 +134,8 @@ void hk_event_remove(struct hk_event *event); /* closes the eventfd; fine if not
 
 /** hk_signal_add() - blocks @signo in the calling thread: call it before others are started */
 int hk_signal_add(struct hk_loop *loop, struct hk_signal *signal, int signo, struct hk_err *err);
+/** hk_signal_is_ignored() - does the process ignore @signo, as nohup(1) has it? */
+bool hk_signal_is_ignored(int signo);
 /**
  * hk_signal_remove() - restores the mask of the calling thread; fine if not added
  *

@@ -88,6 +88,13 @@ static void signal_ready(struct hk_source *source, uint32_t events)
 	}
 }
 
+bool hk_signal_is_ignored(int signo)
+{
+	struct sigaction action;
+
+	return sigaction(signo, NULL, &action) == 0 && action.sa_handler == SIG_IGN;
+}
+
 int hk_signal_add(struct hk_loop *loop, struct hk_signal *signal, int signo, struct hk_err *err)
 {
 	sigset_t set;

@@ -7,6 +7,7 @@
  */
 #include "cli/opts.h"
 
+#include <errno.h>
 #include <stdbool.h>
 #include <string.h>
 
@@ -134,6 +135,13 @@ int hk_opts_next(struct hk_opts *opts, const char **ret_value, struct hk_err *er
 		return HK_OPTS_END;
 	}
 	return next_name(opts, word, ret_value, err);
+}
+
+int hk_opts_bad_value(const char *option, const char *value, const char *hint, struct hk_err *err)
+{
+	hk_fail_msg(err, EINVAL, "%s %s", option, value);
+	hk_err_hint(err, "%s", hint);
+	return -EINVAL;
 }
 
 void hk_opts_print(FILE *out, const struct hk_opt *table, unsigned count)

@@ -53,6 +53,9 @@ void hk_opts_init(struct hk_opts *opts, const char *verb, const struct hk_opt *t
  */
 int hk_opts_next(struct hk_opts *opts, const char **ret_value, struct hk_err *err);
 
+/** hk_opts_bad_value() - @err: the option with its value, and what would be right. Return: -EINVAL */
+int hk_opts_bad_value(const char *option, const char *value, const char *hint, struct hk_err *err);
+
 /** hk_opts_print() - the lines of --help */
 void hk_opts_print(FILE *out, const struct hk_opt *table, unsigned count);
 

@@ -89,13 +89,6 @@ void hk_run_options_print_help(void)
 
 /* Values */
 
-static int bad_value(const char *option, const char *value, const char *hint, struct hk_err *err)
-{
-	hk_fail_msg(err, EINVAL, "%s %s", option, value);
-	hk_err_hint(err, "%s", hint);
-	return -EINVAL;
-}
-
 /* Changes of a share :cow go to the layer that --keep names. */
 static int find_layer(struct hk_run_options *options, struct hk_err *err)
 {
@@ -105,7 +98,7 @@ static int find_layer(struct hk_run_options *options, struct hk_err *err)
 
 	for (unsigned i = 0; i < options->config.share_count; i++) {
 		if (options->is_cow[i] && cow != NULL) {
-			return bad_value("-v", options->shares[i].host,
+			return hk_opts_bad_value("-v", options->shares[i].host,
 				"one share of a box can be :cow; make this one :ro or :rw", err);
 		}
 		cow = options->is_cow[i] ? &options->shares[i] : cow;
@@ -114,7 +107,7 @@ static int find_layer(struct hk_run_options *options, struct hk_err *err)
 		return 0;
 	}
 	if (cow == NULL) {
-		return bad_value(
+		return hk_opts_bad_value(
 			"--keep", options->keep, "give the share that it is for: -v DIR:cow", err);
 	}
 	if (options->keep == NULL) {
@@ -175,7 +168,7 @@ static int check_start(const struct hk_run_options *options, const char *option,
 	if (path[0] == '/' || options->caller_dir != NULL) {
 		return 0;
 	}
-	return bad_value(option, path,
+	return hk_opts_bad_value(option, path,
 		"the current directory is gone: change to another one, or give a path from /", err);
 }
 
@@ -184,7 +177,7 @@ static int set_rootfs(struct hk_run_options *options, const char *value, struct 
 	int r;
 
 	if (value[0] == '\0') {
-		return bad_value("--rootfs", "''", "name a directory", err);
+		return hk_opts_bad_value("--rootfs", "''", "name a directory", err);
 	}
 	r = check_start(options, "--rootfs", value, err);
 	if (r < 0) {
@@ -209,7 +202,7 @@ static int add_share(struct hk_run_options *options, const char *value, struct h
 	}
 	if (i == HK_ARRAY_SIZE(options->shares)) {
 		hk_share_spec_finish(&spec);
-		return bad_value(
+		return hk_opts_bad_value(
 			"-v", value, "there are too many; share a directory above them", err);
 	}
 	r = check_start(options, "-v", spec.host, err);
@@ -237,7 +230,7 @@ static int add_disk(struct hk_run_options *options, const char *value, struct hk
 	int r;
 
 	if (i == HK_ARRAY_SIZE(options->disks)) {
-		return bad_value("--disk", value, "there are too many", err);
+		return hk_opts_bad_value("--disk", value, "there are too many", err);
 	}
 	r = hk_disk_spec_parse(value, &path, &read_only, err);
 	if (r == 0) {
@@ -283,7 +276,7 @@ static int pass_env(struct hk_run_options *options, const char *name, struct hk_
 static int add_env(struct hk_run_options *options, const char *value, struct hk_err *err)
 {
 	if (value[0] == '\0' || value[0] == '=') {
-		return bad_value("-e", value, "give it as -e NAME or -e NAME=VALUE", err);
+		return hk_opts_bad_value("-e", value, "give it as -e NAME or -e NAME=VALUE", err);
 	}
 	if (strchr(value, '=') == NULL) {
 		return pass_env(options, value, err);
@@ -296,7 +289,7 @@ static int set_number(unsigned *ret_number, const char *value, struct hk_err *er
 	uint64_t number;
 
 	if (hk_parse_uint(value, 0, 1000, &number) < 0) {
-		return bad_value("--cpus", value, "give it a number", err);
+		return hk_opts_bad_value("--cpus", value, "give it a number", err);
 	}
 	*ret_number = (unsigned)number;
 	return 0;
@@ -307,7 +300,8 @@ static int set_memory(uint64_t *ret_bytes, const char *value, struct hk_err *err
 	uint64_t bytes;
 
 	if (hk_parse_size(value, &bytes) < 0 || bytes == 0) {
-		return bad_value("--memory", value, "give it a size such as 512M or 2G", err);
+		return hk_opts_bad_value(
+			"--memory", value, "give it a size such as 512M or 2G", err);
 	}
 	*ret_bytes = hk_align_up(HK_MIN(bytes, UINT64_C(1) << 52), HK_MIB);
 	return 0;
@@ -316,7 +310,8 @@ static int set_memory(uint64_t *ret_bytes, const char *value, struct hk_err *err
 static int set_timeout(uint64_t *ret_ns, const char *value, struct hk_err *err)
 {
 	if (hk_duration_parse(value, ret_ns) < 0) {
-		return bad_value("--timeout", value, "give it a time such as 30s, 5m or 2h", err);
+		return hk_opts_bad_value(
+			"--timeout", value, "give it a time such as 30s, 5m or 2h", err);
 	}
 	return 0;
 }

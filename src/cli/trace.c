@@ -78,19 +78,12 @@ static void signal_caught(struct hk_signal *caught, const struct signalfd_siginf
 }
 
 /* What was ignored when we started (nohup) stays so. */
-static bool is_ignored(int signo)
-{
-	struct sigaction action;
-
-	return sigaction(signo, NULL, &action) == 0 && action.sa_handler == SIG_IGN;
-}
-
 static int catch_signals(struct trace *trace, struct hk_err *err)
 {
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < HK_ARRAY_SIZE(signals); i++) {
-		if (!is_ignored(signals[i])) {
+		if (!hk_signal_is_ignored(signals[i])) {
 			trace->signals[i].caught = signal_caught;
 			r = hk_signal_add(trace->loop, &trace->signals[i], signals[i], err);
 		}

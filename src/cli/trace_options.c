@@ -63,13 +63,6 @@ void hk_trace_options_print_help(void)
 	     "found, 126 if it cannot be executed, 125 if hako itself failed. See hako-trace(1).");
 }
 
-static int bad_value(const char *option, const char *value, const char *hint, struct hk_err *err)
-{
-	hk_fail_msg(err, EINVAL, "%s %s", option, value);
-	hk_err_hint(err, "%s", hint);
-	return -EINVAL;
-}
-
 static bool ends_with(const char *text, const char *end)
 {
 	size_t len = strlen(text);
@@ -83,7 +76,7 @@ static int set_net(struct hk_trace_options *options, const char *value, struct h
 	options->no_net = strcmp(value, "off") == 0;
 	return options->no_net || strcmp(value, "on") == 0
 		? 0
-		: bad_value("--net", value, "it is on or off", err);
+		: hk_opts_bad_value("--net", value, "it is on or off", err);
 }
 
 static int add_view(struct hk_trace_options *options, const char *value, struct hk_err *err)
@@ -100,7 +93,7 @@ static int add_view(struct hk_trace_options *options, const char *value, struct 
 	size_t i = 0;
 
 	if (options->view_count == HK_TRACE_MAX_VIEWS) {
-		return bad_value("-v", value, "there are too many; write a policy", err);
+		return hk_opts_bad_value("-v", value, "there are too many; write a policy", err);
 	}
 	while (!ends_with(value, kinds[i].word)) {
 		i++;
@@ -157,7 +150,8 @@ static int take(struct hk_trace_options *options, int option, const char *value,
 		return 0;
 	case OPT_TIMEOUT:
 		return hk_duration_parse(value, &options->timeout_ns) < 0
-			? bad_value("--timeout", value, "give it a time such as 30s, 5m or 2h", err)
+			? hk_opts_bad_value(
+				  "--timeout", value, "give it a time such as 30s, 5m or 2h", err)
 			: 0;
 	case OPT_VERBOSE:
 		options->verbose = true;
