@@ -410,6 +410,13 @@ int hk_judged(struct hk_fuse_server *server, struct hk_case *c, int result)
 	return result;
 }
 
+int hk_judge_change(struct hk_fuse_server *server, struct hk_case *c, const char *operation)
+{
+	int r = hk_policy_change(server, c->node, c->name, operation);
+
+	return r < 0 ? hk_judged(server, c, r) : 0;
+}
+
 void hk_judge_missing(struct hk_fuse_server *server, const struct hk_req *req,
 	const struct hk_ref *dir, const char *name)
 {

@@ -331,12 +331,12 @@ int hk_op_setattr(struct hk_fuse_server *server, struct hk_req *req)
 	}
 	r = hk_ref_get_real(server, req->head.nodeid, &ref);
 	if (r == 0) {
-		r = hk_policy_change(server, ref.node, NULL,
-			(in.valid & FATTR_SIZE) != 0 ? "truncate" : "change attributes");
-	}
-	if (r == 0) {
 		c.node = ref.node;
 		r = judge_setattr(server, req, &c, &in);
+	}
+	if (r == 0) {
+		r = hk_judge_change(server, &c,
+			(in.valid & FATTR_SIZE) != 0 ? "truncate" : "change attributes");
 	}
 	if (r == 0) {
 		r = hk_judged(server, &c, set_attributes(server, req, &ref, &in));

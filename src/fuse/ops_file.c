@@ -251,12 +251,12 @@ static int create(struct hk_fuse_server *server, struct hk_req *req, const char 
 	int r = hk_ref_get_real(server, req->head.nodeid, &dir);
 
 	if (r == 0) {
-		r = hk_policy_change(server, dir.node, name, "create");
-	}
-	if (r == 0) {
 		c.node = dir.node;
 		c.flags = in->flags;
 		r = hk_judge(server, req, &c);
+	}
+	if (r == 0) {
+		r = hk_judge_change(server, &c, "create");
 	}
 	if (r == 0) {
 		r = hk_fds_reserve(&server->nodes, true);

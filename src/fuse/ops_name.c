@@ -215,15 +215,15 @@ static int make(struct hk_fuse_server *server, struct hk_req *req, const char *n
 	int r = hk_ref_get_real(server, req->head.nodeid, &dir);
 
 	if (r == 0) {
-		r = hk_policy_change(server, dir.node, name, make->operation);
-	}
-	if (r == 0) {
 		c = (struct hk_case){.op = make->event,
 			.class = HK_CLASS_CREATE,
 			.node = dir.node,
 			.name = name,
 			.flags = make->mode};
 		r = hk_judge(server, req, &c);
+	}
+	if (r == 0) {
+		r = hk_judge_change(server, &c, make->operation);
 	}
 	if (r == 0) {
 		struct hk_cred cred = hk_req_cred(dir.node->export, req);
@@ -365,10 +365,10 @@ int hk_op_link(struct hk_fuse_server *server, struct hk_req *req)
 		r = -EXDEV;
 	}
 	if (r == 0) {
-		r = hk_policy_change(server, dir.node, name, "link");
+		r = judge_link(server, req, &c, &dir, name, &old);
 	}
 	if (r == 0) {
-		r = judge_link(server, req, &c, &dir, name, &old);
+		r = hk_judge_change(server, &c, "link");
 	}
 	if (r == 0) {
 		r = hk_judged(server, &c,
@@ -435,13 +435,12 @@ static int remove_entry(struct hk_fuse_server *server, struct hk_req *req, bool 
 	}
 	r = hk_ref_get_real(server, req->head.nodeid, &dir);
 	if (r == 0) {
-		r = hk_policy_change(
-			server, dir.node, name, is_dir ? "remove directory" : "remove");
-	}
-	if (r == 0) {
 		c.node = dir.node;
 		c.name = name;
 		r = hk_judge(server, req, &c);
+	}
+	if (r == 0) {
+		r = hk_judge_change(server, &c, is_dir ? "remove directory" : "remove");
 	}
 	if (r == 0) {
 		held = hold_removed(server, &dir, name);
@@ -563,10 +562,10 @@ static int rename_request(
 		r = -EXDEV;
 	}
 	if (r == 0) {
-		r = hk_policy_change(server, old_dir.node, old_name, "rename");
+		r = judge_rename(server, req, &c, &old_dir, old_name, &new_dir, new_name, flags);
 	}
 	if (r == 0) {
-		r = judge_rename(server, req, &c, &old_dir, old_name, &new_dir, new_name, flags);
+		r = hk_judge_change(server, &c, "rename");
 	}
 	if (r == 0) {
 		r = hk_judged(server, &c,

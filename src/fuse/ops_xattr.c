@@ -233,14 +233,15 @@ int hk_op_setxattr(struct hk_fuse_server *server, struct hk_req *req)
 	}
 	r = hk_ref_get_real(server, req->head.nodeid, &ref);
 	if (r == 0) {
-		r = hk_policy_change(server, ref.node, NULL, "set extended attribute");
+		c.node = ref.node;
+		r = hk_judge(server, req, &c);
+	}
+	if (r == 0) {
+		r = hk_judge_change(server, &c, "set extended attribute");
 	}
 	if (r == 0) {
 		r = hk_policy_xattr(ref.node->export, name);
-	}
-	if (r == 0) {
-		c.node = ref.node;
-		r = hk_judge(server, req, &c);
+		r = r < 0 ? hk_judged(server, &c, r) : 0;
 	}
 	if (r == 0) {
 		r = hk_judged(server, &c,
@@ -266,11 +267,11 @@ int hk_op_removexattr(struct hk_fuse_server *server, struct hk_req *req)
 	}
 	r = hk_ref_get_real(server, req->head.nodeid, &ref);
 	if (r == 0) {
-		r = hk_policy_change(server, ref.node, NULL, "remove extended attribute");
-	}
-	if (r == 0) {
 		c.node = ref.node;
 		r = hk_judge(server, req, &c);
+	}
+	if (r == 0) {
+		r = hk_judge_change(server, &c, "remove extended attribute");
 	}
 	if (r == 0) {
 		r = hk_judged(server, &c,

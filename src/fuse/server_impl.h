@@ -177,6 +177,8 @@ int hk_judge(struct hk_fuse_server *server, const struct hk_req *req, struct hk_
 /** hk_judge_also() - and of this class, there? As part of the same case, after hk_judge() gave 0. */
 int hk_judge_also(struct hk_fuse_server *server, struct hk_case *c, struct hk_node *node,
 	const char *name, enum hk_class class);
+/** hk_judge_change() - and may anything be changed there (hk_policy_change())? Return: 0, or -errno: told already */
+int hk_judge_change(struct hk_fuse_server *server, struct hk_case *c, const char *operation);
 /** hk_judged() - what came of it: 0 or -errno. Return: @result */
 int hk_judged(struct hk_fuse_server *server, struct hk_case *c, int result);
 
