@@ -292,17 +292,18 @@ static void *run(void *argument)
 }
 
 /* Starts the thread with all signals blocked: a closed pipe is an error to it, and nobody's SIGPIPE. */
-static int start(struct hk_audit *audit)
+int hk_audit_start(struct hk_audit *audit, struct hk_err *err)
 {
 	sigset_t all, before;
 	int r;
 
+	assert(!audit->has_thread);
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	r = pthread_create(&audit->thread, NULL, run, audit);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	audit->has_thread = r == 0;
-	return -r;
+	return r == 0 ? 0 : hk_fail(err, r, "audit: thread");
 }
 
 /* A copy without slashes at its end; NULL for NULL, "/", "" and relative paths: these are no use as variables. */
@@ -358,12 +359,10 @@ int hk_audit_create(
 		goto failed;
 	}
 	r = hk_processes_create(options->proc, &audit->processes, err);
-	if (r < 0) {
-		goto failed;
+	if (r == 0 && !options->start_later) {
+		r = hk_audit_start(audit, err);
 	}
-	r = start(audit);
 	if (r < 0) {
-		hk_fail(err, -r, "audit: thread");
 		goto failed;
 	}
 	*ret_audit = audit;

@@ -81,18 +81,24 @@ struct hk_audit_event {
  * @cwd: likewise with $PWD
  * @proc: where processes are looked up, a /proc of the pid namespace that events have their pids of; NULL: "/proc";
  *	"": nowhere, as their pids are a guest's: its processes have nothing to do with ours of the same number
+ * @start_later: by hk_audit_start(); events that come before wait in the queue
  */
 struct hk_audit_options {
 	int log_fd;
 	const struct hk_rules *rules;
 	const char *home, *cwd;
 	const char *proc;
+	bool start_later;
 };
 
 struct hk_audit;
 
 int hk_audit_create(
 	const struct hk_audit_options *options, struct hk_audit **ret_audit, struct hk_err *err);
+
+/** hk_audit_start() - its thread, for a process that must not have threads while it prepares. Once, where @start_later
+ * was said. Return: 0 or -errno */
+int hk_audit_start(struct hk_audit *audit, struct hk_err *err);
 
 /** hk_audit_event() - any thread; waits where the log's reader is slow */
 void hk_audit_event(struct hk_audit *audit, const struct hk_audit_event *event);

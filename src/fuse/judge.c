@@ -176,14 +176,41 @@ bool hk_judge_hides(struct hk_fuse_server *server, const struct hk_ref *dir, con
 		is_hidden(rules, hk_rules_step(rules, place, name));
 }
 
-const char *hk_judge_redirects(
-	struct hk_fuse_server *server, const struct hk_ref *dir, const char *name)
+/* What of @path is below the root of @export: "usr/lib"; NULL: it is elsewhere. */
+static const char *within(const struct hk_export *export, const char *path)
+{
+	size_t len = strlen(export->root);
+
+	if (strncmp(path, export->root, len) != 0 || (path[len] != '/' && path[len] != '\0')) {
+		return NULL;
+	}
+	return path[len] == '/' ? path + len + 1 : path + len;
+}
+
+/* Of exports within each other, the innermost shows what is at @path. */
+static const char *find_export(
+	struct hk_fuse_server *server, const char *path, struct hk_export **ret_export)
+{
+	const char *found = NULL;
+
+	for (unsigned i = 0; i < server->export_count; i++) {
+		const char *rest = within(&server->exports[i], path);
+
+		if (rest != NULL && (found == NULL || rest > found)) {
+			found = rest;
+			*ret_export = &server->exports[i];
+		}
+	}
+	return found;
+}
+
+const char *hk_judge_redirects(struct hk_fuse_server *server, const struct hk_ref *dir,
+	const char *name, struct hk_export **ret_export)
 {
 	struct hk_export *export = dir->node->export;
 	struct hk_ruling ruling;
 	const char *target;
 	hk_place place;
-	size_t root_len;
 
 	if (export->rules == NULL || !hk_rules_any(export->rules, HK_VERDICT_REDIRECT) ||
 		!hk_judge_place(server, dir->node, &place)) {
@@ -194,14 +221,14 @@ const char *hk_judge_redirects(
 	if (ruling.verdict != HK_VERDICT_REDIRECT) {
 		return NULL;
 	}
-	/* What is outside of the export cannot be shown: the name itself is. */
+	/* What is in no export cannot be shown: the name itself is. So it is for a directory that has its place already as
+	 * an export: a second one the guest's kernel would not give it. */
 	target = hk_rules_target(export->rules, ruling.rule);
-	root_len = strlen(export->root);
-	if (target == NULL || strncmp(target, export->root, root_len) != 0 ||
-		target[root_len] != '/' || target[root_len + 1] == '\0') {
+	target = target == NULL ? NULL : find_export(server, target, ret_export);
+	if (target != NULL && target[0] == '\0' && S_ISDIR((*ret_export)->node->mode)) {
 		return NULL;
 	}
-	return target + root_len + 1;
+	return target;
 }
 
 void hk_judge_key(struct hk_fuse_server *server, const struct hk_ref *dir, const char *name,
@@ -269,7 +296,7 @@ static int refuse(struct hk_fuse_server *server, struct hk_case *c, enum hk_clas
 	c->told = true;
 	tell(server, c, error);
 	if (!is_quiet(c)) {
-		hk_deny(server, c->node, c->name, hk_class_name(class), error);
+		hk_deny(server, c->node, c->name, hk_class_name(class), error, true);
 	}
 	return -error;
 }

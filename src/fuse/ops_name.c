@@ -22,26 +22,30 @@
 #include "base/util.h"
 #include "fuse/server_impl.h"
 
+/* The root of an export. */
+static int enter_root(
+	struct hk_fuse_server *server, struct hk_export *export, struct fuse_entry_out *entry)
+{
+	struct hk_backend *backend = export->backend;
+	struct hk_stat st;
+	int r = backend->ops->stat(backend, backend->root, &st);
+
+	if (r < 0) {
+		return r;
+	}
+	hk_node_lock(&server->nodes, export->node);
+	export->node->lookups++;
+	hk_node_unlock(&server->nodes, export->node);
+	hk_entry_fill(server, export->node, &st, entry);
+	return 0;
+}
+
 int hk_root_lookup(struct hk_fuse_server *server, const char *name, struct fuse_entry_out *entry)
 {
 	for (unsigned i = 0; i < server->export_count; i++) {
-		struct hk_export *export = &server->exports[i];
-		struct hk_backend *backend = export->backend;
-		struct hk_stat st;
-		int r;
-
-		if (strcmp(export->name, name) != 0) {
-			continue;
+		if (strcmp(server->exports[i].name, name) == 0) {
+			return enter_root(server, &server->exports[i], entry);
 		}
-		r = backend->ops->stat(backend, backend->root, &st);
-		if (r < 0) {
-			return r;
-		}
-		hk_node_lock(&server->nodes, export->node);
-		export->node->lookups++;
-		hk_node_unlock(&server->nodes, export->node);
-		hk_entry_fill(server, export->node, &st, entry);
-		return 0;
 	}
 	return -ENOENT;
 }
@@ -81,8 +85,12 @@ static int enter_path(struct hk_fuse_server *server, struct hk_export *export, c
 {
 	struct hk_ref dir;
 	hk_name name;
-	int r = hk_ref_get(server, hk_node_id(export->node), &dir);
+	int r;
 
+	if (*path == '\0') {
+		return enter_root(server, export, entry);
+	}
+	r = hk_ref_get(server, hk_node_id(export->node), &dir);
 	while (r == 0) {
 		size_t len = strcspn(path, "/");
 		struct hk_ref next = {0};
@@ -111,13 +119,14 @@ static int enter_path(struct hk_fuse_server *server, struct hk_export *export, c
 int hk_lookup_enter(struct hk_fuse_server *server, const struct hk_ref *dir, const char *name,
 	struct fuse_entry_out *entry)
 {
+	struct hk_export *export;
 	const char *target;
 
 	if (hk_judge_hides(server, dir, name)) {
 		return -ENOENT;
 	}
-	target = hk_judge_redirects(server, dir, name);
-	return target != NULL ? enter_path(server, dir->node->export, target, entry)
+	target = hk_judge_redirects(server, dir, name, &export);
+	return target != NULL ? enter_path(server, export, target, entry)
 			      : enter_at(server, dir, name, entry);
 }
 

@@ -89,10 +89,11 @@ const char *hk_path_of(struct hk_fuse_server *server, struct hk_node *node, cons
 }
 
 int hk_deny(struct hk_fuse_server *server, struct hk_node *node, const char *name,
-	const char *operation, int error)
+	const char *operation, int error, bool by_rules)
 {
 	struct hk_fuse_owner *owner = server->owner;
-	struct hk_fuse_denial denial = {.operation = operation, .error = error};
+	struct hk_fuse_denial denial = {
+		.operation = operation, .error = error, .by_rules = by_rules};
 	char buf[PATH_SHOWN];
 
 	if (owner != NULL && owner->denied != NULL) {
@@ -107,7 +108,7 @@ int hk_policy_change(struct hk_fuse_server *server, struct hk_node *node, const 
 	const char *operation)
 {
 	if (node->export->read_only) {
-		return hk_deny(server, node, name, operation, EROFS);
+		return hk_deny(server, node, name, operation, EROFS, false);
 	}
 	if (!atomic_load_explicit(&node->export->dirty, memory_order_relaxed)) {
 		atomic_store(&node->export->dirty, true);
@@ -129,7 +130,9 @@ int hk_policy_search(struct hk_fuse_server *server, const struct hk_ref *dir, co
 	if (r < 0) {
 		return r;
 	}
-	return (st.mode & S_IXOTH) != 0 ? 0 : hk_deny(server, dir->node, name, "look up", EACCES);
+	return (st.mode & S_IXOTH) != 0
+		? 0
+		: hk_deny(server, dir->node, name, "look up", EACCES, false);
 }
 
 int hk_policy_read(struct hk_fuse_server *server, const struct hk_ref *ref, uint32_t mode,
@@ -138,7 +141,7 @@ int hk_policy_read(struct hk_fuse_server *server, const struct hk_ref *ref, uint
 	if (!ref->node->export->public_only || (mode & S_IROTH) != 0) {
 		return 0;
 	}
-	return hk_deny(server, ref->node, NULL, operation, EACCES);
+	return hk_deny(server, ref->node, NULL, operation, EACCES, false);
 }
 
 mode_t hk_policy_mode(const struct hk_export *export, mode_t mode, bool is_dir)

@@ -93,6 +93,7 @@ struct hk_fuse_denial {
 	const char *path;      /* within the export, best known; escaped by whoever prints it */
 	const char *operation; /* "write", "read", ... */
 	int error;             /* positive errno the guest got */
+	bool by_rules;         /* the export's rules said so, or who was asked */
 };
 
 /**

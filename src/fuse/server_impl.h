@@ -139,9 +139,9 @@ static inline bool hk_policy_keeps_setid(const struct hk_export *export)
  */
 int hk_policy_xattr(const struct hk_export *export, const char *name);
 
-/** hk_deny() - tell the owner of what was refused. Return: -@error */
+/** hk_deny() - tell the owner of what was refused; @by_rules: see struct hk_fuse_denial. Return: -@error */
 int hk_deny(struct hk_fuse_server *server, struct hk_node *node, const char *name,
-	const char *operation, int error);
+	const char *operation, int error, bool by_rules);
 /** hk_path_of() - absolute path of @node, or of @name in it, by the names last seen, for rules and audit; written to
  * the end of @buf. What does not fit is cut off at the front. Return: its start in @buf */
 const char *hk_path_of(struct hk_fuse_server *server, struct hk_node *node, const char *name,
@@ -186,9 +186,10 @@ int hk_judged(struct hk_fuse_server *server, struct hk_case *c, int result);
 bool hk_judge_place(struct hk_fuse_server *server, struct hk_node *node, hk_place *ret_place);
 /** hk_judge_hides() - is there no such entry, as far as the guest may know? */
 bool hk_judge_hides(struct hk_fuse_server *server, const struct hk_ref *dir, const char *name);
-/** hk_judge_redirects() - the path that stands in for this entry, from the export's root on; NULL: none does */
-const char *hk_judge_redirects(
-	struct hk_fuse_server *server, const struct hk_ref *dir, const char *name);
+/** hk_judge_redirects() - what stands in for this entry: a path, from the root of @ret_export on ("": that itself, a file);
+ * NULL: nothing does */
+const char *hk_judge_redirects(struct hk_fuse_server *server, const struct hk_ref *dir,
+	const char *name, struct hk_export **ret_export);
 /** hk_judge_missing() - tell the audit of a name that was looked for in vain; what is there shows when it is used */
 void hk_judge_missing(struct hk_fuse_server *server, const struct hk_req *req,
 	const struct hk_ref *dir, const char *name);

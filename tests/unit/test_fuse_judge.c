@@ -22,12 +22,13 @@ static struct hk_rules *rules;
 static struct hk_audit *audit;
 static int log_fd;
 static char log_text[65536];
+static bool read_only; /* the next start()'s export */
 
 /* The export is /x for the rules. */
 static void start_with_rules(void)
 {
 	struct hk_err err = HK_ERR_INIT;
-	struct hk_fuse_export export = {.root = "/x"};
+	struct hk_fuse_export export = {.root = "/x", .read_only = read_only};
 	char path[] = "/tmp/hako-judge-XXXXXX";
 
 	log_fd = mkstemp(path);
@@ -301,6 +302,33 @@ static void redirected(void **state)
 	stop();
 }
 
+/* What an export does not allow anybody is in the audit like the rest. */
+static void read_only_export(void **state)
+{
+	struct fuse_open_out out;
+	uint64_t node, fh;
+
+	(void)state;
+	read_only = true;
+	start("deny delete /x/ruled\n");
+	read_only = false;
+	fc_host_file(fc.inside, "file", "text");
+	fc_host_file(fc.inside, "ruled", "text");
+	node = fc_node(&fc, fc.root, "file");
+	assert_int_equal(fc_open(&fc, node, O_WRONLY, &out), -EROFS);
+	assert_int_equal(
+		fc_create(&fc, fc.root, "new", O_RDWR | O_CREAT, 0644, &node, &fh), -EROFS);
+	assert_int_equal(fc_name_op(&fc, FUSE_UNLINK, fc.root, "file"), -EROFS);
+	assert_int_equal(fc_name_op(&fc, FUSE_UNLINK, fc.root, "ruled"), -EACCES);
+	log_now();
+	assert_true(logged("\"/x/file\"", "\"EROFS\"", "open"));
+	assert_true(logged("\"/x/new\"", "\"EROFS\"", "create"));
+	assert_true(logged("\"/x/file\"", "\"EROFS\"", "unlink"));
+	assert_true(logged("\"/x/ruled\"", "\"deny\"", "unlink"));
+	assert_int_equal(hk_audit_violations(audit), 1);
+	stop();
+}
+
 static unsigned asked;
 
 static bool answer(struct hk_fuse_owner *owner, const char *path, const char *class_name, pid_t pid)
@@ -394,6 +422,7 @@ int main(void)
 		cmocka_unit_test(names_of_one_file),
 		cmocka_unit_test(renames_change_what_holds),
 		cmocka_unit_test(redirected),
+		cmocka_unit_test(read_only_export),
 		cmocka_unit_test(questions),
 		cmocka_unit_test(bytes_at_close),
 		cmocka_unit_test(judged_by_owner),
