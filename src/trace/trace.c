@@ -31,12 +31,12 @@
 #include "fuse/audit.h"
 #include "fuse/dev_linux.h"
 #include "fuse/overlay.h"
-#include "fuse/rules.h"
+#include "fuse/rules_file_linux.h"
 #include "fuse/server.h"
 #include "trace/sandbox_linux.h"
 
 enum {
-	MAX_POLICY_BYTES = 64 << 20,
+	MAX_MOUNTS_BYTES = 64 << 20,
 	ALL_CLASSES = (1 << HK_CLASS_COUNT) - 1,
 	CHANGING_CLASSES = 1 << HK_CLASS_WRITE | 1 << HK_CLASS_CREATE | 1 << HK_CLASS_DELETE |
 		1 << HK_CLASS_METADATA | 1 << HK_CLASS_LINK,
@@ -47,8 +47,6 @@ static const char export_name[] = "root";
 struct hk_trace {
 	const struct hk_trace_config *config; /* borrowed */
 	struct hk_fuse_owner owner;
-	struct hk_rules_env rules_env;
-	char uid[16];
 	struct hk_rules *rules;
 	struct hk_sandbox *sandbox;
 	int fuse_fd; /* -1: the transport's, or none */
@@ -58,41 +56,6 @@ struct hk_trace {
 };
 
 /* Rules */
-
-static const char *variable(struct hk_rules_env *env, const char *name)
-{
-	struct hk_trace *trace = hk_container_of(env, struct hk_trace, rules_env);
-
-	if (strcmp(name, "PWD") == 0) {
-		return trace->config->cwd;
-	}
-	return strcmp(name, "UID") == 0 ? trace->uid : getenv(name);
-}
-
-/* Seen from the directory of the file that includes it. */
-static char *include(struct hk_rules_env *env, const char *from, const char *path, char **ret_name,
-	struct hk_err *err)
-{
-	const char *slash = from == NULL ? NULL : strrchr(from, '/');
-	struct hk_str name = {0};
-	void *text = NULL;
-	size_t len;
-
-	if (path[0] != '/' && slash != NULL) {
-		hk_str_add_bytes(&name, from, (size_t)(slash - from) + 1);
-	}
-	hk_str_add(&name, path);
-	if (hk_str_take(&name, ret_name) < 0) {
-		hk_str_finish(&name);
-		hk_fail(err, ENOMEM, "'%s'", path);
-		return NULL;
-	}
-	if (hk_read_file(*ret_name, MAX_POLICY_BYTES, &text, &len, err) < 0) {
-		free(*ret_name);
-		return NULL;
-	}
-	return text;
-}
 
 /* /proc/self/mountinfo writes blanks and the like as \ooo. In place. */
 static void unescape(char *text)
@@ -125,17 +88,6 @@ static bool is_kernels(const char *type)
 	return false;
 }
 
-/* @path and all below. Nobody is told, and it is no violation. */
-static int hide(struct hk_rules *rules, const char *path)
-{
-	int r = hk_rules_add(rules, HK_VERDICT_HIDE, ALL_CLASSES, path, true);
-
-	if (r == 0) {
-		hk_rules_make_quiet(rules);
-	}
-	return r;
-}
-
 /* A line: ID PARENT MAJOR:MINOR ROOT PLACE OPTIONS [TAG]... - TYPE SOURCE OPTIONS */
 static int hide_mount(struct hk_rules *rules, char *line)
 {
@@ -156,7 +108,7 @@ static int hide_mount(struct hk_rules *rules, char *line)
 		return 0;
 	}
 	unescape(place);
-	return hide(rules, place);
+	return hk_rules_hide(rules, place);
 }
 
 static int hide_kernels_mounts(struct hk_rules *rules, struct hk_err *err)
@@ -166,7 +118,7 @@ static int hide_kernels_mounts(struct hk_rules *rules, struct hk_err *err)
 	char *line;
 	char *rest;
 	size_t len;
-	int r = hk_read_file("/proc/self/mountinfo", MAX_POLICY_BYTES, &data, &len, err);
+	int r = hk_read_file("/proc/self/mountinfo", MAX_MOUNTS_BYTES, &data, &len, err);
 
 	rest = text = data;
 	while (r == 0 && (line = strsep(&rest, "\n")) != NULL) {
@@ -197,7 +149,7 @@ static int add_own_rules(struct hk_trace *trace, struct hk_err *err)
 		r = hide_kernels_mounts(trace->rules, err);
 	}
 	for (unsigned i = 0; r == 0 && i < trace->config->hidden_count; i++) {
-		r = hide(trace->rules, trace->config->hidden[i]);
+		r = hk_rules_hide(trace->rules, trace->config->hidden[i]);
 	}
 	for (size_t i = 0; r == 0 && i < HK_ARRAY_SIZE(mount_points); i++) {
 		r = hk_rules_add(
@@ -206,35 +158,13 @@ static int add_own_rules(struct hk_trace *trace, struct hk_err *err)
 	return r;
 }
 
-static int read_policy(struct hk_trace *trace, struct hk_err *err)
-{
-	const struct hk_trace_config *config = trace->config;
-	const char *path = config->policy != NULL ? config->policy : config->fusebox_acl;
-	autofree char *text = NULL;
-	void *data = NULL;
-	size_t len;
-	int r;
-
-	if (path == NULL) {
-		trace->rules = hk_rules_new();
-		return trace->rules == NULL ? -ENOMEM : 0;
-	}
-	r = hk_read_file(path, MAX_POLICY_BYTES, &data, &len, err);
-	if (r < 0) {
-		return r;
-	}
-	text = data;
-	if (memchr(text, '\0', len) != NULL) {
-		return hk_fail_msg(err, EINVAL, "'%s': not a text file", path);
-	}
-	return config->policy != NULL
-		? hk_rules_parse(path, text, &trace->rules_env, &trace->rules, err)
-		: hk_rules_parse_fusebox(path, text, &trace->rules, err);
-}
-
 static int read_rules(struct hk_trace *trace, struct hk_err *err)
 {
-	int r = read_policy(trace, err);
+	const struct hk_trace_config *config = trace->config;
+	struct hk_rules_user user = {.pwd = config->cwd, .uid = getuid()};
+	int r = config->fusebox_acl != NULL
+		? hk_rules_load_fusebox(config->fusebox_acl, &trace->rules, err)
+		: hk_rules_load(config->policy, &user, &trace->rules, err);
 
 	if (r == 0) {
 		r = add_own_rules(trace, err);
@@ -270,25 +200,10 @@ static int make_audit(struct hk_trace *trace, struct hk_err *err)
 	return trace->config->has_audit ? hk_audit_create(&options, &trace->audit, err) : 0;
 }
 
-/* Does the policy send changes of @path to the layer? Any thread. */
+/* Any thread. */
 static bool is_cow(void *arg, const char *path)
 {
-	const struct hk_trace *trace = arg;
-	hk_place place = hk_rules_root(trace->rules);
-	char name[NAME_MAX + 1];
-
-	for (path += strspn(path, "/"); *path != '\0'; path += strspn(path, "/")) {
-		size_t len = strcspn(path, "/");
-
-		if (len >= sizeof(name)) {
-			return true;
-		}
-		memcpy(name, path, len);
-		name[len] = '\0';
-		place = hk_rules_step(trace->rules, place, name);
-		path += len;
-	}
-	return hk_rules_at(trace->rules, place, HK_CLASS_WRITE).verdict == HK_VERDICT_COW;
+	return hk_rules_is_cow(arg, path);
 }
 
 static int make_overlay(struct hk_trace *trace, struct hk_backend **ret_backend, struct hk_err *err)
@@ -297,7 +212,7 @@ static int make_overlay(struct hk_trace *trace, struct hk_backend **ret_backend,
 		.lower = "/",
 		.layer = trace->config->layer,
 		.is_cow = trace->config->cow ? NULL : is_cow,
-		.arg = trace,
+		.arg = trace->rules,
 	};
 
 	return trace->config->layer == NULL ? 0 : hk_overlay_open(&options, ret_backend, err);
@@ -358,8 +273,6 @@ int hk_trace_create(
 	trace->fuse_fd = -1;
 	trace->owner.ask = config->ask == NULL ? NULL : ask;
 	trace->owner.judge = config->judge == NULL ? NULL : judge;
-	trace->rules_env = (struct hk_rules_env){.variable = variable, .include = include};
-	hk_fmt(trace->uid, sizeof(trace->uid), "%u", getuid());
 	r = read_rules(trace, err);
 	if (r == 0) {
 		r = hk_sandbox_create(&options, &trace->sandbox, &trace->fuse_fd, err);

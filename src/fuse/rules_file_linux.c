@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: ISC */
+/* Rules from files: see rules_file_linux.h. */
+#include "fuse/rules_file_linux.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/str.h"
+#include "base/sys.h"
+#include "base/util.h"
+
+enum { MAX_POLICY_BYTES = 64 << 20 };
+
+struct file_env {
+	struct hk_rules_env env;
+	const struct hk_rules_user *user;
+	char uid[16];
+};
+
+static const char *variable(struct hk_rules_env *env, const char *name)
+{
+	const struct file_env *file = hk_container_of(env, struct file_env, env);
+
+	if (strcmp(name, "HOME") == 0 && file->user->home != NULL) {
+		return file->user->home;
+	}
+	if (strcmp(name, "PWD") == 0 && file->user->pwd != NULL) {
+		return file->user->pwd;
+	}
+	return strcmp(name, "UID") == 0 ? file->uid : getenv(name);
+}
+
+/* Text, NUL-terminated. */
+static char *read_text(const char *path, struct hk_err *err)
+{
+	void *data = NULL;
+	size_t len;
+
+	if (hk_read_file(path, MAX_POLICY_BYTES, &data, &len, err) < 0) {
+		return NULL;
+	}
+	if (memchr(data, '\0', len) != NULL) {
+		hk_fail_msg(err, EINVAL, "'%s': not a text file", path);
+		free(data);
+		return NULL;
+	}
+	return data;
+}
+
+/* Seen from the directory of the file that includes it. */
+static char *include(struct hk_rules_env *env, const char *from, const char *path, char **ret_name,
+	struct hk_err *err)
+{
+	const char *slash = from == NULL ? NULL : strrchr(from, '/');
+	struct hk_str name = {0};
+	char *text;
+
+	if (path[0] != '/' && slash != NULL) {
+		hk_str_add_bytes(&name, from, (size_t)(slash - from) + 1);
+	}
+	hk_str_add(&name, path);
+	if (hk_str_take(&name, ret_name) < 0) {
+		hk_str_finish(&name);
+		hk_fail(err, ENOMEM, "'%s'", path);
+		return NULL;
+	}
+	text = read_text(*ret_name, err);
+	if (text == NULL) {
+		free(*ret_name);
+	}
+	return text;
+}
+
+int hk_rules_load(const char *path, const struct hk_rules_user *user, struct hk_rules **ret_rules,
+	struct hk_err *err)
+{
+	struct file_env file = {.env = {.variable = variable, .include = include}, .user = user};
+	autofree char *text = NULL;
+
+	if (path == NULL) {
+		*ret_rules = hk_rules_new();
+		return *ret_rules == NULL ? hk_fail(err, ENOMEM, "policy") : 0;
+	}
+	hk_fmt(file.uid, sizeof(file.uid), "%u", user->uid);
+	text = read_text(path, err);
+	return text == NULL ? -err->code : hk_rules_parse(path, text, &file.env, ret_rules, err);
+}
+
+int hk_rules_load_fusebox(const char *path, struct hk_rules **ret_rules, struct hk_err *err)
+{
+	autofree char *text = read_text(path, err);
+
+	return text == NULL ? -err->code : hk_rules_parse_fusebox(path, text, ret_rules, err);
+}
+
+int hk_rules_hide(struct hk_rules *rules, const char *path)
+{
+	int r = hk_rules_add(rules, HK_VERDICT_HIDE, (1 << HK_CLASS_COUNT) - 1, path, true);
+
+	if (r == 0) {
+		hk_rules_make_quiet(rules);
+	}
+	return r;
+}
+
+bool hk_rules_is_cow(struct hk_rules *rules, const char *path)
+{
+	hk_place place = hk_rules_root(rules);
+	char name[NAME_MAX + 1];
+
+	for (path += strspn(path, "/"); *path != '\0'; path += strspn(path, "/")) {
+		size_t len = strcspn(path, "/");
+
+		if (len >= sizeof(name)) {
+			return true;
+		}
+		memcpy(name, path, len);
+		name[len] = '\0';
+		place = hk_rules_step(rules, place, name);
+		path += len;
+	}
+	return hk_rules_at(rules, place, HK_CLASS_WRITE).verdict == HK_VERDICT_COW;
+}

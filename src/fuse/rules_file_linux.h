@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: ISC */
+/* Rules from files, and what traces and boxes do with them alike. */
+#ifndef HK_FUSE_RULES_FILE_LINUX_H
+#define HK_FUSE_RULES_FILE_LINUX_H
+
+#include <sys/types.h>
+
+#include "fuse/rules.h"
+
+/**
+ * struct hk_rules_user - what variables in a policy stand for; others are those of the environment
+ * @home, @pwd: as the command sees them; borrowed; NULL: the environment's
+ */
+struct hk_rules_user {
+	const char *home, *pwd;
+	uid_t uid;
+};
+
+/**
+ * hk_rules_load() - the policy in file @path, with all it includes
+ * @path: NULL: rules without any
+ *
+ * Return: as hk_rules_parse(); what reading gave.
+ */
+int hk_rules_load(const char *path, const struct hk_rules_user *user, struct hk_rules **ret_rules,
+	struct hk_err *err);
+
+/** hk_rules_load_fusebox() - the same for Fusebox's commands, see hk_rules_parse_fusebox() */
+int hk_rules_load_fusebox(const char *path, struct hk_rules **ret_rules, struct hk_err *err);
+
+/** hk_rules_hide() - add a rule that hides @path and all below; nobody is told, and it is no violation. Return: as
+ * hk_rules_add() */
+int hk_rules_hide(struct hk_rules *rules, const char *path);
+
+/** hk_rules_is_cow() - do changes of @path go to a layer? Any thread */
+bool hk_rules_is_cow(struct hk_rules *rules, const char *path);
+
+#endif
