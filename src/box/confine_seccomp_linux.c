@@ -24,7 +24,6 @@
 #include <assert.h>
 #include <fcntl.h>
 #include <linux/audit.h>
-#include <linux/filter.h>
 #include <linux/fs.h>
 #include <linux/kvm.h>
 #include <linux/seccomp.h>
@@ -40,6 +39,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include "base/bpf_linux.h"
 #include "base/log.h"
 #include "base/util.h"
 #include "box/confine_impl_linux.h"
@@ -47,7 +47,7 @@
 HK_LOG_CHANNEL("confine");
 
 /* The newest number this file knows to be harmless, or not; from Linux 6.1. */
-enum { MAX_CALLS = 451, MAX_PROGRAM = 1024, X32_BIT = 0x40000000 };
+enum { MAX_CALLS = 451, X32_BIT = 0x40000000 };
 
 /* Boxes in which a call is made. */
 enum group {
@@ -135,20 +135,8 @@ struct filter {
 	uint32_t verdicts[MAX_CALLS];
 	unsigned starts[MAX_CALLS + 1]; /* of ranges with one verdict */
 	unsigned range_count;
-	struct sock_filter program[MAX_PROGRAM];
-	unsigned length;
+	struct hk_bpf bpf;
 };
-
-static void emit(struct filter *f, uint16_t code, uint32_t k, uint8_t jt, uint8_t jf)
-{
-	assert(f->length < MAX_PROGRAM);
-	f->program[f->length++] = (struct sock_filter){code, jt, jf, k};
-}
-
-static void emit_return(struct filter *f, uint32_t verdict)
-{
-	emit(f, BPF_RET | BPF_K, verdict, 0, 0);
-}
 
 static bool is_deadly(unsigned nr)
 {
@@ -172,26 +160,24 @@ static void emit_arguments(struct filter *f, unsigned nr)
 			continue;
 		}
 		if (!loaded) {
-			emit(f, BPF_LD | BPF_W | BPF_ABS,
-				(uint32_t)offsetof(struct seccomp_data, args) + 8 * rule->arg, 0,
-				0);
+			hk_bpf_load_arg(&f->bpf, rule->arg);
 		}
 		loaded = rule->test != HAS_ALL; /* which overwrites it */
 		switch (rule->test) {
 		case EQUAL:
-			emit(f, BPF_JMP | BPF_JEQ | BPF_K, rule->value, 0, 1);
+			hk_bpf_if(&f->bpf, BPF_JEQ, rule->value, 0, 1);
 			break;
 		case HAS_ALL:
-			emit(f, BPF_ALU | BPF_AND | BPF_K, rule->value, 0, 0);
-			emit(f, BPF_JMP | BPF_JEQ | BPF_K, rule->value, 0, 1);
+			hk_bpf_and(&f->bpf, rule->value);
+			hk_bpf_if(&f->bpf, BPF_JEQ, rule->value, 0, 1);
 			break;
 		default: /* HAS_NONE */
-			emit(f, BPF_JMP | BPF_JSET | BPF_K, rule->value, 1, 0);
+			hk_bpf_if(&f->bpf, BPF_JSET, rule->value, 1, 0);
 			break;
 		}
-		emit_return(f, SECCOMP_RET_ALLOW);
+		hk_bpf_return(&f->bpf, SECCOMP_RET_ALLOW);
 	}
-	emit_return(f, is_deadly(nr) ? SECCOMP_RET_KILL_PROCESS : f->refusal);
+	hk_bpf_return(&f->bpf, is_deadly(nr) ? SECCOMP_RET_KILL_PROCESS : f->refusal);
 }
 
 /* The number is in the accumulator, and in ranges @first to @last. */
@@ -206,16 +192,15 @@ static void emit_search(struct filter *f, unsigned first, unsigned last)
 		if (verdict == ARGUMENTS) {
 			emit_arguments(f, f->starts[first]);
 		} else {
-			emit_return(f, verdict);
+			hk_bpf_return(&f->bpf, verdict);
 		}
 		return;
 	}
 	/* Not below: over a jump, as a branch reaches 255 instructions only. */
-	emit(f, BPF_JMP | BPF_JGE | BPF_K, f->starts[middle], 0, 1);
-	jump = f->length;
-	emit(f, BPF_JMP | BPF_JA, 0, 0, 0);
+	hk_bpf_if(&f->bpf, BPF_JGE, f->starts[middle], 0, 1);
+	jump = hk_bpf_jump(&f->bpf);
 	emit_search(f, first, middle - 1);
-	f->program[jump].k = f->length - jump - 1;
+	hk_bpf_land(&f->bpf, jump);
 	emit_search(f, middle, last);
 }
 
@@ -231,14 +216,14 @@ static void find_ranges(struct filter *f)
 
 static void emit_all(struct filter *f)
 {
-	emit(f, BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch), 0, 0);
-	emit(f, BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 1, 0);
-	emit_return(f, SECCOMP_RET_KILL_PROCESS);
-	emit(f, BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr), 0, 0);
-	emit(f, BPF_JMP | BPF_JGE | BPF_K, X32_BIT, 0, 1);
-	emit_return(f, SECCOMP_RET_KILL_PROCESS);
-	emit(f, BPF_JMP | BPF_JGE | BPF_K, MAX_CALLS, 0, 1);
-	emit_return(f, SECCOMP_RET_ERRNO | ENOSYS);
+	hk_bpf_load(&f->bpf, offsetof(struct seccomp_data, arch));
+	hk_bpf_if(&f->bpf, BPF_JEQ, AUDIT_ARCH_X86_64, 1, 0);
+	hk_bpf_return(&f->bpf, SECCOMP_RET_KILL_PROCESS);
+	hk_bpf_load(&f->bpf, offsetof(struct seccomp_data, nr));
+	hk_bpf_if(&f->bpf, BPF_JGE, X32_BIT, 0, 1);
+	hk_bpf_return(&f->bpf, SECCOMP_RET_KILL_PROCESS);
+	hk_bpf_if(&f->bpf, BPF_JGE, MAX_CALLS, 0, 1);
+	hk_bpf_return(&f->bpf, SECCOMP_RET_ERRNO | ENOSYS);
 	find_ranges(f);
 	emit_search(f, 0, f->range_count - 1);
 }
@@ -311,20 +296,14 @@ bool hk_seccomp_offered(void)
 int hk_seccomp_restrict(const struct hk_confine_needs *needs, struct hk_err *err)
 {
 	struct filter f = {.refusal = choose_refusal()};
-	struct sock_fprog program = {.filter = f.program};
 	unsigned groups = ALWAYS | (needs->has_disks ? DISK : 0);
 	int count;
+	int r;
 
 	for (unsigned i = 0; i < needs->tree_count; i++) {
 		groups |= needs->trees[i].writable ? WRITE : 0;
 	}
 	count = build(&f, groups);
-	program.len = (unsigned short)f.length;
-	/* Older kernels would slow us down, guest and all, for something that this does not change.
-	 */
-	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW,
-		    &program) < 0) {
-		return hk_fail(err, errno, "seccomp");
-	}
-	return count;
+	r = hk_bpf_restrict(&f.bpf, err);
+	return r < 0 ? r : count;
 }

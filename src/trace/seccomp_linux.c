@@ -15,9 +15,7 @@
  *
  * Limits: x86-64.
  */
-#include <assert.h>
 #include <linux/audit.h>
-#include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <stddef.h>
@@ -28,10 +26,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/bpf_linux.h"
 #include "base/util.h"
 #include "trace/sandbox_impl_linux.h"
 
-enum { MAX_PROGRAM = 512, X32_BIT = 0x40000000, NONE = -1 };
+enum { X32_BIT = 0x40000000, NONE = -1 };
 
 /* Any of these makes a namespace. */
 #define NEW_NAMESPACES \
@@ -71,136 +70,90 @@ static const struct call refused[] = {
 };
 /* clang-format on */
 
-struct program {
-	struct sock_filter code[MAX_PROGRAM];
-	unsigned length;
-};
-
-static void emit(struct program *p, uint16_t code, uint32_t k, uint8_t jt, uint8_t jf)
+static void refuse_if_equal(struct hk_bpf *bpf, uint32_t value, int error)
 {
-	assert(p->length < MAX_PROGRAM);
-	p->code[p->length++] = (struct sock_filter){code, jt, jf, k};
+	hk_bpf_if(bpf, BPF_JEQ, value, 0, 1);
+	hk_bpf_return(bpf, SECCOMP_RET_ERRNO | (uint32_t)error);
 }
 
-static void emit_return(struct program *p, uint32_t verdict)
+static void add_namespaces(struct hk_bpf *bpf, int nr)
 {
-	emit(p, BPF_RET | BPF_K, verdict, 0, 0);
-}
+	unsigned other_call = hk_bpf_if(bpf, BPF_JEQ, (uint32_t)nr, 0, 0);
 
-static void load(struct program *p, size_t offset)
-{
-	emit(p, BPF_LD | BPF_W | BPF_ABS, (uint32_t)offset, 0, 0);
-}
-
-/* The low half of an argument is all that the kernel takes of those looked at here. */
-static void load_argument(struct program *p, unsigned arg)
-{
-	load(p, offsetof(struct seccomp_data, args) + 8 * arg);
-}
-
-static void refuse_if_equal(struct program *p, uint32_t value, int error)
-{
-	emit(p, BPF_JMP | BPF_JEQ | BPF_K, value, 0, 1);
-	emit_return(p, SECCOMP_RET_ERRNO | (uint32_t)error);
-}
-
-/* If the number is @nr, what is emitted until end_call() decides. */
-static unsigned begin_call(struct program *p, int nr)
-{
-	emit(p, BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)nr, 0, 0);
-	return p->length;
-}
-
-static void end_call(struct program *p, unsigned start)
-{
-	emit_return(p, SECCOMP_RET_ALLOW);
-	p->code[start - 1].jf = (uint8_t)(p->length - start);
-}
-
-static void emit_namespaces(struct program *p, int nr)
-{
-	unsigned start = begin_call(p, nr);
-
-	load_argument(p, 0);
-	emit(p, BPF_JMP | BPF_JSET | BPF_K, NEW_NAMESPACES, 0, 1);
-	emit_return(p, SECCOMP_RET_ERRNO | EPERM);
-	end_call(p, start);
+	hk_bpf_load_arg(bpf, 0);
+	hk_bpf_if(bpf, BPF_JSET, NEW_NAMESPACES, 0, 1);
+	hk_bpf_return(bpf, SECCOMP_RET_ERRNO | EPERM);
+	hk_bpf_return(bpf, SECCOMP_RET_ALLOW);
+	hk_bpf_land(bpf, other_call);
 }
 
 /* Typing into the terminal, for the caller's shell to read when we are gone. */
-static void emit_ioctl(struct program *p, int nr)
+static void add_ioctl(struct hk_bpf *bpf, int nr)
 {
-	unsigned start = begin_call(p, nr);
+	unsigned other_call = hk_bpf_if(bpf, BPF_JEQ, (uint32_t)nr, 0, 0);
 
-	load_argument(p, 1);
-	refuse_if_equal(p, TIOCSTI, EPERM);
-	refuse_if_equal(p, TIOCLINUX, EPERM);
-	end_call(p, start);
+	hk_bpf_load_arg(bpf, 1);
+	refuse_if_equal(bpf, TIOCSTI, EPERM);
+	refuse_if_equal(bpf, TIOCLINUX, EPERM);
+	hk_bpf_return(bpf, SECCOMP_RET_ALLOW);
+	hk_bpf_land(bpf, other_call);
 }
 
 /* Families that know of network namespaces; vsock, for one, leads to the machine's host from each. */
-static void emit_socket(struct program *p, int nr)
+static void add_socket(struct hk_bpf *bpf, int nr)
 {
 	static const uint8_t families[] = {AF_UNIX, AF_INET, AF_INET6, AF_NETLINK};
-	unsigned start = begin_call(p, nr);
+	unsigned other_call = hk_bpf_if(bpf, BPF_JEQ, (uint32_t)nr, 0, 0);
 
-	load_argument(p, 0);
+	hk_bpf_load_arg(bpf, 0);
 	for (size_t i = 0; i < HK_ARRAY_SIZE(families); i++) {
-		emit(p, BPF_JMP | BPF_JEQ | BPF_K, families[i], 0, 1);
-		emit_return(p, SECCOMP_RET_ALLOW);
+		hk_bpf_if(bpf, BPF_JEQ, families[i], 0, 1);
+		hk_bpf_return(bpf, SECCOMP_RET_ALLOW);
 	}
-	emit_return(p, SECCOMP_RET_ERRNO | EAFNOSUPPORT);
-	p->code[start - 1].jf = (uint8_t)(p->length - start);
+	hk_bpf_return(bpf, SECCOMP_RET_ERRNO | EAFNOSUPPORT);
+	hk_bpf_land(bpf, other_call);
 }
 
 /* Programs of 64 or of 32 bits; the architecture is in the accumulator, and is left there for others. */
-static void emit_abi(struct program *p, bool wide, bool net)
+static void add_abi(struct hk_bpf *bpf, bool wide, bool net)
 {
-	unsigned start;
+	unsigned other_abi;
 
-	emit(p, BPF_JMP | BPF_JEQ | BPF_K, wide ? AUDIT_ARCH_X86_64 : AUDIT_ARCH_I386, 1, 0);
-	start = p->length;
-	emit(p, BPF_JMP | BPF_JA, 0, 0, 0);
-	load(p, offsetof(struct seccomp_data, nr));
+	hk_bpf_if(bpf, BPF_JEQ, wide ? AUDIT_ARCH_X86_64 : AUDIT_ARCH_I386, 1, 0);
+	other_abi = hk_bpf_jump(bpf);
+	hk_bpf_load(bpf, offsetof(struct seccomp_data, nr));
 	if (wide) {
-		emit(p, BPF_JMP | BPF_JGE | BPF_K, X32_BIT, 0, 1);
-		emit_return(p, SECCOMP_RET_ERRNO | ENOSYS);
+		hk_bpf_if(bpf, BPF_JGE, X32_BIT, 0, 1);
+		hk_bpf_return(bpf, SECCOMP_RET_ERRNO | ENOSYS);
 	}
-	emit_ioctl(p, wide ? SYS_ioctl : 54);
-	emit_namespaces(p, wide ? SYS_clone : 120);
-	emit_namespaces(p, wide ? SYS_unshare : 310);
+	add_ioctl(bpf, wide ? SYS_ioctl : 54);
+	add_namespaces(bpf, wide ? SYS_clone : 120);
+	add_namespaces(bpf, wide ? SYS_unshare : 310);
 	if (!net) {
-		emit_socket(p, wide ? SYS_socket : 359);
+		add_socket(bpf, wide ? SYS_socket : 359);
 		if (!wide) {
 			/* Its arguments are in memory; libc has used socket(2) for many years. */
-			refuse_if_equal(p, 102 /* socketcall */, ENOSYS);
+			refuse_if_equal(bpf, 102 /* socketcall */, ENOSYS);
 		}
 	}
 	for (size_t i = 0; i < HK_ARRAY_SIZE(refused); i++) {
 		int nr = wide ? refused[i].wide : refused[i].narrow;
 
 		if (nr != NONE) {
-			refuse_if_equal(p, (uint32_t)nr, refused[i].error);
+			refuse_if_equal(bpf, (uint32_t)nr, refused[i].error);
 		}
 	}
-	emit_return(p, SECCOMP_RET_ALLOW);
-	p->code[start].k = p->length - start - 1;
+	hk_bpf_return(bpf, SECCOMP_RET_ALLOW);
+	hk_bpf_land(bpf, other_abi);
 }
 
 int hk_seccomp_sandbox(bool net, struct hk_err *err)
 {
-	struct program p = {.length = 0};
-	struct sock_fprog program = {.filter = p.code};
+	struct hk_bpf bpf = {.length = 0};
 
-	load(&p, offsetof(struct seccomp_data, arch));
-	emit_abi(&p, true, net);
-	emit_abi(&p, false, net);
-	emit_return(&p, SECCOMP_RET_KILL_PROCESS);
-	program.len = (unsigned short)p.length;
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
-		syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW,
-			&program) < 0) {
-		return hk_fail(err, errno, "seccomp");
-	}
-	return 0;
+	hk_bpf_load(&bpf, offsetof(struct seccomp_data, arch));
+	add_abi(&bpf, true, net);
+	add_abi(&bpf, false, net);
+	hk_bpf_return(&bpf, SECCOMP_RET_KILL_PROCESS);
+	return hk_bpf_restrict(&bpf, err);
 }
