@@ -35,11 +35,14 @@
 #include "trace/sandbox_linux.h"
 #include "trace/trace.h"
 
-/* How long a command that has used up its time may take to end. */
+/* How long a command that is told to end may take to do so. */
 #define GRACE_NS (2 * HK_NS_PER_SEC)
 
 static const int signals[] = {
 	SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGCONT, SIGTSTP, SIGALRM};
+
+/* Why the command ended, or is about to. */
+enum ending { BY_ITSELF, BY_TIMEOUT, BY_VIOLATION };
 
 struct trace {
 	struct hk_trace_options options;
@@ -53,10 +56,11 @@ struct trace {
 	struct hk_source end;
 	struct hk_source news;
 	struct hk_timer timer;
+	struct hk_event violation; /* with --strict */
 	struct hk_signal signals[HK_ARRAY_SIZE(signals)];
 	int (*judge)(void *arg, const struct hk_fuse_question *question); /* or NULL */
 	void *judge_arg;
-	bool timed_out;
+	enum ending ending;
 	int terminal; /* where we are in the foreground, or -1 */
 };
 
@@ -125,18 +129,41 @@ static void told(struct hk_source *source, uint32_t events)
 	}
 }
 
+/* It is asked to end, and what is left after a while is killed. */
+static void end_command(struct trace *trace, enum ending why)
+{
+	trace->ending = why;
+	hk_sandbox_signal(hk_trace_sandbox(trace->trace), SIGTERM);
+	hk_sandbox_signal(hk_trace_sandbox(trace->trace), SIGCONT);
+	hk_timer_arm(trace->loop, &trace->timer, hk_now_ns() + GRACE_NS);
+}
+
 static void time_is_up(struct hk_timer *timer)
 {
 	struct trace *trace = hk_container_of(timer, struct trace, timer);
 
-	if (trace->timed_out) {
+	if (trace->ending != BY_ITSELF) {
 		hk_loop_stop(trace->loop);
-		return;
+	} else {
+		end_command(trace, BY_TIMEOUT);
 	}
-	trace->timed_out = true;
-	hk_sandbox_signal(hk_trace_sandbox(trace->trace), SIGTERM);
-	hk_sandbox_signal(hk_trace_sandbox(trace->trace), SIGCONT);
-	hk_timer_arm(trace->loop, timer, hk_now_ns() + GRACE_NS);
+}
+
+static void violation_seen(struct hk_event *event)
+{
+	struct trace *trace = hk_container_of(event, struct trace, violation);
+
+	if (trace->ending == BY_ITSELF) {
+		end_command(trace, BY_VIOLATION);
+	}
+}
+
+/* In a thread of the file server. */
+static void violated(void *arg)
+{
+	struct trace *trace = arg;
+
+	hk_event_signal(&trace->violation);
 }
 
 static void configure(struct trace *trace)
@@ -162,6 +189,8 @@ static void configure(struct trace *trace)
 		.ask_arg = (void *)options->ask,
 		.judge = trace->judge,
 		.judge_arg = trace->judge_arg,
+		.violated = options->strict ? violated : NULL,
+		.violated_arg = trace,
 	};
 	if (trace->log_path != NULL) {
 		trace->config.hidden[trace->config.hidden_count++] = trace->log_path;
@@ -233,8 +262,13 @@ static int start(struct trace *trace, bool *ret_at_command, struct hk_err *err)
 	int r = hk_loop_create(&trace->loop, err);
 
 	*ret_at_command = false;
+	trace->timer.fire = time_is_up;
+	trace->violation.raised = violation_seen;
 	if (r == 0) {
 		r = catch_signals(trace, err);
+	}
+	if (r == 0) {
+		r = hk_event_add(trace->loop, &trace->violation, err);
 	}
 	if (r == 0) {
 		r = hk_trace_start(trace->trace, ret_at_command, err);
@@ -253,7 +287,6 @@ static int start(struct trace *trace, bool *ret_at_command, struct hk_err *err)
 		r = hk_source_add(trace->loop, &trace->news, err);
 	}
 	if (r == 0 && trace->options.timeout_ns > 0) {
-		trace->timer.fire = time_is_up;
 		hk_timer_arm(trace->loop, &trace->timer, hk_now_ns() + trace->options.timeout_ns);
 	}
 	return r;
@@ -359,42 +392,57 @@ static bool tell(const struct trace *trace)
 	return good;
 }
 
-static int status_of(const struct trace *trace, int wait_status, bool good)
+/* @status: of the command, which others come before. */
+static int status_of(const struct trace *trace, int status, bool good)
 {
 	const struct hk_audit *audit = hk_trace_audit(trace->trace);
 
-	if (trace->timed_out) {
+	if (trace->ending == BY_TIMEOUT) {
 		hk_report("trace", "ended after %.3f s, as --timeout says",
 			(double)trace->options.timeout_ns / (double)HK_NS_PER_SEC);
 		return HK_STATUS_TIMED_OUT;
 	}
-	if (wait_status < 0 || !good) {
+	if (!good) {
 		return HK_STATUS_FAILURE;
 	}
 	if (trace->options.strict && audit != NULL && hk_audit_violations(audit) > 0) {
+		hk_report("trace", "the policy denied something: ended, as --strict says");
 		return HK_STATUS_VIOLATION;
 	}
-	return WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : 128 + WTERMSIG(wait_status);
+	return status;
 }
 
-static int conclude(struct trace *trace)
+static int status_of_command(const struct trace *trace, int wait_status)
+{
+	if (wait_status >= 0) {
+		return WIFEXITED(wait_status) ? WEXITSTATUS(wait_status)
+					      : 128 + WTERMSIG(wait_status);
+	}
+	if (trace->ending == BY_ITSELF) {
+		hk_report("trace", "the command's end was not seen: its process 1 was killed");
+	}
+	return HK_STATUS_FAILURE;
+}
+
+/* @failed: the status of a command that could not be executed; 0: it ran. */
+static int conclude(struct trace *trace, int failed)
 {
 	struct hk_err err = HK_ERR_INIT;
 	int wait_status;
+	int status;
 	bool good;
 
-	if (trace->timed_out) {
+	if (trace->ending != BY_ITSELF) {
 		hk_sandbox_kill(hk_trace_sandbox(trace->trace));
 	}
 	good = hk_trace_finish(trace->trace, &wait_status, &err) == 0;
 	take_terminal(trace);
 	if (!good) {
 		hk_report_err("trace", &err, HK_STATUS_FAILURE);
-	} else if (wait_status < 0 && !trace->timed_out) {
-		hk_report("trace", "the command's end was not seen: its process 1 was killed");
 	}
+	status = failed != 0 ? failed : status_of_command(trace, wait_status);
 	good &= tell(trace);
-	return status_of(trace, wait_status, good);
+	return status_of(trace, status, good);
 }
 
 static void drop_layer(struct trace *trace)
@@ -414,6 +462,7 @@ static void finish(struct trace *trace)
 	hk_source_remove(&trace->news);
 	hk_timer_disarm(&trace->timer);
 	hk_trace_destroy(trace->trace);
+	hk_event_remove(&trace->violation);
 	for (size_t i = 0; i < HK_ARRAY_SIZE(signals); i++) {
 		hk_signal_remove(&trace->signals[i]);
 	}
@@ -435,12 +484,20 @@ static int find_terminal(void)
 	return -1;
 }
 
-static int status_of_failure(int code, bool at_command)
+static int run_and_conclude(struct trace *trace)
 {
-	if (!at_command) {
+	struct hk_err err = HK_ERR_INIT;
+	bool at_command;
+	int r = run(trace, &at_command, &err);
+	int failed = r == -ENOENT ? HK_STATUS_NOT_FOUND : HK_STATUS_NOT_EXECUTABLE;
+
+	if (r < 0) {
+		hk_report_err("trace", &err, 0);
+	}
+	if (r < 0 && !at_command) {
 		return HK_STATUS_FAILURE;
 	}
-	return code == -ENOENT ? HK_STATUS_NOT_FOUND : HK_STATUS_NOT_EXECUTABLE;
+	return conclude(trace, r < 0 ? failed : 0);
 }
 
 int hk_trace_judged(char **argv, int (*judge)(void *arg, const struct hk_fuse_question *question),
@@ -449,19 +506,15 @@ int hk_trace_judged(char **argv, int (*judge)(void *arg, const struct hk_fuse_qu
 	struct trace trace = {
 		.log_fd = -1, .terminal = find_terminal(), .judge = judge, .judge_arg = judge_arg};
 	struct hk_err err = HK_ERR_INIT;
-	bool at_command;
 	int status;
-	int r = hk_trace_options_parse(&trace.options, argv, &err);
 
-	if (r < 0) {
+	if (hk_trace_options_parse(&trace.options, argv, &err) < 0) {
 		status = hk_report_err("trace", &err, HK_STATUS_USAGE);
 	} else if (trace.options.help) {
 		hk_trace_options_print_help();
 		status = HK_STATUS_OK;
 	} else {
-		r = run(&trace, &at_command, &err);
-		status = r < 0 ? hk_report_err("trace", &err, status_of_failure(r, at_command))
-			       : conclude(&trace);
+		status = run_and_conclude(&trace);
 	}
 	finish(&trace);
 	return status;

@@ -18,6 +18,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
@@ -48,6 +49,10 @@ __attribute__((noreturn)) static void become_command(const struct init *init, in
 	const struct hk_sandbox_options *options = init->setup->options;
 	int code;
 
+	const char *slash = strrchr(options->argv[0], '/');
+
+	/* For the audit: who looks for the command is the command. */
+	prctl(PR_SET_NAME, slash == NULL ? options->argv[0] : slash + 1);
 	environ = (char **)options->env;
 	sigaction(SIGCHLD, &init->child_end, NULL);
 	sigprocmask(SIG_SETMASK, &init->signals, NULL);

@@ -188,6 +188,13 @@ static int judge(struct hk_fuse_owner *owner, const struct hk_fuse_question *que
 	return trace->config->judge(trace->config->judge_arg, question);
 }
 
+static void denied(struct hk_fuse_owner *owner, const struct hk_fuse_denial *denial)
+{
+	const struct hk_trace *trace = hk_container_of(owner, struct hk_trace, owner);
+
+	trace->config->violated(trace->config->violated_arg);
+}
+
 static int make_audit(struct hk_trace *trace, struct hk_err *err)
 {
 	struct hk_audit_options options = {
@@ -273,6 +280,7 @@ int hk_trace_create(
 	trace->fuse_fd = -1;
 	trace->owner.ask = config->ask == NULL ? NULL : ask;
 	trace->owner.judge = config->judge == NULL ? NULL : judge;
+	trace->owner.denied = config->violated == NULL ? NULL : denied;
 	r = read_rules(trace, err);
 	if (r == 0) {
 		r = hk_sandbox_create(&options, &trace->sandbox, &trace->fuse_fd, err);

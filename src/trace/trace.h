@@ -47,6 +47,7 @@ struct hk_trace_view {
  * @net, @minimal_dev: see struct hk_sandbox_options
  * @signals: blocked in the command; NULL: as at present
  * @ask, @judge: see struct hk_fuse_owner; NULL: no. Any thread
+ * @violated: the policy has denied something; NULL: nobody waits for it. Any thread
  */
 struct hk_trace_config {
 	const char *const *argv;
@@ -69,6 +70,8 @@ struct hk_trace_config {
 	void *ask_arg;
 	int (*judge)(void *arg, const struct hk_fuse_question *question);
 	void *judge_arg;
+	void (*violated)(void *arg);
+	void *violated_arg;
 };
 
 struct hk_trace;

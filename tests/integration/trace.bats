@@ -217,8 +217,20 @@ $(sh -c 'grep -E "^Sig(Ign|Blk)" /proc/self/status')" ]
 	[[ $err == *"No such file"* ]]
 	[[ $out != *key* ]]
 	[[ $err == *"create"*"./outside"* ]]
-	trace --strict --policy policy -- sh -c 'echo x >outside; true'
+	# The first one ends the run, also of who does not want to end, or where it is the command that is denied.
+	trace --strict --policy policy -- sh -c 'echo x >outside; sleep 100; echo on'
 	[ "$status" -eq 123 ]
+	[ -z "$out" ]
+	[[ $err == *"the policy denied something"*"--strict"* ]]
+	trace --strict --policy policy -- sh -c 'trap "echo asked" TERM; echo x >outside; while :; do sleep 0.1; done'
+	[ "$status" -eq 123 ]
+	[ "$out" = asked ]
+	printf 'deny exec /**/cat\n' >noexec
+	trace --strict --policy noexec -- cat key
+	[ "$status" -eq 123 ]
+	trace --policy noexec -- cat key
+	[ "$status" -eq 126 ]
+	[[ $err == *"exec "*"/cat"* ]]
 	trace --strict --policy policy -- sh -c 'echo x >build/made'
 	[ "$status" -eq 0 ]
 	[ -z "$err" ]
