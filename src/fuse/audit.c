@@ -3,7 +3,7 @@
  * The audit's queue, and the thread that empties it.
  *
  * Theory: threads of the server copy events into a ring of bytes under one lock, held for the copy only. The audit's
- * thread takes them out in order, adds them to the tree (audit_tree.c) and writes them as lines (audit_json.c). Waking a
+ * thread takes them out in order, adds them to the tree (audit_tree.c) and writes them as lines (audit_line.c). Waking a
  * thread costs more than all else here, and takes the processor from who asked: so the thread is woken by the first
  * event, then naps for NAP_NS while more gather, unless the ring is half full. Where the ring is full, the server's
  * threads wait, and the time is counted: nothing is dropped.
@@ -40,10 +40,10 @@ struct hk_audit {
 
 	/* The thread's own. */
 	struct hk_tree tree;
-	struct hk_json json;
+	struct hk_lines lines;
 	int log_fd;          /* borrowed; -1: none */
 	int log_error;       /* positive errno, sticky */
-	uint64_t lines_held; /* in @json, to be written */
+	uint64_t lines_held; /* in @lines, to be written */
 	uint64_t lines_lost;
 
 	pthread_mutex_t lock;
@@ -183,7 +183,7 @@ void hk_audit_event(struct hk_audit *audit, const struct hk_audit_event *event)
 
 static void put_log(struct hk_json *json, const char *bytes, size_t len)
 {
-	struct hk_audit *audit = hk_container_of(json, struct hk_audit, json);
+	struct hk_audit *audit = hk_container_of(json, struct hk_audit, lines.json);
 	int r;
 
 	if (audit->log_error == 0) {
@@ -207,7 +207,7 @@ static void handle_record(struct hk_audit *audit, const struct hk_record *record
 		return;
 	}
 	audit->lines_held++;
-	hk_audit_line_event(&audit->json, record, audit->results.rules);
+	hk_lines_event(&audit->lines, record, audit->results.rules);
 }
 
 /* Handles what is between @at and @end, or the first BATCH_BYTES of it. Return: how far it came. */
@@ -251,8 +251,8 @@ static void *run(void *argument)
 
 	pthread_setname_np(pthread_self(), "hako-audit");
 	if (audit->log_fd >= 0) {
-		hk_audit_line_begin(&audit->json, clock_ns(CLOCK_REALTIME));
-		hk_json_flush(&audit->json);
+		hk_lines_begin(&audit->lines, clock_ns(CLOCK_REALTIME));
+		hk_json_flush(&audit->lines.json);
 	}
 	pthread_mutex_lock(&audit->lock);
 	for (;;) {
@@ -273,7 +273,7 @@ static void *run(void *argument)
 
 		at = handle_batch(audit, at, end);
 		if (at == end) {
-			hk_json_flush(&audit->json);
+			hk_json_flush(&audit->lines.json);
 		}
 
 		pthread_mutex_lock(&audit->lock);
@@ -284,9 +284,9 @@ static void *run(void *argument)
 	}
 	pthread_mutex_unlock(&audit->lock);
 	if (audit->log_fd >= 0 && audit->log_error == 0) {
-		hk_audit_line_end(&audit->json, clock_ns(CLOCK_REALTIME), audit->tree.events,
+		hk_lines_end(&audit->lines, clock_ns(CLOCK_REALTIME), audit->tree.events,
 			hk_audit_violations(audit), audit->blocked_ns);
-		hk_json_flush(&audit->json);
+		hk_json_flush(&audit->lines.json);
 	}
 	return NULL;
 }
@@ -349,7 +349,7 @@ int hk_audit_create(
 	}
 	init_locks(audit);
 	audit->log_fd = options->log_fd;
-	audit->json.put = put_log;
+	audit->lines.json.put = put_log;
 	audit->results.rules = options->rules;
 	audit->ring = hk_malloc(RING_BYTES);
 	if (audit->ring == NULL || hk_tree_init(&audit->tree) < 0 ||

@@ -5,7 +5,8 @@
  *	audit.c			the queue and the thread that empties it
  *	audit_proc_linux.c	who a process is
  *	audit_log_linux.c	the log's descriptor; what the terminal is like
- *	audit_json.c		JSON, and the lines of the log
+ *	audit_json.c		JSON
+ *	audit_line.c		the lines of the log
  *	audit_tree.c		sums for each path, command and rule
  *	audit_group.c		few directories that say where most happened
  *	audit_text.c		the summary
@@ -109,6 +110,8 @@ struct hk_json {
 };
 
 void hk_json_flush(struct hk_json *json);
+/** hk_json_room() - what follows will be in one piece, up to @len bytes, HK_JSON_BUFFER at most. Return: where */
+char *hk_json_room(struct hk_json *json, size_t len);
 void hk_json_raw(struct hk_json *json, const char *text); /* as it is */
 void hk_json_raw_bytes(struct hk_json *json, const char *bytes, size_t len);
 void hk_json_open(struct hk_json *json, char bracket);  /* '{' or '[' */
@@ -137,10 +140,29 @@ int hk_json_file_finish(struct hk_json_file *file);
 /* Lines of the log */
 enum { HK_AUDIT_VERSION = 1 };
 
-void hk_audit_line_begin(struct hk_json *json, uint64_t time_ns);
-void hk_audit_line_event(
-	struct hk_json *json, const struct hk_record *record, const struct hk_rules *rules);
-void hk_audit_line_end(struct hk_json *json, uint64_t time_ns, uint64_t events, uint64_t violations,
+/* Who did it, as members: four numbers of ten digits, and a name of escapes, once more in hex. */
+enum { HK_LINE_WHO_SIZE = 256, HK_LINE_TIME_SIZE = 32 };
+
+/**
+ * struct hk_lines - the log on its way out; zero-initialize but for @json.put
+ * @second, @time: the time of the line before, and how it begins
+ * @tid, @uid, @process, @who: who the line before tells of, and how; @who_len 0: there is none
+ */
+struct hk_lines {
+	struct hk_json json;
+	uint64_t second;
+	char time[HK_LINE_TIME_SIZE];
+	pid_t tid;
+	uid_t uid;
+	struct hk_process process;
+	size_t who_len;
+	char who[HK_LINE_WHO_SIZE];
+};
+
+void hk_lines_begin(struct hk_lines *lines, uint64_t time_ns);
+void hk_lines_event(
+	struct hk_lines *lines, const struct hk_record *record, const struct hk_rules *rules);
+void hk_lines_end(struct hk_lines *lines, uint64_t time_ns, uint64_t events, uint64_t violations,
 	uint64_t blocked_ns);
 
 /* The log's descriptor */
@@ -163,6 +185,7 @@ enum {
 	HK_TREE_ROOT = 0,
 	HK_NODE_COMMANDS = 4,
 	HK_COMMANDS_MAX = 256,
+	HK_TREE_LAST_DIR_SIZE = 256,
 };
 
 enum hk_node_flag {
@@ -217,6 +240,8 @@ struct hk_tree_rule {
  * @rules: by number
  * @node_limit: paths beyond it count for the directory they are in
  * @beyond_limit: events that did
+ * @last_dir, @last_dir_node: the directory of the last path, with its slash, and its node: the next one is mostly in it
+ * @last_command: the last event's
  */
 struct hk_tree {
 	struct hk_tree_node *nodes;
@@ -232,6 +257,10 @@ struct hk_tree {
 	uint64_t ops[HK_EVENT_COUNT];
 	uint64_t events, refusals, beyond_limit;
 	uint64_t first_ns, last_ns;
+	char last_dir[HK_TREE_LAST_DIR_SIZE];
+	size_t last_dir_len;
+	uint32_t last_dir_node;
+	unsigned last_command;
 };
 
 int hk_tree_init(struct hk_tree *tree); /* 0 or -ENOMEM */

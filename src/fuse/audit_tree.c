@@ -127,11 +127,30 @@ static size_t next_name(const char **path)
 	return strcspn(*path, "/");
 }
 
-static uint32_t enter_path(struct hk_tree *tree, const char *path)
+/* Remembers directory @node, whose path are the first @len bytes of @path, with the slash. */
+static void note_dir(struct hk_tree *tree, const char *path, size_t len, uint32_t node)
 {
+	if (node != tree->last_dir_node && len <= sizeof(tree->last_dir)) {
+		memcpy(tree->last_dir, path, len);
+		tree->last_dir_len = len;
+		tree->last_dir_node = node;
+	}
+}
+
+static uint32_t enter_path(struct hk_tree *tree, const char *path, size_t path_len)
+{
+	const char *start = path;
 	uint32_t at = HK_TREE_ROOT;
+	uint32_t dir = HK_TREE_ROOT;
+	size_t dir_len = 0;
 	size_t len;
 
+	/* The next path is mostly in the same directory. */
+	if (path_len > tree->last_dir_len &&
+		memcmp(path, tree->last_dir, tree->last_dir_len) == 0) {
+		path += tree->last_dir_len;
+		at = tree->last_dir_node;
+	}
 	while ((len = next_name(&path)) != 0) {
 		uint32_t next = enter(tree, at, path, len);
 
@@ -140,9 +159,12 @@ static uint32_t enter_path(struct hk_tree *tree, const char *path)
 			tree->beyond_limit++;
 			return at;
 		}
+		dir = at;
+		dir_len = (size_t)(path - start);
 		at = next;
 		path += len;
 	}
+	note_dir(tree, start, dir_len, dir);
 	return at;
 }
 
@@ -193,6 +215,10 @@ static unsigned enter_command(struct hk_tree *tree, const char name[HK_COMMAND_S
 	struct hk_tree_command *command;
 	unsigned i = 0;
 
+	if (tree->command_count != 0 &&
+		strcmp(tree->commands[tree->last_command].name, name) == 0) {
+		return tree->last_command;
+	}
 	while (i < tree->command_count && strcmp(tree->commands[i].name, name) != 0) {
 		i++;
 	}
@@ -413,8 +439,10 @@ static void count_bytes(struct hk_tree *tree, struct hk_tree_node *node,
 void hk_tree_add(struct hk_tree *tree, const struct hk_record *record)
 {
 	bool refused = hk_verdict_refuses((enum hk_verdict)record->verdict, record->error);
-	uint32_t at = enter_path(tree, record->paths);
-	uint32_t other_at = record->has_other ? enter_path(tree, hk_record_other(record)) : at;
+	uint32_t at = enter_path(tree, record->paths, record->path_len);
+	uint32_t other_at = record->has_other
+		? enter_path(tree, hk_record_other(record), record->other_len)
+		: at;
 	unsigned command_at = enter_command(tree, record->process.command);
 	/* Pointers now: the array does not grow any more. */
 	struct hk_tree_node *node = &tree->nodes[at];
@@ -422,6 +450,7 @@ void hk_tree_add(struct hk_tree *tree, const struct hk_record *record)
 	struct hk_tree_command *command = &tree->commands[command_at];
 	struct wish wish = wish_of(record);
 
+	tree->last_command = command_at;
 	tree->events++;
 	tree->ops[record->op]++;
 	tree->refusals += refused;

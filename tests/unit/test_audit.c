@@ -148,6 +148,54 @@ static void test_huge_paths(void **state)
 	end(&f);
 }
 
+/* JSON */
+
+struct text_json {
+	struct hk_json json;
+	char text[1024];
+	size_t len;
+};
+
+static void put_text(struct hk_json *json, const char *bytes, size_t len)
+{
+	struct text_json *to = hk_container_of(json, struct text_json, json);
+
+	assert_true(to->len + len < sizeof(to->text));
+	memcpy(to->text + to->len, bytes, len);
+	to->len += len;
+}
+
+/* Each byte that may need an escape, at each place among those that need none: as it is written alone. */
+static void test_escapes_anywhere(void **state)
+{
+	struct text_json *alone = calloc(1, sizeof(*alone));
+	struct text_json *among = calloc(1, sizeof(*among));
+	char text[20];
+
+	for (unsigned c = 1; c < 0x80; c++) {
+		char byte = (char)c;
+
+		for (size_t at = 0; at < sizeof(text); at++) {
+			memset(text, 'x', sizeof(text));
+			text[at] = byte;
+			alone->len = 0;
+			among->len = 0;
+			alone->json.put = put_text;
+			among->json.put = put_text;
+			assert_true(hk_json_text(&alone->json, &byte, 1));
+			assert_true(hk_json_text(&among->json, text, sizeof(text)));
+			hk_json_flush(&alone->json);
+			hk_json_flush(&among->json);
+			assert_int_equal(among->len, alone->len + sizeof(text) - 1);
+			assert_memory_equal(among->text + 1 + at, alone->text + 1, alone->len - 2);
+			assert_int_equal(among->text[among->len - 2],
+				at == sizeof(text) - 1 ? alone->text[alone->len - 2] : 'x');
+		}
+	}
+	free(alone);
+	free(among);
+}
+
 /* The queue */
 
 enum { SLOW_EVENTS = 20000, THREADS = 4, THREAD_EVENTS = 4000 };
@@ -492,6 +540,7 @@ static void test_create_survives_faults(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_escapes_anywhere),
 		cmocka_unit_test(test_every_operation_has_a_line),
 		cmocka_unit_test(test_fields_follow_the_operation),
 		cmocka_unit_test(test_names_are_bytes),
