@@ -3,6 +3,7 @@
 #ifndef HK_BOX_CONFINE_IMPL_LINUX_H
 #define HK_BOX_CONFINE_IMPL_LINUX_H
 
+#include "base/landlock_linux.h"
 #include "box/confine.h"
 
 /* With a sanitizer's runtime, which makes system calls and starts threads of its own. */
@@ -18,12 +19,8 @@
 #define HK_CONFINE_SANITIZED 0
 #endif
 
-/* Version of the kernel's Landlock; 0 where there is none. */
-int hk_landlock_abi(void);
-
 /* The rules for @needs, to be made while paths can be named. Return: a descriptor, or -errno. */
 int hk_landlock_rules(int abi, const struct hk_confine_needs *needs, struct hk_err *err);
-int hk_landlock_restrict(int rules_fd, struct hk_err *err);
 
 bool hk_seccomp_offered(void);
 /* Return: how many system calls are allowed, or -errno. */

@@ -8,8 +8,6 @@
  * rights that the kernel's version knows are taken under control, and what no rule grants is
  * refused: execution of anything, for one.
  *
- * The headers may be older than the kernel, so the structures and newer rights stand here.
- *
  * Source: linux/landlock.h; Documentation/userspace-api/landlock.rst.
  */
 #include <assert.h>
@@ -21,17 +19,16 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/landlock_linux.h"
 #include "base/sys.h"
 #include "base/util.h"
 #include "box/confine_impl_linux.h"
 
-#ifndef SYS_landlock_create_ruleset
-#define SYS_landlock_create_ruleset 444
-#define SYS_landlock_add_rule       445
-#define SYS_landlock_restrict_self  446
+#ifndef SYS_landlock_add_rule
+#define SYS_landlock_add_rule 445
 #endif
 
-enum { CREATE_RULESET_VERSION = 1, RULE_PATH_BENEATH = 1 };
+enum { RULE_PATH_BENEATH = 1 };
 
 enum {
 	FS_EXECUTE = 1 << 0,
@@ -61,28 +58,13 @@ enum {
 	FS_OF_FILES = FS_EXECUTE | FS_WRITE_FILE | FS_READ_FILE | FS_TRUNCATE | FS_IOCTL_DEV,
 };
 
-enum { NET_BIND_TCP = 1 << 0, NET_CONNECT_TCP = 1 << 1 };            /* version 4 */
-enum { SCOPE_ABSTRACT_UNIX_SOCKET = 1 << 0, SCOPE_SIGNAL = 1 << 1 }; /* version 6 */
-
-struct ruleset_attr {
-	uint64_t handled_access_fs;
-	uint64_t handled_access_net; /* since version 4 */
-	uint64_t scoped;             /* since version 6 */
-};
-static_assert(sizeof(struct ruleset_attr) == 24, "linux/landlock.h: landlock_ruleset_attr");
+enum { NET_BIND_TCP = 1 << 0, NET_CONNECT_TCP = 1 << 1 }; /* version 4 */
 
 struct path_beneath_attr {
 	uint64_t allowed_access;
 	int32_t parent_fd;
 } __attribute__((packed));
 static_assert(sizeof(struct path_beneath_attr) == 12, "linux/landlock.h: landlock_path_beneath");
-
-int hk_landlock_abi(void)
-{
-	long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, CREATE_RULESET_VERSION);
-
-	return abi < 0 ? 0 : (int)abi;
-}
 
 static uint64_t known_fs_rights(int abi)
 {
@@ -114,16 +96,15 @@ static int add_tree(
 
 int hk_landlock_rules(int abi, const struct hk_confine_needs *needs, struct hk_err *err)
 {
-	struct ruleset_attr attr = {
+	struct hk_landlock_attr attr = {
 		.handled_access_fs = known_fs_rights(abi),
-		.handled_access_net = abi >= 4 ? NET_BIND_TCP | NET_CONNECT_TCP : 0,
-		.scoped = abi >= 6 ? SCOPE_ABSTRACT_UNIX_SOCKET | SCOPE_SIGNAL : 0,
+		.handled_access_net = NET_BIND_TCP | NET_CONNECT_TCP,
+		.scoped = HK_LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET | HK_LANDLOCK_SCOPE_SIGNAL,
 	};
-	size_t size = abi >= 6 ? 24 : abi >= 4 ? 16 : 8;
-	autoclose int rules_fd = (int)syscall(SYS_landlock_create_ruleset, &attr, size, 0);
+	autoclose int rules_fd = hk_landlock_create(abi, &attr, err);
 
 	if (rules_fd < 0) {
-		return hk_fail(err, errno, "Landlock");
+		return rules_fd;
 	}
 	for (unsigned i = 0; i < needs->tree_count; i++) {
 		int r = add_tree(rules_fd, attr.handled_access_fs, &needs->trees[i], err);
@@ -133,12 +114,4 @@ int hk_landlock_rules(int abi, const struct hk_confine_needs *needs, struct hk_e
 		}
 	}
 	return take_fd(&rules_fd);
-}
-
-int hk_landlock_restrict(int rules_fd, struct hk_err *err)
-{
-	if (syscall(SYS_landlock_restrict_self, rules_fd, 0) < 0) {
-		return hk_fail(err, errno, "Landlock");
-	}
-	return 0;
 }

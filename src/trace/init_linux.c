@@ -170,6 +170,9 @@ static int take_place(struct init *init, struct hk_err *err)
 		r = hk_rights_drop(setup->privileged, err);
 	}
 	if (r == 0) {
+		r = hk_rights_scope(err);
+	}
+	if (r == 0) {
 		r = hk_seccomp_sandbox(setup->options->net, err);
 	}
 	prctl(PR_SET_DUMPABLE, 0);

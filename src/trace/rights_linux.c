@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Capabilities of the command.
+ * Capabilities of the command, and whom it reaches beside files.
  *
  * Theory: who is not root has none: he keeps his id in the sandbox, and new privileges are off. Root keeps his ids and
  * is root of the host for every file he can name, so what he may do beyond that is what must be limited: he gets what
@@ -16,6 +16,11 @@
  *	SETPCAP		nobody needs it
  *	LINUX_IMMUTABLE, SYS_RESOURCE, LEASE, ...	the file server has other ways, or none
  *
+ * Two things of the host are reached by no file, and by no namespace that the command can do without: abstract sockets
+ * belong to the network, which may be the host's, and process groups to the terminal. Landlock keeps both apart where
+ * the kernel has it (Linux 6.12): the command connects to no such socket of others, and a signal to its group reaches
+ * the group's members in the sandbox only.
+ *
  * Limits: names of capabilities up to Linux 5.9; later ones are dropped, too.
  */
 #include <linux/capability.h>
@@ -24,6 +29,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
+#include "base/landlock_linux.h"
 #include "base/util.h"
 #include "trace/sandbox_impl_linux.h"
 
@@ -94,4 +101,19 @@ int hk_rights_drop(bool privileged, struct hk_err *err)
 		return hk_fail(err, errno, "capabilities");
 	}
 	return 0;
+}
+
+int hk_rights_scope(struct hk_err *err)
+{
+	const struct hk_landlock_attr attr = {
+		.scoped = HK_LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET | HK_LANDLOCK_SCOPE_SIGNAL,
+	};
+	int abi = hk_landlock_abi();
+	autoclose int ruleset = -1;
+
+	if (abi < HK_LANDLOCK_SCOPED) {
+		return 0;
+	}
+	ruleset = hk_landlock_create(abi, &attr, err);
+	return ruleset < 0 ? ruleset : hk_landlock_restrict(ruleset, err);
 }

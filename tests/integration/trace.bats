@@ -516,6 +516,35 @@ $(sh -c 'grep -E "^Sig(Ign|Blk)" /proc/self/status')" ]
 	[[ $err == *ConnectionRefused* ]]
 }
 
+@test "abstract sockets of the host do not answer, and signals to the group stay inside, where the kernel can do that" {
+	abi=$(python3 -c 'import ctypes; print(ctypes.CDLL(None).syscall(444, None, 0, 1))')
+	[ "$abi" -ge 6 ] || skip "no Landlock with scopes (Linux 6.12)"
+	python3 - <<-'END' 3>&- &
+		import socket, time
+		s = socket.socket(socket.AF_UNIX); s.bind("\0hako-trace-test"); s.listen()
+		open("ready", "w").close()
+		time.sleep(60)
+	END
+	server=$!
+	while [ ! -e ready ]; do sleep 0.05; done
+	trace -- python3 -c '
+import socket
+socket.socket(socket.AF_UNIX).connect("\0hako-trace-test")'
+	kill "$server"
+	[ "$status" -eq 1 ]
+	[[ $err == *PermissionError* ]]
+	# Its own it reaches, and it may move and link between directories, which Landlock is known to forbid.
+	trace -- python3 -c '
+import os, socket
+s = socket.socket(socket.AF_UNIX); s.bind("\0hako-trace-inner"); s.listen()
+socket.socket(socket.AF_UNIX).connect("\0hako-trace-inner")
+os.mkdir("a"); os.mkdir("b"); open("a/f", "w").close()
+os.rename("a/f", "b/f"); os.link("b/f", "a/f"); os.rename("a", "b/a")'
+	[ "$status" -eq 0 ]
+	run setsid -w sh -c 'trap "echo outside" USR1; "$1" trace -- sh -c "trap \"echo inside\" USR1; kill -USR1 0; sleep 0.2"' sh "$HAKO_BIN"
+	[ "$output" = inside ]
+}
+
 # Who is not root
 
 @test "a user: his id, his files, /tmp; nobody else's" {
