@@ -93,6 +93,9 @@ struct hk_backend_ops {
 	/* @size 0 asks for the length. Return: bytes. */
 	ssize_t (*getxattr)(
 		struct hk_backend *b, int obj, const char *name, void *value, size_t size);
+	/* The same of an entry of @dir, a symbolic link itself, without an object of its own. Optional. */
+	ssize_t (*getxattr_at)(struct hk_backend *b, int dir, const char *entry, const char *name,
+		void *value, size_t size);
 	ssize_t (*listxattr)(struct hk_backend *b, int obj, char *names, size_t size);
 	int (*setxattr)(struct hk_backend *b, int obj, const char *name, const void *value,
 		size_t size, int flags);

@@ -7,6 +7,7 @@
  * /proc/self/fd as their current directory and name just the number, so this goes on working when
  * the monitor has given up its view of /proc; other threads use the whole path.
  */
+#include <limits.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
@@ -19,17 +20,23 @@ struct fd_path {
 	char text[32];
 };
 
-static struct fd_path path_of(struct hk_backend *backend, int fd)
+/* What goes before a descriptor's number. */
+static const char *prefix(struct hk_backend *backend)
 {
 	static _Thread_local bool is_there;
-	struct fd_path path;
 
 	if (!is_there && hk_host_thread_is_ours()) {
 		/* seccomp: fchdir */
 		is_there = fchdir(hk_host_of(backend)->proc_fd) == 0;
 	}
-	hk_fmt(path.text, sizeof(path.text), "%s%s", is_there ? "" : "/proc/self/fd/",
-		hk_fd_name(fd).text);
+	return is_there ? "" : "/proc/self/fd/";
+}
+
+static struct fd_path path_of(struct hk_backend *backend, int fd)
+{
+	struct fd_path path;
+
+	hk_fmt(path.text, sizeof(path.text), "%s%s", prefix(backend), hk_fd_name(fd).text);
 	return path;
 }
 
@@ -63,6 +70,20 @@ ssize_t hk_host_getxattr(
 {
 	/* seccomp: getxattr */
 	return HK_HOST_CALL(getxattr(path_of(backend, obj).text, name, value, size));
+}
+
+/* A path of three: /proc/self/fd leads to the directory itself, and a name that is no link followed to what is in it. */
+ssize_t hk_host_getxattr_at(struct hk_backend *backend, int dir, const char *entry,
+	const char *name, void *value, size_t size)
+{
+	char path[sizeof(struct fd_path) + NAME_MAX + 1];
+
+	if (hk_fmt(path, sizeof(path), "%s%s/%s", prefix(backend), hk_fd_name(dir).text, entry) <
+		0) {
+		return -ENAMETOOLONG;
+	}
+	/* seccomp: lgetxattr */
+	return HK_HOST_CALL(lgetxattr(path, name, value, size));
 }
 
 ssize_t hk_host_listxattr(struct hk_backend *backend, int obj, char *names, size_t size)

@@ -59,6 +59,8 @@ HK_HOST_OP(int, chown, int obj, uid_t uid, gid_t gid);
 HK_HOST_OP(int, utimes, int obj, const struct timespec times[2]);
 HK_HOST_OP(int, truncate, int obj, uint64_t size_bytes);
 HK_HOST_OP(ssize_t, getxattr, int obj, const char *name, void *value, size_t size);
+HK_HOST_OP(ssize_t, getxattr_at, int dir, const char *entry, const char *name, void *value,
+	size_t size);
 HK_HOST_OP(ssize_t, listxattr, int obj, char *names, size_t size);
 HK_HOST_OP(int, setxattr, int obj, const char *name, const void *value, size_t size, int flags);
 HK_HOST_OP(int, removexattr, int obj, const char *name);

@@ -262,6 +262,7 @@ static const struct hk_backend_ops host_ops = {
 	.utimes = hk_host_utimes,
 	.truncate = hk_host_truncate,
 	.getxattr = hk_host_getxattr,
+	.getxattr_at = hk_host_getxattr_at,
 	.listxattr = hk_host_listxattr,
 	.setxattr = hk_host_setxattr,
 	.removexattr = hk_host_removexattr,

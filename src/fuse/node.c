@@ -535,6 +535,8 @@ static void node_fill(struct hk_node *node, struct hk_export *export, const stru
 	node->listed_hot_ns = 0;
 	node->place_epoch = 0;
 	node->ruling = st->ruling;
+	node->no_capability_until_ns = 0;
+	node->may_have_capability = false;
 	node->export = export;
 	node->dev = st->dev;
 	node->ino = st->ino;

@@ -69,6 +69,9 @@ struct hk_node {
 	hk_place place;        /* good while @place_epoch is the export's */
 	uint64_t place_epoch;
 	uint32_t ruling; /* as struct hk_stat's; under the key's stripe, too */
+	/* It has no security.capability, as far as the guest may know: see ops_xattr.c. */
+	int64_t no_capability_until_ns;
+	bool may_have_capability;
 
 	/* Constant while the node is used; walked under the key stripe. */
 	struct hk_export *export;
@@ -177,6 +180,16 @@ int hk_node_moved(
  * again (node_obj.c); -ENFILE.
  */
 int hk_node_obj(struct hk_nodes *nodes, struct hk_node *node, struct hk_handle **ret_handle);
+
+/** hk_node_obj_at_hand() - the same, but only if there is one: nothing is opened. Return: -EAGAIN where there is none */
+int hk_node_obj_at_hand(
+	struct hk_nodes *nodes, struct hk_node *node, struct hk_handle **ret_handle);
+
+/** hk_node_seen_at() - where a pinned node was seen last. Return: the parent's id, with @name set; 0: nowhere */
+uint64_t hk_node_seen_at(struct hk_nodes *nodes, struct hk_node *node, hk_name name);
+
+/** hk_node_is_same() - is @st the inode a pinned node stands for? */
+bool hk_node_is_same(const struct hk_node *node, const struct hk_stat *st);
 
 /** hk_node_attach() / hk_node_detach() - an open file of a pinned node comes and goes */
 void hk_node_attach(struct hk_nodes *nodes, struct hk_node *node, struct hk_handle *handle);

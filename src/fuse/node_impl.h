@@ -5,9 +5,6 @@
 
 #include "fuse/node.h"
 
-/* Is @st the inode the node stands for? */
-bool hk_node_is_same(const struct hk_node *node, const struct hk_stat *st);
-
 /* One of `refs` less. */
 void hk_node_unref(struct hk_nodes *nodes, struct hk_node *node);
 

@@ -80,6 +80,7 @@ void hk_node_drop_obj(struct hk_nodes *nodes, struct hk_node *node)
 	pthread_mutex_unlock(&nodes->fd_lock);
 	node->export->backend->ops->close(node->export->backend, node->obj);
 	node->obj = -1;
+	node->shared_ctime_ns = 0;
 	hk_fds_release(nodes, false);
 }
 
@@ -103,11 +104,12 @@ static bool evict_one(struct hk_nodes *nodes)
 			list_append(nodes, node);
 			continue;
 		}
-		if (node->pins == 0 && !node->warm) {
+		if (node->pins == 0 && node->sharers == 0 && !node->warm) {
 			hk_pass_drop(nodes, node);
 			backend = node->export->backend;
 			obj = node->obj;
 			node->obj = -1;
+			node->shared_ctime_ns = 0;
 		} else {
 			node->warm = false;
 			list_append(nodes, node);
@@ -149,8 +151,7 @@ void hk_fds_release(struct hk_nodes *nodes, bool for_handle)
 	}
 }
 
-/* What is there without opening anything: an object, -EAGAIN where there is none, -ESTALE. */
-static int obj_at_hand(struct hk_nodes *nodes, struct hk_node *node, struct hk_handle **ret_handle)
+int hk_node_obj_at_hand(struct hk_nodes *nodes, struct hk_node *node, struct hk_handle **ret_handle)
 {
 	int obj = -EAGAIN;
 
@@ -229,6 +230,21 @@ static int open_checked(struct hk_nodes *nodes, struct hk_node *node, int dir, c
 	return obj;
 }
 
+uint64_t hk_node_seen_at(struct hk_nodes *nodes, struct hk_node *node, hk_name name)
+{
+	uint64_t parent_id = 0;
+
+	hk_node_lock(nodes, node);
+	if (!node->stale && node->parent != NULL) {
+		/* The parent lives as long as it is the node's; without the stripe it may be another one by now: so
+		 * the id, not the node. */
+		parent_id = hk_node_id(node->parent);
+		memcpy(name, node->name, strlen(node->name) + 1);
+	}
+	hk_node_unlock(nodes, node);
+	return parent_id;
+}
+
 /*
  * Opens the object of @node, whose parent should have one.
  * Return: 0; -EAGAIN where the parent has none; -ESTALE; others.
@@ -239,28 +255,24 @@ static int open_from_parent(struct hk_nodes *nodes, struct hk_node *node)
 	struct hk_node *parent;
 	uint64_t parent_id;
 	hk_name name;
+	bool is_open;
 	int obj;
 
 	hk_node_lock(nodes, node);
-	if (node->obj >= 0) {
-		hk_node_unlock(nodes, node);
+	is_open = node->obj >= 0;
+	hk_node_unlock(nodes, node);
+	if (is_open) {
 		return 0;
 	}
-	if (node->stale || node->parent == NULL) {
-		hk_node_unlock(nodes, node);
+	parent_id = hk_node_seen_at(nodes, node, name);
+	if (parent_id == 0) {
 		return -ESTALE;
 	}
-	/* The parent lives as long as it is our parent; without our stripe it may be another one by
-	 * now. */
-	parent_id = hk_node_id(node->parent);
-	memcpy(name, node->name, strlen(node->name) + 1);
-	hk_node_unlock(nodes, node);
-
 	parent = hk_nodes_get(nodes, parent_id);
 	if (parent == NULL) {
 		return -EAGAIN;
 	}
-	obj = obj_at_hand(nodes, parent, &handle);
+	obj = hk_node_obj_at_hand(nodes, parent, &handle);
 	if (obj >= 0) {
 		obj = open_checked(nodes, node, obj, name);
 	}
@@ -294,7 +306,7 @@ static uint64_t next_to_open(struct hk_nodes *nodes, uint64_t id)
 	if (parent == NULL) {
 		return 0;
 	}
-	if (obj_at_hand(nodes, parent, &handle) >= 0) {
+	if (hk_node_obj_at_hand(nodes, parent, &handle) >= 0) {
 		parent_id = 0;
 	}
 	hk_handle_put_of(nodes, handle);
@@ -348,7 +360,7 @@ static int reach(struct hk_nodes *nodes, struct hk_node *node)
 
 int hk_node_obj(struct hk_nodes *nodes, struct hk_node *node, struct hk_handle **ret_handle)
 {
-	int obj = obj_at_hand(nodes, node, ret_handle);
+	int obj = hk_node_obj_at_hand(nodes, node, ret_handle);
 	int r;
 
 	if (obj != -EAGAIN) {
@@ -366,7 +378,7 @@ int hk_node_obj(struct hk_nodes *nodes, struct hk_node *node, struct hk_handle *
 		return r;
 	}
 	/* Pinned since before it was opened, so it is there still. */
-	return obj_at_hand(nodes, node, ret_handle);
+	return hk_node_obj_at_hand(nodes, node, ret_handle);
 }
 
 void hk_node_attach(struct hk_nodes *nodes, struct hk_node *node, struct hk_handle *handle)

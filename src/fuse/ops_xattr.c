@@ -7,6 +7,9 @@
  * the host's security modules mean nothing to it, and ACLs (system.posix_acl_*) would be enforced
  * with the wrong ids, unless the exports say that they are the right ones.
  *
+ * Rules: user and trusted attributes are data, so who may not read a file sees none. The others, and the list of names, are
+ * told like what stat(2) tells.
+ *
  * Limits: as the kernel's: 64 KiB for a value and for a list.
  */
 #include <errno.h>
@@ -23,6 +26,8 @@ typedef char xattr_name[XATTR_NAME_MAX + 1];
 
 /* What fits here needs no allocation: capabilities and most of what users store. */
 enum { SMALL_VALUE = 1024 };
+
+#define NO_CAPABILITY_NS (HK_NS_PER_SEC)
 
 static bool is_acl(const char *name)
 {
@@ -50,7 +55,13 @@ static int take_xattr_name(struct hk_fuse_server *server, struct hk_req *req, xa
 	return is_shown(server, name) ? 0 : -EOPNOTSUPP;
 }
 
-/* Do rules keep its data from everybody? Then it has no attributes, and nobody is told: `ls -l` asks for them. */
+/* Is it the user's, as data is, and may be read by who may read the file? All else is like what stat(2) tells. */
+static bool is_data(const char *name)
+{
+	return strncmp(name, "user.", 5) == 0 || strncmp(name, "trusted.", 8) == 0;
+}
+
+/* Do rules keep its data from everybody? Then it has no such attributes, and nobody is told: `cp -a` asks for them. */
 static bool is_unreadable(struct hk_fuse_server *server, struct hk_node *node)
 {
 	struct hk_rules *rules = node->export->rules;
@@ -64,30 +75,143 @@ static bool is_unreadable(struct hk_fuse_server *server, struct hk_node *node)
 	return verdict == HK_VERDICT_DENY || verdict == HK_VERDICT_HIDE;
 }
 
-/* Pins the node, and asks whether its data may be read, as the host would for user attributes. */
-static int get_readable(struct hk_fuse_server *server, uint64_t nodeid, struct hk_ref *ref)
+/* Where programs look for attributes: a node that is open, or the entry @name of @dir. */
+struct target {
+	struct hk_ref ref;
+	struct hk_ref dir; /* with an object: this one's entry is meant */
+	hk_name name;
+};
+
+static void put_target(struct hk_fuse_server *server, struct target *target)
+{
+	hk_ref_put(server, &target->dir);
+	hk_ref_put(server, &target->ref);
+}
+
+static bool is_by_name(const struct target *target)
+{
+	return target->dir.node != NULL;
+}
+
+/* Is the node still where it was seen last? Then an object of its own, which `ls -l` would have us open for each file, is
+ * not needed. */
+static bool find_by_name(struct hk_fuse_server *server, struct target *target)
+{
+	struct hk_backend *backend = hk_ref_backend(&target->ref);
+	struct hk_node *node = target->ref.node;
+	struct hk_stat st;
+	uint64_t dir = backend->ops->getxattr_at != NULL
+		? hk_node_seen_at(&server->nodes, node, target->name)
+		: 0;
+	bool found;
+
+	if (dir == 0) {
+		return false;
+	}
+	found = hk_ref_get(server, dir, &target->dir) == 0 && target->dir.obj >= 0 &&
+		backend->ops->lookup(backend, target->dir.obj, target->name, &st) == 0;
+	if (found) {
+		hk_node_lock(&server->nodes, node);
+		found = hk_node_is_same(node, &st);
+		hk_node_unlock(&server->nodes, node);
+	}
+	if (!found) {
+		hk_ref_put(server, &target->dir);
+		target->dir = (struct hk_ref){0};
+	}
+	return found;
+}
+
+/* Release with put_target() in any case. */
+static int find_target(struct hk_fuse_server *server, uint64_t nodeid, struct target *target)
+{
+	struct hk_ref *ref = &target->ref;
+
+	*target = (struct target){.ref = {.node = hk_nodes_get(&server->nodes, nodeid), .obj = -1}};
+	if (ref->node == NULL) {
+		return -ESTALE;
+	}
+	if (ref->node->export == NULL) {
+		return -ENODATA;
+	}
+	ref->obj = hk_node_obj_at_hand(&server->nodes, ref->node, &ref->handle);
+	if (ref->obj == -EAGAIN) {
+		if (find_by_name(server, target)) {
+			return 0;
+		}
+		ref->obj = hk_node_obj(&server->nodes, ref->node, &ref->handle);
+	}
+	return ref->obj < 0 ? ref->obj : 0;
+}
+
+static int stat_target(const struct target *target, struct hk_stat *st)
+{
+	struct hk_backend *backend = hk_ref_backend(&target->ref);
+
+	return is_by_name(target) ? backend->ops->lookup(backend, target->dir.obj, target->name, st)
+				  : backend->ops->stat(backend, target->ref.obj, st);
+}
+
+/* May the attribute, or (NULL) the list of all, be read, as the host would have it? Return: 0, -ENODATA, or what stat
+ * gave. */
+static int check_readable(
+	struct hk_fuse_server *server, const struct target *target, const char *name)
 {
 	struct hk_stat st;
-	int r = hk_ref_get(server, nodeid, ref);
+	int r;
 
-	if (r < 0) {
-		return r;
-	}
-	if (ref->obj < 0) {
+	if (name != NULL && is_data(name) && is_unreadable(server, target->ref.node)) {
 		return -ENODATA;
 	}
-	if (is_unreadable(server, ref->node)) {
-		return -ENODATA;
-	}
-	if (!ref->node->export->public_only) {
+	if (!target->ref.node->export->public_only) {
 		return 0;
 	}
-	r = hk_ref_backend(ref)->ops->stat(hk_ref_backend(ref), ref->obj, &st);
+	r = stat_target(target, &st);
 	if (r < 0) {
 		return r;
 	}
 	/* Asked for each program that starts, readable or not, so it is no denial worth telling. */
 	return S_ISLNK(st.mode) || (st.mode & S_IROTH) != 0 ? 0 : -ENODATA;
+}
+
+/*
+ * Kernels ask for security.capability before they run a file, and before they change its owner, times or data: several times
+ * for each file that tar(1) unpacks. Mostly there is none. That is kept for as long as attributes are, and no more once
+ * the guest has set one.
+ */
+static bool is_capability(const char *name)
+{
+	return strcmp(name, "security.capability") == 0;
+}
+
+static bool has_no_capability(struct hk_fuse_server *server, struct hk_node *node)
+{
+	int64_t until_ns;
+
+	hk_node_lock(&server->nodes, node);
+	until_ns = node->no_capability_until_ns;
+	hk_node_unlock(&server->nodes, node);
+	return until_ns != 0 && hk_host_now_ns() < until_ns;
+}
+
+static void note_no_capability(struct hk_fuse_server *server, struct hk_node *node)
+{
+	int64_t until_ns = hk_host_now_ns() + NO_CAPABILITY_NS;
+
+	hk_node_lock(&server->nodes, node);
+	if (!node->may_have_capability) {
+		node->no_capability_until_ns = until_ns;
+	}
+	hk_node_unlock(&server->nodes, node);
+}
+
+/* Before it is set: who asks meanwhile must not note afterwards what was true before. */
+static void note_capability(struct hk_fuse_server *server, struct hk_node *node)
+{
+	hk_node_lock(&server->nodes, node);
+	node->may_have_capability = true;
+	node->no_capability_until_ns = 0;
+	hk_node_unlock(&server->nodes, node);
 }
 
 /* A length, or the bytes, as GETXATTR and LISTXATTR answer. */
@@ -101,10 +225,36 @@ static int put_sized(struct hk_req *req, uint32_t asked, const void *bytes, size
 	return len > asked ? -ERANGE : hk_req_put(req, bytes, len);
 }
 
+static ssize_t get(
+	struct hk_fuse_server *server, uint64_t nodeid, const char *name, void *value, size_t size)
+{
+	struct target target;
+	ssize_t len = find_target(server, nodeid, &target);
+
+	if (len == 0 && is_capability(name) && has_no_capability(server, target.ref.node)) {
+		len = -ENODATA;
+	}
+	if (len == 0) {
+		len = check_readable(server, &target, name);
+	}
+	if (len == 0) {
+		struct hk_backend *backend = hk_ref_backend(&target.ref);
+
+		len = is_by_name(&target)
+			? backend->ops->getxattr_at(
+				  backend, target.dir.obj, target.name, name, value, size)
+			: backend->ops->getxattr(backend, target.ref.obj, name, value, size);
+		if (len == -ENODATA && is_capability(name)) {
+			note_no_capability(server, target.ref.node);
+		}
+	}
+	put_target(server, &target);
+	return len;
+}
+
 int hk_op_getxattr(struct hk_fuse_server *server, struct hk_req *req)
 {
 	struct fuse_getxattr_in in;
-	struct hk_ref ref = {0};
 	xattr_name name;
 	char small[SMALL_VALUE];
 	autofree char *large = NULL;
@@ -126,14 +276,8 @@ int hk_op_getxattr(struct hk_fuse_server *server, struct hk_req *req)
 		}
 		value = large;
 	}
-	r = get_readable(server, req->head.nodeid, &ref);
-	if (r == 0) {
-		len = hk_ref_backend(&ref)->ops->getxattr(
-			hk_ref_backend(&ref), ref.obj, name, value, in.size);
-		r = len < 0 ? (int)len : put_sized(req, in.size, value, (size_t)len);
-	}
-	hk_ref_put(server, &ref);
-	return r;
+	len = get(server, req->head.nodeid, name, value, in.size);
+	return len < 0 ? (int)len : put_sized(req, in.size, value, (size_t)len);
 }
 
 /* Drops the names that are not shown. Return: the new length. */
@@ -156,7 +300,7 @@ static size_t filter_names(struct hk_fuse_server *server, char *names, size_t le
 int hk_op_listxattr(struct hk_fuse_server *server, struct hk_req *req)
 {
 	struct fuse_getxattr_in in;
-	struct hk_ref ref = {0};
+	struct target target = {0};
 	autofree char *names = NULL;
 	ssize_t len = 0;
 	int r = hk_req_take(req, &in, sizeof(in));
@@ -164,21 +308,25 @@ int hk_op_listxattr(struct hk_fuse_server *server, struct hk_req *req)
 	if (r < 0) {
 		return r;
 	}
-	r = get_readable(server, req->head.nodeid, &ref);
+	r = hk_ref_get(server, req->head.nodeid, &target.ref);
 	if (r == 0) {
-		struct hk_backend *backend = hk_ref_backend(&ref);
+		r = target.ref.obj < 0 ? -ENODATA : check_readable(server, &target, NULL);
+	}
+	if (r == 0) {
+		struct hk_backend *backend = hk_ref_backend(&target.ref);
+		int obj = target.ref.obj;
 
 		/* Mostly there is none, and then no buffer is needed. */
-		len = backend->ops->listxattr(backend, ref.obj, NULL, 0);
+		len = backend->ops->listxattr(backend, obj, NULL, 0);
 		if (len > 0) {
 			names = hk_malloc(XATTR_LIST_MAX);
 			len = names == NULL
 				? -ENOMEM
-				: backend->ops->listxattr(backend, ref.obj, names, XATTR_LIST_MAX);
+				: backend->ops->listxattr(backend, obj, names, XATTR_LIST_MAX);
 		}
 		r = len < 0 ? (int)len : 0;
 	}
-	hk_ref_put(server, &ref);
+	put_target(server, &target);
 	if (r == -ENODATA) {
 		r = 0;
 		len = 0;
@@ -242,6 +390,9 @@ int hk_op_setxattr(struct hk_fuse_server *server, struct hk_req *req)
 	if (r == 0) {
 		r = hk_policy_xattr(ref.node->export, name);
 		r = r < 0 ? hk_judged(server, &c, r) : 0;
+	}
+	if (r == 0 && is_capability(name)) {
+		note_capability(server, ref.node);
 	}
 	if (r == 0) {
 		r = hk_judged(server, &c,

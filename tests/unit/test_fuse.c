@@ -418,6 +418,42 @@ static void test_xattrs(void **state)
 	assert_int_equal(call(FUSE_LISTXATTR, node, &in, sizeof(in), buf, sizeof(buf)).len, 0);
 }
 
+static void set_host_xattr(const char *name, const char *value)
+{
+	int fd = openat(fc.inside_fd, name, O_RDONLY | O_CLOEXEC);
+
+	assert_true(fd >= 0);
+	if (fsetxattr(fd, "user.a", value, strlen(value), 0) < 0) {
+		close(fd);
+		skip();
+	}
+	close(fd);
+}
+
+/* Of what was never opened attributes are told by its name: but its own only. */
+static void test_xattrs_by_name(void **state)
+{
+	struct fuse_entry_out link;
+	char buf[100];
+	uint64_t node;
+
+	fc_host_file(fc.inside, "f", "");
+	fc_host_file(fc.inside, "g", "");
+	set_host_xattr("f", "value");
+	set_host_xattr("g", "other");
+	assert_int_equal(symlinkat("f", fc.inside_fd, "link"), 0);
+	node = fc_node(&fc, fc.root, "f");
+	assert_int_equal(get_xattr(node, "user.a", buf, sizeof(buf)), 5);
+	assert_memory_equal(buf, "value", 5);
+	assert_int_equal(fc_lookup(&fc, fc.root, "link", &link), 0);
+	assert_int_equal(get_xattr(link.nodeid, "user.a", buf, sizeof(buf)), -ENODATA);
+	/* Another file has the name now. */
+	assert_int_equal(renameat(fc.inside_fd, "g", fc.inside_fd, "f"), 0);
+	assert_int_equal(get_xattr(node, "user.a", buf, sizeof(buf)), -ESTALE);
+	assert_int_equal(get_xattr(fc_node(&fc, fc.root, "f"), "user.a", buf, sizeof(buf)), 5);
+	assert_memory_equal(buf, "other", 5);
+}
+
 static void test_space_and_copy(void **state)
 {
 	struct fuse_fallocate_in allocate = {.length = 8192};
@@ -1080,6 +1116,7 @@ int main(void)
 		WITH(test_rename),
 		WITH(test_setattr),
 		WITH(test_xattrs),
+		WITH(test_xattrs_by_name),
 		WITH(test_space_and_copy),
 		WITH(test_statfs),
 		WITH(test_tmpfile),

@@ -634,6 +634,25 @@ static void test_privileges_go_with_a_write(void **state)
 	clean_up(&m);
 }
 
+/* That there is none is remembered for a while: but not once one was set. */
+static void test_capabilities_set_are_seen(void **state)
+{
+	static const uint8_t caps[20] = {1, 0, 0, 2, 0, 0x20};
+	struct mounted m;
+	char value[32];
+
+	start_passing(&m);
+	put(below(&m, "f"), "text", 0777);
+	assert_int_equal(getxattr(at(&m, "f"), "security.capability", value, sizeof(value)), -1);
+	assert_int_equal(errno, ENODATA);
+	assert_int_equal(setxattr(at(&m, "f"), "security.capability", caps, sizeof(caps), 0), 0);
+	assert_int_equal(getxattr(at(&m, "f"), "security.capability", value, sizeof(value)),
+		(int)sizeof(caps));
+	assert_int_equal(removexattr(at(&m, "f"), "security.capability"), 0);
+	assert_int_equal(getxattr(at(&m, "f"), "security.capability", value, sizeof(value)), -1);
+	clean_up(&m);
+}
+
 static void write_text(const char *path, const char *text)
 {
 	int fd = open(path, O_WRONLY | O_CLOEXEC);
@@ -682,6 +701,7 @@ int main(void)
 		cmocka_unit_test(test_direct_io),
 		cmocka_unit_test(test_opens_of_a_file_agree),
 		cmocka_unit_test(test_privileges_go_with_a_write),
+		cmocka_unit_test(test_capabilities_set_are_seen),
 		cmocka_unit_test(test_acls),
 	};
 

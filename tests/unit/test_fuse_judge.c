@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -302,6 +303,40 @@ static void redirected(void **state)
 	stop();
 }
 
+/* Attributes that hold data are data; a list of them is not. */
+static void attributes(void **state)
+{
+	struct fuse_getxattr_in in = {.size = 64};
+	struct fc_part value[] = {{&in, sizeof(in)}, {"user.a", sizeof("user.a")}};
+	struct fc_part list[] = {{&in, sizeof(in)}};
+	char buf[64];
+	uint64_t node;
+
+	start("deny read /x/secret\n");
+	for (const char *const *name = (const char *const[]){"open", "secret", NULL}; *name != NULL;
+		name++) {
+		int fd;
+
+		fc_host_file(fc.inside, *name, "");
+		fd = openat(fc.inside_fd, *name, O_RDONLY | O_CLOEXEC);
+		assert_true(fd >= 0);
+		if (fsetxattr(fd, "user.a", "data", 4, 0) < 0) {
+			close(fd);
+			stop();
+			skip();
+		}
+		close(fd);
+	}
+	node = fc_node(&fc, fc.root, "open");
+	assert_int_equal(fc_call(&fc, FUSE_GETXATTR, node, value, 2, buf, sizeof(buf)).len, 4);
+	node = fc_node(&fc, fc.root, "secret");
+	assert_int_equal(
+		fc_call(&fc, FUSE_GETXATTR, node, value, 2, buf, sizeof(buf)).error, -ENODATA);
+	assert_int_equal(fc_call(&fc, FUSE_LISTXATTR, node, list, 1, buf, sizeof(buf)).len,
+		sizeof("user.a"));
+	stop();
+}
+
 /* What an export does not allow anybody is in the audit like the rest. */
 static void read_only_export(void **state)
 {
@@ -422,6 +457,7 @@ int main(void)
 		cmocka_unit_test(names_of_one_file),
 		cmocka_unit_test(renames_change_what_holds),
 		cmocka_unit_test(redirected),
+		cmocka_unit_test(attributes),
 		cmocka_unit_test(read_only_export),
 		cmocka_unit_test(questions),
 		cmocka_unit_test(bytes_at_close),
