@@ -19,6 +19,7 @@
 
 static const uint64_t ram_min_bytes = 32 * HK_MIB;
 static const uint64_t window_alignment = HK_GIB;
+static const uint64_t huge_page_bytes = 2 * HK_MIB;
 
 static struct hk_mem_region *add_region(
 	struct hk_mem *mem, enum hk_region_kind kind, hk_gpa gpa, uint64_t len_bytes, uint8_t *host)
@@ -93,6 +94,26 @@ void hk_mem_finish(struct hk_mem *mem)
 	*mem = (struct hk_mem){.fd = -1};
 }
 
+/* Address space whose start has the alignment of a huge page, as the guest's has. Return: NULL with errno. */
+static uint8_t *reserve_window(uint64_t len_bytes)
+{
+	uint64_t spare = huge_page_bytes;
+	uint8_t *start = mmap(NULL, len_bytes + spare, PROT_NONE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (start == MAP_FAILED) {
+		return NULL;
+	}
+
+	uint64_t before = hk_align_up((uintptr_t)start, huge_page_bytes) - (uintptr_t)start;
+
+	if (before > 0) {
+		munmap(start, before);
+	}
+	munmap(start + before + len_bytes, spare - before);
+	return start + before;
+}
+
 int hk_mem_add_window(struct hk_mem *mem, uint64_t len_bytes,
 	const struct hk_mem_region **ret_region, struct hk_err *err)
 {
@@ -104,10 +125,9 @@ int hk_mem_add_window(struct hk_mem *mem, uint64_t len_bytes,
 		return hk_fail_msg(err, ENOSPC, "more than %d memory regions", HK_MEM_MAX_REGIONS);
 	}
 
-	uint8_t *host = mmap(
-		NULL, len_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	uint8_t *host = reserve_window(len_bytes);
 
-	if (host == MAP_FAILED) {
+	if (host == NULL) {
 		return hk_fail(err, errno, "reserve a window of %llu MiB",
 			(unsigned long long)(len_bytes / HK_MIB));
 	}

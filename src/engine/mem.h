@@ -62,14 +62,22 @@ struct hk_mem_watcher {
 	void (*written)(struct hk_mem_watcher *watcher, hk_gpa gpa, uint64_t len);
 };
 
+/* Whoever fills windows: told when a vCPU touched memory that is not there. Any vCPU thread. */
+struct hk_mem_mender {
+	/* Return: is it there now, so that the vCPU may try again? */
+	bool (*mend)(struct hk_mem_mender *mender);
+};
+
 /**
  * struct hk_mem - all memory of one guest; set up before the vCPUs start, constant after
  * @fd: RAM memfd, owned
  * @ram_bytes: size of RAM
  * @watcher: borrowed; NULL: nobody wants to know
+ * @mender: borrowed; NULL: what is not there cannot be mended
  */
 struct hk_mem {
 	struct hk_mem_watcher *watcher;
+	struct hk_mem_mender *mender;
 	int fd;
 	uint8_t *ram; /* host address of the RAM memfd, owned mapping */
 	uint64_t ram_bytes;
@@ -86,7 +94,7 @@ int hk_mem_create(struct hk_mem *mem, uint64_t ram_bytes, struct hk_err *err);
 void hk_mem_finish(struct hk_mem *mem); /* fine on a zeroed or half-made one */
 
 /**
- * hk_mem_add_window() - reserve @len_bytes of address space above RAM, 1 GiB aligned
+ * hk_mem_add_window() - reserve @len_bytes of address space above RAM, 1 GiB aligned; the host's 2 MiB
  * @ret_region: borrowed from @mem; host pages are PROT_NONE until the owner maps some
  *
  * Before the vCPUs start only.
@@ -123,6 +131,12 @@ static inline void hk_mem_written(const struct hk_mem *mem, hk_gpa gpa, uint64_t
 	if (mem->watcher != NULL) {
 		mem->watcher->written(mem->watcher, gpa, len);
 	}
+}
+
+/** hk_mem_mend() - a vCPU touched memory that is not there. Return: may it try again? Any vCPU thread. */
+static inline bool hk_mem_mend(const struct hk_mem *mem)
+{
+	return mem->mender != NULL && mem->mender->mend(mem->mender);
 }
 
 /* Loads and stores of memory that the guest may change meanwhile: exactly once, aligned. */

@@ -29,13 +29,14 @@ enum hk_io { HK_IO_UNKNOWN, HK_IO_ASKED, HK_IO_PASSED };
 /**
  * struct hk_opener - of a file: who opened it, and what it was then
  * @passthrough: the kernel moves its data by itself
+ * @mapped: the guest does, in the window (dax.h)
  */
 struct hk_opener {
 	pid_t pid;
 	uid_t uid;
 	int64_t mtime_ns;
 	uint64_t size;
-	bool passthrough;
+	bool passthrough, mapped;
 	enum hk_io io;
 };
 

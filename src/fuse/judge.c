@@ -28,6 +28,7 @@
 #include "base/alloc.h"
 #include "base/util.h"
 #include "fuse/audit.h"
+#include "fuse/dax.h"
 #include "fuse/server_impl.h"
 
 enum { CLIMB_MAX = 1024, PATH_BYTES = 8192, ASK_BUCKETS = 256 };
@@ -478,15 +479,17 @@ void hk_judge_closed(struct hk_fuse_server *server, const struct hk_handle *h)
 		.bytes_written = atomic_load_explicit(&h->bytes_written, memory_order_relaxed),
 	};
 
-	if (h->by.passthrough) {
+	if (h->by.passthrough || h->by.mapped) {
 		struct hk_backend *backend = h->node->export->backend;
 		struct hk_stat st;
 
-		/* The kernel moved the data: at most all of it was read, and the rest of what is there written. */
+		/* Without us: at most all of it was read, and, if it changed or may have, written. */
 		c.is_bound = true;
 		if (backend->ops->stat(backend, h->file, &st) == 0) {
-			bool changed =
-				hk_timespec_ns(st.mtime) != h->by.mtime_ns || st.size != h->by.size;
+			bool changed = hk_timespec_ns(st.mtime) != h->by.mtime_ns ||
+				st.size != h->by.size ||
+				(c.class == HK_CLASS_WRITE && h->by.mapped &&
+					hk_dax_writes(server, h->node));
 
 			c.bytes_read = (h->flags & O_ACCMODE) != O_WRONLY ? st.size : 0;
 			c.bytes_written = changed ? st.size : 0;

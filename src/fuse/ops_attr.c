@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "base/util.h"
+#include "fuse/dax.h"
 #include "fuse/server_impl.h"
 
 #define SHORT_CACHE_S 1
@@ -70,6 +71,7 @@ void hk_attr_fill(struct hk_fuse_server *server, struct hk_node *node, const str
 	}
 	attr->ino = hk_guest_ino(server, st->dev, st->ino);
 	hk_show_owner(export, st, &attr->uid, &attr->gid);
+	attr->flags = hk_dax_offers(server, node, st->mode) ? FUSE_ATTR_DAX : 0;
 	hot = !export->long_cache && is_hot(mtime_ns);
 	hk_node_lock(&server->nodes, node);
 	node->mode = st->mode;
@@ -377,7 +379,7 @@ int hk_op_statfs(struct hk_fuse_server *server, struct hk_req *req)
 	return r < 0 ? r : hk_req_put(req, &out, sizeof(out));
 }
 
-/* The guest's sync(2). Only what it has written to is worth waiting for. */
+/* The guest's sync(2). Only what it has written to is worth waiting for; what it maps it may have. */
 int hk_op_syncfs(struct hk_fuse_server *server, struct hk_req *req)
 {
 	int result = 0;
@@ -385,7 +387,9 @@ int hk_op_syncfs(struct hk_fuse_server *server, struct hk_req *req)
 	for (unsigned i = 0; i < server->export_count; i++) {
 		struct hk_export *export = &server->exports[i];
 
-		if (atomic_exchange(&export->dirty, false)) {
+		bool is_mapped = server->dax != NULL && export->dax && !export->read_only;
+
+		if (atomic_exchange(&export->dirty, false) || is_mapped) {
 			int r = export->backend->ops->sync(export->backend);
 
 			if (r < 0) {

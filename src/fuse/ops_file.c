@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "base/util.h"
+#include "fuse/dax.h"
 #include "fuse/pass.h"
 
 enum {
@@ -75,6 +76,20 @@ static int judge_open(
 		: r;
 }
 
+/* With more rights than the guest asked for, where a mapping takes them and the monitor has them. */
+static int open_file(struct hk_fuse_server *server, const struct hk_ref *ref,
+	const struct hk_stat *st, uint32_t flags)
+{
+	struct hk_backend *backend = hk_ref_backend(ref);
+	uint32_t wanted = hk_dax_open_flags(server, ref->node, st->mode, flags);
+	int file = backend->ops->open(backend, ref->obj, (int)(wanted & OPEN_FLAGS));
+
+	if (file == -EACCES && wanted != flags) {
+		file = backend->ops->open(backend, ref->obj, (int)(flags & OPEN_FLAGS));
+	}
+	return file;
+}
+
 /* Asks the rules, opens the object, and makes it a handle. @st is of now. */
 static int open_object(struct hk_fuse_server *server, const struct hk_req *req,
 	const struct hk_ref *ref, const struct hk_stat *st, const struct fuse_open_in *in,
@@ -104,9 +119,11 @@ static int open_object(struct hk_fuse_server *server, const struct hk_req *req,
 	if (r < 0) {
 		return hk_judged(server, &c, r);
 	}
-	file = backend->ops->open(backend, ref->obj, (int)(in->flags & OPEN_FLAGS));
+	file = open_file(server, ref, st, in->flags);
 	r = file;
 	if (file >= 0) {
+		by.mapped = hk_dax_offers(server, ref->node, st->mode);
+		hk_dax_opened(server, ref->node, file);
 		hk_pass_open(server, ref->node, file, st, &by, &backing_id);
 		r = hk_handles_add(&server->handles, ref->node, file, NULL,
 			in->flags & HANDLE_FLAGS, &by, &out->fh);
@@ -130,7 +147,7 @@ static int open_object(struct hk_fuse_server *server, const struct hk_req *req,
 		out->open_flags = FOPEN_PASSTHROUGH;
 		hk_fuse_put_u32(out, HK_FUSE_OPEN_OUT_BACKING_ID, (uint32_t)backing_id);
 	} else {
-		keep = hk_attr_cached_is_good(server, ref->node, st);
+		keep = hk_attr_cached_is_good(server, ref->node, st) || by.mapped;
 		out->open_flags = keep && (in->flags & O_TRUNC) == 0 ? FOPEN_KEEP_CACHE : 0;
 	}
 	if (!is_write(in->flags)) {
@@ -196,6 +213,7 @@ static int enter_created(struct hk_fuse_server *server, const struct hk_req *req
 		backend->ops->close(backend, file);
 		return r;
 	}
+	by.mapped = hk_dax_offers(server, node, st.mode);
 	hk_pass_open(server, node, file, &st, &by, &backing_id);
 	r = hk_handles_add(
 		&server->handles, node, file, NULL, flags & HANDLE_FLAGS, &by, &out->open.fh);
@@ -268,6 +286,7 @@ static int create(struct hk_fuse_server *server, struct hk_req *req, const char 
 	cred = hk_req_cred(dir.node->export, req);
 	cred.umask = hk_fuse_has(server, FUSE_DONT_MASK) ? in->umask & 0777 : 0;
 	mode = hk_policy_mode(dir.node->export, in->mode & 07777, false);
+	flags = (int)hk_dax_open_flags(server, dir.node, S_IFREG, in->flags);
 	if (name != NULL) {
 		file = hk_ref_backend(&dir)->ops->create(
 			hk_ref_backend(&dir), dir.obj, name, flags & CREATE_FLAGS, mode, &cred);

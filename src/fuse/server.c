@@ -41,6 +41,7 @@
 #include "base/alloc.h"
 #include "base/log.h"
 #include "base/util.h"
+#include "fuse/dax.h"
 #include "fuse/server_impl.h"
 
 HK_LOG_CHANNEL("fuse");
@@ -119,6 +120,7 @@ void hk_fuse_server_destroy(struct hk_fuse_server *server)
 		free(export->root);
 		free(export->name);
 	}
+	hk_dax_free(server->dax);
 	hk_answers_free(server->answers);
 	pthread_mutex_destroy(&server->devices_lock);
 	free(server);
@@ -202,6 +204,7 @@ int hk_fuse_server_export(
 		.map_ids = config->map_ids,
 		.lone_user = config->lone_user,
 		.acls = config->acls,
+		.dax = config->dax,
 		.long_cache = wants_long_cache(config),
 		.host_uid = config->host_uid,
 		.guest_uid = config->guest_uid,
@@ -246,6 +249,7 @@ static void forget_everything(struct hk_fuse_server *server)
 {
 	hk_dirs_drop_all(&server->dirs);
 	hk_handles_release_all(&server->handles);
+	hk_dax_drop_all(server);
 	hk_nodes_forget_all(&server->nodes);
 }
 
@@ -296,6 +300,9 @@ static uint64_t features_wanted(const struct hk_fuse_server *server)
 	}
 	return wanted & ~server->left_out;
 }
+	if (server->dax != NULL) {
+		wanted |= FUSE_MAP_ALIGNMENT | FUSE_HAS_INODE_DAX;
+	}
 
 void hk_fuse_server_leave_out(struct hk_fuse_server *server, uint64_t features)
 {
@@ -343,6 +350,9 @@ static int op_init(struct hk_fuse_server *server, struct hk_req *req)
 	}
 	atomic_store(&server->features, features);
 	atomic_store(&server->minor, out.minor);
+	if ((features & FUSE_MAP_ALIGNMENT) != 0) {
+		out.map_alignment = HK_DAX_SLOT_SHIFT;
+	}
 	return hk_req_put(req, &out, sizeof(out));
 }
 
@@ -368,7 +378,7 @@ struct op {
 };
 
 /* What is not here gets ENOSYS, which the guest's kernel remembers: FLUSH, ACCESS, BMAP, POLL,
- * locks, INTERRUPT. SETUPMAPPING and REMOVEMAPPING will be here when there is a DAX window. */
+ * locks, INTERRUPT. */
 static const struct op ops[] = {
 	[FUSE_LOOKUP] = {"LOOKUP", hk_op_lookup, sizeof(struct fuse_entry_out)},
 	[FUSE_FORGET] = {"FORGET", hk_op_forget, 0},
@@ -413,6 +423,8 @@ static const struct op ops[] = {
 		sizeof(struct fuse_entry_out) + sizeof(struct fuse_open_out)},
 };
 
+	[FUSE_SETUPMAPPING] = {"SETUPMAPPING", hk_op_setupmapping, 0},
+	[FUSE_REMOVEMAPPING] = {"REMOVEMAPPING", hk_op_removemapping, 0},
 const char *hk_fuse_op_name(uint32_t opcode)
 {
 	return opcode < HK_ARRAY_SIZE(ops) ? ops[opcode].name : NULL;

@@ -9,8 +9,7 @@
  *	virtio/fs.c ──▶ hk_fuse_handle() ──▶ handler ──▶ policy ──▶ backend ──▶ openat2, preadv
  *
  * Seams kept for what comes later: handlers ask policy.c before they touch a backend; overlay and
- * synthetic trees are further backends; an audit sits in dispatch(), after each request; DAX adds
- * two opcodes and two backend ops.
+ * synthetic trees are further backends; an audit sits in dispatch(), after each request.
  *
  * Source: linux/fuse.h, protocol 7.45, negotiated down to what the guest's kernel speaks, 7.31 at
  * least.
@@ -64,6 +63,9 @@ enum hk_fuse_cache {
  * @lone_user: the guest's kernel knows no ids but @guest_uid and @guest_gid, and writes to nothing whose owners it does
  * not know, without asking us. So what is theirs in part, or may be written by others, shows as theirs; whether they
  * may, the host's kernel says
+ * @groups: @group_count further groups that the lone user is in, whose files are theirs in part, too; borrowed
+ * @dax: the guest maps its files into the window (hk_fuse_server_set_window()), where there is one. The backend is one
+ * with real_fd()
  * @cache: what the guest's kernel may remember
  * @backend: stands in for @path (which then only names it in messages); becomes the server's, also on failure
  * @rules: what may be done to which path (rules.h), besides the above; NULL: everything. Borrowed
@@ -82,6 +84,7 @@ struct hk_fuse_export {
 	bool map_ids;
 	bool lone_user;
 	bool acls;
+	bool dax;
 	uid_t host_uid, guest_uid;
 	gid_t host_gid, guest_gid;
 	enum hk_fuse_cache cache;
@@ -158,6 +161,28 @@ void hk_fuse_server_set_transport(
 void hk_fuse_server_leave_out(struct hk_fuse_server *server, uint64_t features);
 /** hk_fuse_op_name() - of a request: "LOOKUP"; NULL for one the server does not know */
 const char *hk_fuse_op_name(uint32_t opcode);
+
+/**
+ * hk_fuse_server_set_window() - memory that the guest sees, into which files of exports with @dax are mapped
+ * @host: reserved address space, PROT_NONE; the server maps there until it is destroyed; borrowed
+ * @len_bytes: a multiple of 2 MiB
+ *
+ * Before the first request. The files' pages come and go, also by what others do to them: only the guest touches them.
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int hk_fuse_server_set_window(
+	struct hk_fuse_server *server, void *host, uint64_t len_bytes, struct hk_err *err);
+
+/**
+ * hk_fuse_server_mend() - the guest touched memory in the window that is not there
+ *
+ * Where that is because files became shorter behind its back, there are zeroes from now on. Any thread.
+ *
+ * Return: was anything mended, so that the guest may try again?
+ */
+bool hk_fuse_server_mend(struct hk_fuse_server *server);
+
 void hk_fuse_server_destroy(struct hk_fuse_server *server); /* transports gone; NULL is fine */
 
 /**

@@ -12,6 +12,7 @@
  *	ops_attr.c	attributes; ops_xattr.c: extended ones
  *	ops_file.c	open, create, read, write, ...
  *	ops_dir.c	listing of directories
+ *	dax.c		files mapped into memory of the guest's
  *	state.c		save and restore
  *	host_*.c	the backend for directories of the host
  *
@@ -45,7 +46,7 @@ struct hk_export {
 	unsigned index;
 	struct hk_backend *backend; /* owned */
 	struct hk_node *node;       /* its root; lives as long as the server */
-	bool read_only, public_only, map_ids, acls, lone_user;
+	bool read_only, public_only, map_ids, acls, lone_user, dax;
 	bool long_cache;
 	uid_t host_uid, guest_uid;
 	gid_t host_gid, guest_gid;
@@ -69,6 +70,7 @@ struct hk_fuse_server {
 	struct hk_answers *answers; /* owned; judge.c */
 	struct timespec started;    /* times of the synthetic root */
 
+	struct hk_dax *dax;         /* owned; dax.c; NULL: no window */
 	uint64_t left_out; /* of the features; constant after the first request */
 
 	/* What INIT settled; 0 before. */

@@ -21,11 +21,12 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "fuse/dax.h"
 #include "fuse/server_impl.h"
 
 HK_LOG_CHANNEL("fuse");
 
-enum { STATE_VERSION = 1 };
+enum { STATE_VERSION = 2, MAPPINGS_SINCE = 2 };
 
 /* Written once for each handle that is a listing. */
 enum { HANDLE_IS_DIR = 1u << 31 };
@@ -112,6 +113,22 @@ static void save_handles(struct hk_fuse_server *server, struct hk_writer *w)
 	hk_write_u8(w, 0);
 }
 
+static void save_mappings(struct hk_fuse_server *server, struct hk_writer *w)
+{
+	struct hk_dax_mapping mapping;
+	uint32_t cursor = 0;
+
+	while (hk_dax_next(server, &cursor, &mapping)) {
+		hk_write_u8(w, 1);
+		hk_write_u32(w, mapping.slot);
+		hk_write_u32(w, mapping.len);
+		hk_write_u64(w, mapping.nodeid);
+		hk_write_u64(w, mapping.offset);
+		hk_write_u8(w, mapping.writable);
+	}
+	hk_write_u8(w, 0);
+}
+
 void hk_fuse_server_save(struct hk_fuse_server *server, struct hk_writer *w)
 {
 	size_t mark = hk_writer_begin(w, "fuse", STATE_VERSION);
@@ -129,6 +146,7 @@ void hk_fuse_server_save(struct hk_fuse_server *server, struct hk_writer *w)
 	}
 	save_nodes(server, w);
 	save_handles(server, w);
+	save_mappings(server, w);
 	hk_writer_end(w, mark);
 }
 
@@ -349,6 +367,50 @@ static void restore_handles(struct hk_fuse_server *server, struct hk_reader *r)
 	}
 }
 
+/* The guest goes on using what it has mapped: what is not found again shows as zeroes. */
+static int restore_mapping(struct hk_fuse_server *server, const struct hk_dax_mapping *mapping)
+{
+	struct hk_node *node = hk_nodes_get(&server->nodes, mapping->nodeid);
+	struct hk_export *export = node != NULL ? node->export : NULL;
+	struct hk_backend *backend = export != NULL ? export->backend : NULL;
+	struct hk_dir *dir = NULL;
+	int file = -ESTALE;
+	int r;
+
+	/* A stream may come from anywhere: it maps no more than the guest could. */
+	if (export != NULL && export->dax && (!mapping->writable || !export->read_only)) {
+		file = reopen(server, node, mapping->writable ? O_RDWR : O_RDONLY, 0, &dir);
+	}
+	if (file < 0) {
+		hk_log_debug("restore: what is mapped in slot %u is not found again: %s",
+			mapping->slot, strerror(-file));
+	}
+	r = hk_dax_put_back(server, mapping, backend, file);
+	if (file >= 0) {
+		backend->ops->close(backend, file);
+		hk_fds_release(&server->nodes, true);
+	}
+	hk_node_put(&server->nodes, node);
+	return r;
+}
+
+static void restore_mappings(struct hk_fuse_server *server, struct hk_reader *r)
+{
+	while (hk_read_u8(r) == 1) {
+		struct hk_dax_mapping mapping = {0};
+
+		mapping.slot = hk_read_u32(r);
+		mapping.len = hk_read_u32(r);
+		mapping.nodeid = hk_read_u64(r);
+		mapping.offset = hk_read_u64(r);
+		mapping.writable = hk_read_u8(r) != 0;
+		if (r->error != 0 || restore_mapping(server, &mapping) < 0) {
+			hk_reader_fail(r);
+			return;
+		}
+	}
+}
+
 void hk_fuse_server_restore(struct hk_fuse_server *server, struct hk_reader *r)
 {
 	struct hk_section section = hk_reader_begin(r, "fuse", STATE_VERSION);
@@ -371,6 +433,9 @@ void hk_fuse_server_restore(struct hk_fuse_server *server, struct hk_reader *r)
 		restore_handles(server, r);
 	}
 	hk_handles_restored(&server->handles);
+	if (r->error == 0 && section.version >= MAPPINGS_SINCE) {
+		restore_mappings(server, r);
+	}
 	if (r->error == 0) {
 		atomic_store(&server->minor, minor);
 		atomic_store(&server->features, features);

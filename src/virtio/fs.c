@@ -16,7 +16,9 @@
  * Stopping sets a flag, wakes who sleeps (condition) or waits (eventfd), and joins: requests under
  * way end first, and as the server waits for no lock, that is as long as the host's storage takes.
  *
- * Limits: no notification queue, no DAX window yet (shared-memory region 0).
+ * Files that the server maps show in shared-memory region 0. It tells the guest where; what is there is the server's.
+ *
+ * Limits: no notification queue.
  *
  * Source: VIRTIO 1.2, section 5.11; linux/virtio_fs.h.
  */
@@ -48,6 +50,7 @@ enum {
 	REQUEST_QUEUE_SIZE = HK_VIRTQ_MAX_SIZE, /* a request of 1 MiB has up to 260 segments */
 	STACK_BYTES = 512 * 1024,
 	STATE_VERSION = 1,
+	CACHE_SHM_ID = 0,
 };
 
 static_assert((int)HK_FUSE_MAX_SEGMENTS >= (int)HK_VIRTQ_MAX_SIZE, "any chain is a request");
@@ -382,6 +385,7 @@ int hk_fs_create(const struct hk_fs_config *config, struct hk_virtio **ret_dev, 
 	hk_virtio_init(&fs->dev, &fs_ops, 1 + config->request_queues, sizes);
 	fs->dev.flags = HK_VIRTIO_OWN_THREADS;
 	fs->dev.config_len = CONFIG_LEN;
+	fs->dev.shm[CACHE_SHM_ID].window = config->window;
 	*ret_dev = &fs->dev;
 	return 0;
 }

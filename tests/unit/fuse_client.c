@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -19,6 +20,22 @@ static void note_denial(struct hk_fuse_owner *owner, const struct hk_fuse_denial
 	snprintf(fc->denied_operation, sizeof(fc->denied_operation), "%s", denial->operation);
 	fc->denied_error = denial->error;
 	fc->denials++;
+}
+
+static void make_window(struct fc *fc)
+{
+	struct hk_err err = HK_ERR_INIT;
+
+	fc->window = mmap(NULL, FC_WINDOW_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	must(fc->window != MAP_FAILED);
+	must(hk_fuse_server_set_window(fc->server, fc->window, FC_WINDOW_BYTES, &err) == 0);
+}
+
+static void drop_window(struct fc *fc)
+{
+	if (fc->window != NULL) {
+		munmap(fc->window, FC_WINDOW_BYTES);
+	}
 }
 
 static void start_server(struct fc *fc, const struct hk_fuse_export *config, uint64_t features)
@@ -37,6 +54,9 @@ static void start_server(struct fc *fc, const struct hk_fuse_export *config, uin
 	fc->owner.denied = note_denial;
 	must(hk_fuse_server_create(&fc->owner, &fc->server, &err) == 0);
 	must(hk_fuse_server_export(fc->server, &export, &err) == 0);
+	if (export.dax) {
+		make_window(fc);
+	}
 	in.flags = (uint32_t)features | FUSE_INIT_EXT;
 	in.flags2 = (uint32_t)(features >> 32);
 	reply = fc_call(fc, FUSE_INIT, 0, &(struct fc_part){&in, sizeof(in)}, 1, &fc->init,
@@ -67,6 +87,7 @@ void fc_stop(struct fc *fc)
 	char command[256];
 
 	hk_fuse_server_destroy(fc->server);
+	drop_window(fc);
 	close(fc->inside_fd);
 	snprintf(command, sizeof(command), "chmod -R u+rwx '%s'; rm -rf '%s'", fc->dir, fc->dir);
 	must(system(command) == 0);
@@ -90,11 +111,15 @@ void fc_again(struct fc *again, const struct fc *fc, const struct hk_fuse_export
 	export.path = again->inside;
 	must(hk_fuse_server_create(&again->owner, &again->server, &err) == 0);
 	must(hk_fuse_server_export(again->server, &export, &err) == 0);
+	if (export.dax) {
+		make_window(again);
+	}
 }
 
 void fc_drop(struct fc *again)
 {
 	hk_fuse_server_destroy(again->server);
+	drop_window(again);
 }
 
 struct fc_reply fc_call(struct fc *fc, uint32_t opcode, uint64_t nodeid,

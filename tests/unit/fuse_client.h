@@ -32,6 +32,8 @@
 	(FUSE_ASYNC_READ | FUSE_AUTO_INVAL_DATA | FUSE_PARALLEL_DIROPS | FUSE_MAX_PAGES | \
 		FUSE_NO_OPENDIR_SUPPORT | FUSE_HANDLE_KILLPRIV_V2 | FUSE_DO_READDIRPLUS)
 
+enum { FC_SLOT_BYTES = 2 << 20, FC_WINDOW_BYTES = 4 * FC_SLOT_BYTES };
+
 struct fc {
 	struct hk_fuse_owner owner;
 	struct hk_fuse_server *server;
@@ -47,6 +49,7 @@ struct fc {
 	int denied_error;
 	uint32_t uid, gid; /* of requests */
 	struct fuse_init_out init;
+	uint8_t *window; /* FC_WINDOW_BYTES, where the export has @dax */
 };
 
 /**

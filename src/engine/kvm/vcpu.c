@@ -222,6 +222,15 @@ static enum hk_run handle_exit(struct hk_kvm_vcpu *vcpu, struct hk_err *err)
 	}
 }
 
+/* KVM says so of memory that has a place and nothing there: in windows, files are mapped that others may cut short. */
+static enum hk_run fail_on_memory(struct hk_kvm_vcpu *vcpu, struct hk_err *err)
+{
+	hk_fail_msg(err, EFAULT, "the guest used memory that is not there");
+	hk_err_hint(err,
+		"if a share is mapped (:dax): its disk may be full, or the box's kernel is broken");
+	return fail_with_rip(vcpu, err);
+}
+
 static enum hk_run run_until_exit(struct hk_kvm_vcpu *vcpu, struct hk_err *err)
 {
 	for (;;) {
@@ -229,6 +238,12 @@ static enum hk_run run_until_exit(struct hk_kvm_vcpu *vcpu, struct hk_err *err)
 		if (ioctl(vcpu->fd, KVM_RUN, 0) < 0) {
 			if (errno == EAGAIN) { /* an application processor got its INIT */
 				continue;
+			}
+			if (errno == EFAULT) {
+				if (hk_mem_mend(vcpu->base.engine->config.mem)) {
+					continue;
+				}
+				return fail_on_memory(vcpu, err);
 			}
 			if (errno != EINTR) {
 				hk_fail(err, errno, "KVM_RUN");
