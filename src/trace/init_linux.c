@@ -167,7 +167,7 @@ static int take_place(struct init *init, struct hk_err *err)
 	}
 	r = hk_mounts_enter(setup, err);
 	if (r == 0) {
-		r = hk_rights_drop(setup->privileged, err);
+		r = hk_rights_drop(setup, err);
 	}
 	if (r == 0) {
 		r = hk_rights_scope(err);

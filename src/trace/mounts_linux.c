@@ -11,7 +11,8 @@
  *			the kernel lets root change it by owning it, no capability needed (core_pattern, sysrq-trigger)
  *	/sys		the host's, read-only; its debugging parts empty for root
  *	/dev		a directory in memory with devices that lead to no file and no hardware; with terminals (pts) and
- *			shared memory (shm) of its own. If not minimal, also those for graphics, sound and virtual machines
+ *			shared memory (shm) of its own. If not minimal, also those for graphics, sound and virtual machines.
+ *			No further device can be made in it: a node in memory is dead, the host's directories are read-only
  *
  * Limits: Linux 5.12 (mount_setattr). Terminals and shared memory of the host cannot be reached, the caller's terminal
  * apart, which is /dev/console.
@@ -136,6 +137,11 @@ static int clone_host(
 		clones->devices[i] = clone_mount(path, false);
 		if (clones->devices[i] < 0 && devices[i].minimal) {
 			return hk_fail(err, errno, "%s", path);
+		}
+		/* Of a directory that means its entries; devices are written to as ever. */
+		if (clones->devices[i] >= 0 && !devices[i].minimal &&
+			restrict_mount(clones->devices[i], MOUNT_ATTR_RDONLY, false) < 0) {
+			return hk_fail(err, errno, "%s: read-only", path);
 		}
 	}
 	clones->proc = make_proc(err);
@@ -279,7 +285,7 @@ static int put_device(const char *name, int tree, struct hk_err *err)
 static int make_dev(
 	const struct hk_sandbox_setup *setup, const struct clones *clones, struct hk_err *err)
 {
-	int r = fresh("tmpfs", "dev", MS_NOSUID | MS_NOEXEC, "mode=755,size=1m", err);
+	int r = fresh("tmpfs", "dev", MS_NOSUID | MS_NOEXEC | MS_NODEV, "mode=755,size=1m", err);
 
 	for (size_t i = 0; r == 0 && i < HK_ARRAY_SIZE(devices); i++) {
 		r = put_device(devices[i].name, clones->devices[i], err);

@@ -8,7 +8,8 @@
  *
  * Not kept, and why:
  *	DAC_READ_SEARCH	open_by_handle_at(2): files by number instead of by path
- *	MKNOD		a device node made through the mirror is a real one, of the host's
+ *	MKNOD		a device node made through the mirror is a real one, of the host's. Kept where no policy limits what
+ *			root leaves on the host; in here nothing but /dev's own entries can be opened as a device
  *	SYS_ADMIN	mounts, and much else
  *	SYS_PTRACE	processes of others; its own it may trace without
  *	SYS_RAWIO, SYS_MODULE, SYS_BOOT, SYS_TIME, BPF, PERFMON, SYSLOG, ...	the machine
@@ -75,11 +76,14 @@ static uint64_t bits(const uint8_t *list, size_t count)
 	return set;
 }
 
-int hk_rights_drop(bool privileged, struct hk_err *err)
+int hk_rights_drop(const struct hk_sandbox_setup *setup, struct hk_err *err)
 {
-	uint64_t keep = privileged ? bits(kept_by_root, HK_ARRAY_SIZE(kept_by_root)) : 0;
+	uint64_t keep = setup->privileged ? bits(kept_by_root, HK_ARRAY_SIZE(kept_by_root)) : 0;
 	struct sets sets;
 
+	if (setup->privileged && setup->options->device_nodes) {
+		keep |= UINT64_C(1) << CAP_MKNOD;
+	}
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) {
 		return hk_fail(err, errno, "no new privileges");
 	}

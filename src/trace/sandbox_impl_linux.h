@@ -87,7 +87,7 @@ int hk_mounts_enter(const struct hk_sandbox_setup *setup, struct hk_err *err);
 
 /* rights_linux.c, seccomp_linux.c: in process 1, after the mounts; for good */
 bool hk_rights_are_full(void); /* root, and with the capabilities that setting up takes */
-int hk_rights_drop(bool privileged, struct hk_err *err);
+int hk_rights_drop(const struct hk_sandbox_setup *setup, struct hk_err *err);
 int hk_rights_scope(struct hk_err *err);
 int hk_seccomp_sandbox(bool net, struct hk_err *err);
 

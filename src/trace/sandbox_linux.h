@@ -27,6 +27,7 @@
  * @export_name: the export of the FUSE server that is shown as "/"
  * @net: keep the host's network
  * @minimal_dev: null, zero, full, random, urandom, tty, pts, shm and fd links only, instead of the host's /dev
+ * @device_nodes: root may make them. They are the host's, for whoever finds them later; in here none of them can be opened
  * @keep_terminal: the command stays in the foreground of the caller's terminal (job control as natively)
  * @signals: blocked in the command; NULL: those that are at present
  *
@@ -40,6 +41,7 @@ struct hk_sandbox_options {
 	const char *export_name;
 	bool net;
 	bool minimal_dev;
+	bool device_nodes;
 	bool keep_terminal;
 	const sigset_t *signals;
 };

@@ -267,6 +267,8 @@ int hk_trace_create(
 		.export_name = export_name,
 		.net = config->net,
 		.minimal_dev = config->minimal_dev,
+		.device_nodes = config->policy == NULL && config->fusebox_acl == NULL &&
+			config->judge == NULL,
 		.keep_terminal = true,
 		.signals = config->signals,
 	};

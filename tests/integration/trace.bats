@@ -406,8 +406,14 @@ $(sh -c 'grep -E "^Sig(Ign|Blk)" /proc/self/status')" ]
 	need_root "try it"
 	disk=$(stat -c '%Hd %Ld' / )
 	trace -- sh -c '
-		mknod disk b $1 && echo out: mknod
-		mknod mem c 1 1 && echo out: mknod mem
+		for place in . /tmp /dev /dev/shm /dev/pts /dev/dri /dev/snd /proc /sys; do
+			mknod -m 666 $place/node b $1
+			head -c 1 $place/node && echo out: $place, disk
+			rm -f $place/node
+			mknod -m 666 $place/node c 1 1
+			head -c 1 $place/node && echo out: $place, memory
+			rm -f $place/node
+		done
 		echo x >/proc/sys/kernel/core_pattern && echo out: core_pattern
 		echo x >/proc/sys/kernel/hostname && echo out: hostname
 		echo b >/proc/sysrq-trigger && echo out: sysrq
@@ -421,6 +427,11 @@ $(sh -c 'grep -E "^Sig(Ign|Blk)" /proc/self/status')" ]
 	mknod disk b $disk
 	trace -- dd if=disk of=/dev/null bs=512 count=1
 	[ "$status" -ne 0 ]
+	# Nothing is left on the host under a policy, whatever it allows.
+	printf 'allow * /**\n' >policy
+	trace --policy policy -- mknod left b $disk
+	[ "$status" -ne 0 ]
+	[ ! -e left ]
 }
 
 @test "no way out by handles, chroot, or typing" {
