@@ -247,9 +247,9 @@ int hk_fuse_server_export(
 /* No request runs, or (DESTROY) those that do keep what they have pinned. */
 static void forget_everything(struct hk_fuse_server *server)
 {
+	hk_dax_drop_all(server);
 	hk_dirs_drop_all(&server->dirs);
 	hk_handles_release_all(&server->handles);
-	hk_dax_drop_all(server);
 	hk_nodes_forget_all(&server->nodes);
 }
 
@@ -298,11 +298,11 @@ static uint64_t features_wanted(const struct hk_fuse_server *server)
 	if (server->transport != NULL && server->transport->backing_open != NULL) {
 		wanted |= FUSE_PASSTHROUGH;
 	}
-	return wanted & ~server->left_out;
-}
 	if (server->dax != NULL) {
 		wanted |= FUSE_MAP_ALIGNMENT | FUSE_HAS_INODE_DAX;
 	}
+	return wanted & ~server->left_out;
+}
 
 void hk_fuse_server_leave_out(struct hk_fuse_server *server, uint64_t features)
 {
@@ -348,11 +348,11 @@ static int op_init(struct hk_fuse_server *server, struct hk_req *req)
 	if ((features & FUSE_PASSTHROUGH) != 0) {
 		hk_fuse_put_u32(&out, HK_FUSE_INIT_OUT_STACK_DEPTH, STACK_DEPTH);
 	}
-	atomic_store(&server->features, features);
-	atomic_store(&server->minor, out.minor);
 	if ((features & FUSE_MAP_ALIGNMENT) != 0) {
 		out.map_alignment = HK_DAX_SLOT_SHIFT;
 	}
+	atomic_store(&server->features, features);
+	atomic_store(&server->minor, out.minor);
 	return hk_req_put(req, &out, sizeof(out));
 }
 
@@ -421,10 +421,10 @@ static const struct op ops[] = {
 	[FUSE_SYNCFS] = {"SYNCFS", hk_op_syncfs, 0},
 	[FUSE_TMPFILE] = {"TMPFILE", hk_op_tmpfile,
 		sizeof(struct fuse_entry_out) + sizeof(struct fuse_open_out)},
-};
-
 	[FUSE_SETUPMAPPING] = {"SETUPMAPPING", hk_op_setupmapping, 0},
 	[FUSE_REMOVEMAPPING] = {"REMOVEMAPPING", hk_op_removemapping, 0},
+};
+
 const char *hk_fuse_op_name(uint32_t opcode)
 {
 	return opcode < HK_ARRAY_SIZE(ops) ? ops[opcode].name : NULL;

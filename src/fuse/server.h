@@ -63,7 +63,6 @@ enum hk_fuse_cache {
  * @lone_user: the guest's kernel knows no ids but @guest_uid and @guest_gid, and writes to nothing whose owners it does
  * not know, without asking us. So what is theirs in part, or may be written by others, shows as theirs; whether they
  * may, the host's kernel says
- * @groups: @group_count further groups that the lone user is in, whose files are theirs in part, too; borrowed
  * @dax: the guest maps its files into the window (hk_fuse_server_set_window()), where there is one. The backend is one
  * with real_fd()
  * @cache: what the guest's kernel may remember
@@ -159,8 +158,6 @@ void hk_fuse_server_set_transport(
 	struct hk_fuse_server *server, struct hk_fuse_transport *transport);
 /** hk_fuse_server_leave_out() - features (FUSE_* of INIT) to do without; for tests; before the first request */
 void hk_fuse_server_leave_out(struct hk_fuse_server *server, uint64_t features);
-/** hk_fuse_op_name() - of a request: "LOOKUP"; NULL for one the server does not know */
-const char *hk_fuse_op_name(uint32_t opcode);
 
 /**
  * hk_fuse_server_set_window() - memory that the guest sees, into which files of exports with @dax are mapped
@@ -183,6 +180,8 @@ int hk_fuse_server_set_window(
  */
 bool hk_fuse_server_mend(struct hk_fuse_server *server);
 
+/** hk_fuse_op_name() - of a request: "LOOKUP"; NULL for one the server does not know */
+const char *hk_fuse_op_name(uint32_t opcode);
 void hk_fuse_server_destroy(struct hk_fuse_server *server); /* transports gone; NULL is fine */
 
 /**

@@ -68,9 +68,9 @@ struct hk_fuse_server {
 	struct hk_handles handles;
 	struct hk_dirs dirs;
 	struct hk_answers *answers; /* owned; judge.c */
+	struct hk_dax *dax;         /* owned; dax.c; NULL: no window */
 	struct timespec started;    /* times of the synthetic root */
 
-	struct hk_dax *dax;         /* owned; dax.c; NULL: no window */
 	uint64_t left_out; /* of the features; constant after the first request */
 
 	/* What INIT settled; 0 before. */
@@ -253,5 +253,6 @@ hk_handler_fn hk_op_read, hk_op_write, hk_op_fsync, hk_op_fallocate, hk_op_lseek
 	hk_op_copy_file_range;
 hk_handler_fn hk_op_opendir, hk_op_readdir, hk_op_readdirplus, hk_op_fsyncdir;
 hk_handler_fn hk_op_syncfs;
+hk_handler_fn hk_op_setupmapping, hk_op_removemapping;
 
 #endif
