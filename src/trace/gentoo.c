@@ -373,12 +373,11 @@ static void add_line(struct hk_str *out, const char *key, const char *text)
 	hk_str_add(out, "\n");
 }
 
-void hk_gentoo_record(struct hk_str *out, const char *function, bool allowed, const char *path,
-	const char *command)
+void hk_gentoo_record(struct hk_str *out, const struct hk_gentoo_event *event)
 {
-	hk_str_addf(out, "\nF: %s\nS: %s\n", function, allowed ? "allow" : "deny");
-	add_line(out, "P: ", path);
-	add_line(out, "A: ", path);
-	add_line(out, "R: ", path);
-	add_line(out, "C: ", command == NULL ? "" : command);
+	hk_str_addf(out, "\nF: %s\nS: %s\n", event->function, event->allowed ? "allow" : "deny");
+	add_line(out, "P: ", event->passed);
+	add_line(out, "A: ", event->absolute);
+	add_line(out, "R: ", event->real);
+	add_line(out, "C: ", event->command == NULL ? "" : event->command);
 }

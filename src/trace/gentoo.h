@@ -4,6 +4,7 @@
  *
  *	gentoo.c		variables, prefixes, the order of decisions, configuration files
  *	gentoo_run_linux.c	a run: who has which policy, the log, what is said on stderr
+ *	gentoo_path_linux.c	the path as a program wrote it, for the log
  *	gentoo_hook.c		what bash reads at its start, so that it tells of changed variables
  *
  * The variables hold lists of paths with colons between. A path stands for itself and all below; one that ends in a slash
@@ -96,11 +97,34 @@ bool hk_gentoo_is_on(const char *value);
 bool hk_gentoo_config(const char *text, const char *name, bool is_list,
 	const char *(*variable)(const char *name), struct hk_str *out);
 
-/** hk_gentoo_record() - append an event as the log has it; a new log starts with hk_gentoo_log_head. @command: the
- * command line with a blank behind each word, or NULL. */
-void hk_gentoo_record(struct hk_str *out, const char *function, bool allowed, const char *path,
-	const char *command);
+/**
+ * struct hk_gentoo_event - what a record of the log is about
+ * @passed: the path as a program wrote it; @absolute: with its directory, symbolic links left in; @real: where it leads
+ * @command: the command line, a blank behind each word, or NULL
+ */
+struct hk_gentoo_event {
+	const char *function;
+	bool allowed;
+	const char *passed;
+	const char *absolute;
+	const char *real;
+	const char *command;
+};
+
+/** hk_gentoo_record() - append an event as the log has it; a new log starts with hk_gentoo_log_head */
+void hk_gentoo_record(struct hk_str *out, const struct hk_gentoo_event *event);
 extern const char hk_gentoo_log_head[];
+
+/**
+ * hk_gentoo_passed() - the path that a thread, which waits in a system call, gave to it
+ * @real: what it led to
+ *
+ * Both results are the caller's. Return: false where that cannot be told.
+ */
+bool hk_gentoo_passed(pid_t tid, const char *real, char **ret_passed, char **ret_absolute);
+
+/** hk_gentoo_absolute() - @path from @dir on, without "." and ".."; symbolic links stay. Return: malloc'd, or NULL */
+char *hk_gentoo_absolute(const char *dir, const char *path);
 
 /* A run. */
 

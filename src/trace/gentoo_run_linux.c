@@ -12,8 +12,7 @@
  * be refused something, and its environment is another than that of the process whose policy it has, it is judged once
  * more, by its environment. A process that has no such variables (env -i) has its parents' policy.
  *
- * Limits: a process whose teller has ended before it did anything is found below process 1, and has the first policy. The
- * path as it was passed is not known here; the log has the real one in all three places.
+ * Limits: a process whose teller has ended before it did anything is found below process 1, and has the first policy.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -421,14 +420,12 @@ static int append(const char *path, const struct hk_str *record)
 	return hk_write_full(fd, record->data, record->len);
 }
 
-static void log_to(struct hk_gentoo_run *run, const char *path, bool allowed,
-	const struct hk_fuse_question *question)
+static void log_to(struct hk_gentoo_run *run, const char *path, const struct hk_gentoo_event *event)
 {
-	autofree char *command = command_of(question->pid);
 	struct hk_str record = {0};
 	int r;
 
-	hk_gentoo_record(&record, hk_gentoo_function(question), allowed, question->path, command);
+	hk_gentoo_record(&record, event);
 	r = record.failed ? -ENOMEM : append(path, &record);
 	if (r < 0 && !run->log_failed) {
 		run->log_failed = true;
@@ -437,37 +434,66 @@ static void log_to(struct hk_gentoo_run *run, const char *path, bool allowed,
 	hk_str_finish(&record);
 }
 
-static void say(const struct hk_gentoo_run *run, const char *what, const char *color,
-	const struct hk_fuse_question *question)
+static void say(const struct hk_gentoo_run *run, enum hk_gentoo_verdict verdict,
+	const struct hk_gentoo_event *event)
 {
-	const char *function = hk_gentoo_function(question);
-	bool colored = run->options->color;
+	static const struct {
+		const char *text;
+		const char *color;
+	} words[] = {
+		[HK_GENTOO_ALLOWED] = {"ALLOWED", "\033[32;01m"},
+		[HK_GENTOO_DENIED] = {"DENIED", "\033[31;01m"},
+		[HK_GENTOO_PREDICTED] = {"PREDICTED", "\033[33;01m"},
+	};
+	const char *color = run->options->color ? words[verdict].color : "";
+	const char *plain = run->options->color ? "\033[0m" : "";
 	char path[8192];
 
-	hk_str_escape(path, sizeof(path), question->path, strlen(question->path));
-	fprintf(stderr, " %s*%s %sACCESS %s%s:  %s:%*s%s\n", colored ? color : "",
-		colored ? "\033[0m" : "", colored ? color : "", what, colored ? "\033[0m" : "",
-		function, (int)(15 - strlen(function)), "", path);
+	hk_str_escape(path, sizeof(path), event->absolute, strlen(event->absolute));
+	fprintf(stderr, " %s*%s %sACCESS %s%s:  %s:%*s%s\n", color, plain, color,
+		words[verdict].text, plain, event->function, (int)(15 - strlen(event->function)),
+		"", path);
 }
 
+/* Refused with a word: always. The rest only for who looks for faults in rules. */
 static void tell(struct hk_gentoo_run *run, const struct hk_gentoo_policy *policy,
 	enum hk_gentoo_verdict verdict, const struct hk_fuse_question *question)
 {
-	if (verdict == HK_GENTOO_DENIED) {
-		atomic_store(&run->violated, true);
-		if (policy->verbose) {
-			say(run, "DENIED", "\033[31;01m", question);
-		}
-		log_to(run, run->options->log, false, question);
-	} else if (policy->debug && policy->verbose) {
-		bool is_predicted = verdict == HK_GENTOO_PREDICTED;
+	bool is_denied = verdict == HK_GENTOO_DENIED;
+	autofree char *command = NULL;
+	autofree char *passed = NULL;
+	autofree char *absolute = NULL;
+	bool is_known;
+	struct hk_gentoo_event event;
 
-		say(run, is_predicted ? "PREDICTED" : "ALLOWED",
-			is_predicted ? "\033[33;01m" : "\033[32;01m", question);
+	if (!is_denied && !policy->debug) {
+		return;
+	}
+	command = command_of(question->pid);
+	is_known = hk_gentoo_passed(question->pid, question->path, &passed, &absolute);
+	event = (struct hk_gentoo_event){
+		.function = hk_gentoo_function(question),
+		.allowed = !is_denied,
+		.passed = is_known ? passed : question->path,
+		.absolute = is_known ? absolute : question->path,
+		.real = question->path,
+		.command = command,
+	};
+	if (policy->verbose) {
+		say(run, verdict, &event);
+	}
+	if (is_denied) {
+		atomic_store(&run->violated, true);
+		log_to(run, run->options->log, &event);
 	}
 	if (policy->debug) {
-		log_to(run, run->options->debug_log, verdict != HK_GENTOO_DENIED, question);
+		log_to(run, run->options->debug_log, &event);
 	}
+}
+
+bool hk_gentoo_run_violated(const struct hk_gentoo_run *run)
+{
+	return atomic_load(&run->violated);
 }
 
 int hk_gentoo_run_judge(void *arg, const struct hk_fuse_question *question)
@@ -491,11 +517,6 @@ int hk_gentoo_run_judge(void *arg, const struct hk_fuse_question *question)
 	}
 	pthread_mutex_unlock(&run->lock);
 	return verdict == HK_GENTOO_ALLOWED ? 0 : EACCES;
-}
-
-bool hk_gentoo_run_violated(const struct hk_gentoo_run *run)
-{
-	return atomic_load(&run->violated);
 }
 
 int hk_gentoo_run_create(const struct hk_gentoo_options *options, struct hk_gentoo_run **ret_run)

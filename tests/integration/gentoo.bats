@@ -30,7 +30,7 @@ sandbox() {
 	printf '# sandbox %s: %s\n%s\n%s\n' "$*" "$status" "$out" "$err"
 }
 
-# A record for each "FUNCTION PATH COMMAND" line of standard input.
+# A record for each "FUNCTION PASSED PATH COMMAND" line of standard input.
 expected_log() {
 	cat <<-EOF
 		VERSION 1.0
@@ -41,9 +41,9 @@ expected_log() {
 		FORMAT: R - Canonical Path
 		FORMAT: C - Command Line
 	EOF
-	while read -r function path command; do
+	while read -r function passed path command; do
 		printf '\nF: %s\nS: deny\nP: %s\nA: %s\nR: %s\nC: %s \n' \
-			"$function" "$path" "$path" "$path" "$command"
+			"$function" "$passed" "$path" "$path" "$command"
 	done
 }
 
@@ -119,7 +119,7 @@ make_ebuild() {
 	[ "$status" -eq 2 ] # make's
 	[ ! -e "$base/other/image" ]
 	# mkdir(1) cuts its argument at a slash while it works, and the log has what /proc shows then.
-	expected_log >"$base/expected" <<<"mkdir $base/other/image mkdir -p $base/other/image usr/bin"
+	expected_log >"$base/expected" <<<"mkdir image $base/other/image mkdir -p $base/other/image usr/bin"
 	cmp "$base/expected" "$SANDBOX_LOG"
 	[ "$(stat -c %a "$SANDBOX_LOG")" = 644 ]
 	grep -qxF " * ACCESS DENIED:  mkdir:          $base/other/image" "$base/err"
@@ -130,7 +130,7 @@ make_ebuild() {
 @test "a denial makes a status of 0 a 1, and other statuses stay" {
 	sandbox "touch $base/other/a; true"
 	[ "$status" -eq 1 ]
-	expected_log >"$base/expected" <<<"open_wr_creat $base/other/a touch $base/other/a"
+	expected_log >"$base/expected" <<<"open_wr_creat $base/other/a $base/other/a touch $base/other/a"
 	cmp "$base/expected" "$SANDBOX_LOG"
 	grep -qxF " * ACCESS DENIED:  open_wr_creat:  $base/other/a" "$base/err"
 	sandbox "touch $base/other/a; exit 7"
@@ -152,6 +152,38 @@ make_ebuild() {
 	# touch(1) goes on to utimensat() where it cannot open
 	[ "$called" = "mkdir rmdir unlink symlink link rename chmod open_wr utimensat open_wr mkfifo open_wr open_wr_creat " ]
 	[ "$(ls)" = "$(printf 'd\nf')" ]
+}
+
+@test "the log has the path as it was written, where it is, and where it leads" {
+	ln -s "$base/other" to
+	touch "$base/other/f"
+	ln -s ../other/f file
+	sandbox 'cd to; touch ../other/./a; cd ..; touch .//to/b; : >>file; mv file to/c; ln -s x ../other/l'
+	[ "$(grep '^[FPAR]: ' "$SANDBOX_LOG" | sed "s:$base:BASE:")" = "$(
+		cat <<-'EOF'
+			F: open_wr_creat
+			P: ../other/./a
+			A: BASE/other/a
+			R: BASE/other/a
+			F: open_wr_creat
+			P: .//to/b
+			A: BASE/build/to/b
+			R: BASE/other/b
+			F: open_wr
+			P: file
+			A: BASE/build/file
+			R: BASE/other/f
+			F: rename
+			P: to/c
+			A: BASE/build/to/c
+			R: BASE/other/c
+			F: symlink
+			P: ../other/l
+			A: BASE/other/l
+			R: BASE/other/l
+		EOF
+	)" ]
+	grep -qxF " * ACCESS DENIED:  open_wr_creat:  $base/build/to/b" "$base/err"
 }
 
 @test "predicted: refused without a word" {
@@ -222,7 +254,7 @@ make_ebuild() {
 	[ "$status" -eq 1 ]
 	grep -qxF " * ACCESS ALLOWED:  open_wr_creat:  $base/build/made" "$base/err"
 	[ "$(grep -A 2 -xF 'F: open_wr_creat' "$T/debug.log" | grep '^[SP]')" = \
-		"$(printf 'S: allow\nP: %s\nS: deny\nP: %s' "$base/build/made" "$base/other/no")" ]
+		"$(printf 'S: allow\nP: made\nS: deny\nP: %s' "$base/other/no")" ]
 	[ "$(grep -c '^F:' "$SANDBOX_LOG")" -eq 1 ]
 }
 

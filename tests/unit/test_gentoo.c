@@ -3,11 +3,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -208,17 +211,88 @@ static void test_config(void **state)
 /* A newline in a name must not make a record of its own. */
 static void test_record(void **state)
 {
+	struct hk_gentoo_event event = {.function = "mkdir",
+		.passed = "a\nS: allow",
+		.absolute = "/link/a\nS: allow",
+		.real = "/real/a\nS: allow",
+		.command = "mkdir x "};
 	struct hk_str out = {0};
 
-	hk_gentoo_record(&out, "mkdir", false, "/a\nS: allow", "mkdir x ");
+	hk_gentoo_record(&out, &event);
 	assert_string_equal(hk_str_text(&out),
-		"\nF: mkdir\nS: deny\nP: /a\\nS: allow\nA: /a\\nS: allow\nR: /a\\nS: allow\n"
-		"C: mkdir x \n");
+		"\nF: mkdir\nS: deny\nP: a\\nS: allow\nA: /link/a\\nS: allow\n"
+		"R: /real/a\\nS: allow\nC: mkdir x \n");
 	hk_str_finish(&out);
-	hk_gentoo_record(&out, "open_rd", true, "/a", NULL);
+	event = (struct hk_gentoo_event){.function = "open_rd",
+		.allowed = true,
+		.passed = "/a",
+		.absolute = "/a",
+		.real = "/a"};
+	hk_gentoo_record(&out, &event);
 	assert_string_equal(
 		hk_str_text(&out), "\nF: open_rd\nS: allow\nP: /a\nA: /a\nR: /a\nC: \n");
 	hk_str_finish(&out);
+}
+
+static void test_absolute(void **state)
+{
+	static const struct {
+		const char *dir, *path, *expected;
+	} rows[] = {
+		{"/x", "a", "/x/a"},
+		{"/x", "/a", "/a"},
+		{"/x/y", "../a", "/x/a"},
+		{"/x/y", "../../../../a/./b//c/", "/a/b/c"},
+		{"/", "..", "/"},
+		{"/x", "", "/x"},
+		{"/x", "...", "/x/..."},
+		{"/x", "a/..b/.c", "/x/a/..b/.c"},
+		{"", "/..", "/"},
+	};
+
+	for (size_t i = 0; i < HK_ARRAY_SIZE(rows); i++) {
+		char *text = hk_gentoo_absolute(rows[i].dir, rows[i].path);
+
+		assert_string_equal(text, rows[i].expected);
+		free(text);
+	}
+}
+
+/* A thread that waits in a system call with a path: opening a FIFO that nobody writes to. */
+static void test_passed(void **state)
+{
+	char dir[] = "/tmp/hako-test-gentoo-XXXXXX";
+	char *passed = NULL;
+	char *absolute = NULL;
+	char real[64];
+	pid_t pid;
+	bool known = false;
+
+	assert_non_null(mkdtemp(dir));
+	assert_int_equal(chdir(dir), 0);
+	assert_int_equal(mkfifo("fifo", 0600), 0);
+	assert_int_equal(symlink("fifo", "link"), 0);
+	pid = fork();
+	if (pid == 0) {
+		_exit(open("./link", O_RDONLY) < 0);
+	}
+	hk_fmt(real, sizeof(real), "%s/fifo", dir);
+	for (int i = 0; i < 2000 && !known; i++) {
+		known = hk_gentoo_passed(pid, real, &passed, &absolute);
+		usleep(1000);
+	}
+	assert_true(known);
+	assert_string_equal(passed, "./link");
+	hk_fmt(real, sizeof(real), "%s/link", dir);
+	assert_string_equal(absolute, real);
+	free(passed);
+	free(absolute);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	assert_false(hk_gentoo_passed(pid, real, &passed, &absolute)); /* gone */
+	unlink("fifo");
+	unlink("link");
+	rmdir(dir);
 }
 
 int main(void)
@@ -231,6 +305,8 @@ int main(void)
 		cmocka_unit_test(test_functions),
 		cmocka_unit_test(test_config),
 		cmocka_unit_test(test_record),
+		cmocka_unit_test(test_absolute),
+		cmocka_unit_test(test_passed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
