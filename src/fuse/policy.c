@@ -172,12 +172,22 @@ gid_t hk_map_gid(const struct hk_export *export, gid_t gid)
 	return swap(export->map_ids, gid, export->host_gid, export->guest_gid);
 }
 
+static bool is_in(const struct hk_export *export, gid_t gid)
+{
+	for (unsigned i = 0; i < export->group_count; i++) {
+		if (export->groups[i] == gid) {
+			return true;
+		}
+	}
+	return false;
+}
+
 void hk_show_owner(const struct hk_export *export, const struct hk_stat *st, uint32_t *ret_uid,
 	uint32_t *ret_gid)
 {
 	bool is_theirs = st->uid == export->guest_uid || (st->mode & (S_IWGRP | S_IWOTH)) != 0;
 
-	if (export->lone_user && is_theirs && !S_ISLNK(st->mode)) {
+	if (export->lone_user && !S_ISLNK(st->mode) && (is_theirs || is_in(export, st->gid))) {
 		*ret_uid = export->guest_uid;
 		*ret_gid = export->guest_gid;
 		return;

@@ -210,6 +210,8 @@ int hk_fuse_server_export(
 		.guest_uid = config->guest_uid,
 		.host_gid = config->host_gid,
 		.guest_gid = config->guest_gid,
+		.groups = config->groups,
+		.group_count = config->group_count,
 	};
 	export->backend = config->backend;
 	if (export->backend == NULL) {

@@ -63,6 +63,7 @@ enum hk_fuse_cache {
  * @lone_user: the guest's kernel knows no ids but @guest_uid and @guest_gid, and writes to nothing whose owners it does
  * not know, without asking us. So what is theirs in part, or may be written by others, shows as theirs; whether they
  * may, the host's kernel says
+ * @groups: @group_count further groups that the lone user is in, whose files are theirs in part, too; borrowed
  * @dax: the guest maps its files into the window (hk_fuse_server_set_window()), where there is one. The backend is one
  * with real_fd()
  * @cache: what the guest's kernel may remember
@@ -86,6 +87,8 @@ struct hk_fuse_export {
 	bool dax;
 	uid_t host_uid, guest_uid;
 	gid_t host_gid, guest_gid;
+	const gid_t *groups;
+	unsigned group_count;
 	enum hk_fuse_cache cache;
 };
 

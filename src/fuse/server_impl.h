@@ -50,6 +50,8 @@ struct hk_export {
 	bool long_cache;
 	uid_t host_uid, guest_uid;
 	gid_t host_gid, guest_gid;
+	const gid_t *groups; /* borrowed; of the lone user */
+	unsigned group_count;
 	atomic_bool dirty;      /* written to since the last SYNCFS */
 	struct hk_rules *rules; /* borrowed; NULL: none */
 	struct hk_audit *audit; /* borrowed; NULL: none */

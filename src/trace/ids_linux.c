@@ -10,13 +10,20 @@
  * Anyone else gets a user namespace in which he has the id he has. The mirror belongs to it, so owners of files are ids
  * of this namespace: root's files are to show as root's, and 0 must be mapped to something. Where /etc/subuid and
  * /etc/subgid give the user a range, newuidmap(1) maps all ids but his own to it, and every owner shows as it is. The
- * range itself is never used: nothing in the sandbox becomes one of these ids.
+ * range's users are never used: nothing in the sandbox becomes one of them. Of its groups, those are that the user is in:
+ * by them the kernel of the sandbox tells whether a group's file is his. The server is in the host's groups, and has the
+ * last word.
  *
- * Limits: without a range only the user's own id is known, and the kernel shows all others as 65534 and refuses to write
- * to their files and directories, whatever the mode says, to /tmp for one. His further groups show as 65534, too; the
- * kernel does not let him use them for files of the mirror.
+ * Without a range only the user's own ids are known. The kernel shows all others as 65534, and refuses to write to their
+ * files and directories, whatever the mode says, to /tmp for one. So the server shows those as his own that he may have a
+ * right to (struct hk_fuse_export, @lone_user).
+ *
+ * Limits: without a range, a file cannot be given to another group of the user's: the kernel gives EINVAL without asking
+ * us. With one, devices that are the host's (/dev/kvm) are not open to him for being in their group.
  */
 #include <fcntl.h>
+#include <grp.h>
+#include <limits.h>
 #include <pwd.h>
 #include <sched.h>
 #include <stdio.h>
@@ -25,11 +32,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/str.h"
 #include "base/sys.h"
 #include "base/util.h"
 #include "trace/sandbox_impl_linux.h"
+
+/* What unknown groups show as; a range ends about here. */
+enum { OVERFLOW_GID = 65534 };
 
 struct range {
 	uint64_t first, count;
@@ -119,9 +130,25 @@ static int map_own(uid_t uid, gid_t gid, struct hk_err *err)
 	return r == 0 ? write_map("/proc/self/gid_map", gid, err) : r;
 }
 
+/* In the namespace, groups are those of the range; a group that is not in it is left. */
+static void join_groups(gid_t *groups, int count, gid_t own)
+{
+	size_t known_count = 0;
+
+	for (int i = 0; i < count; i++) {
+		if (groups[i] == own || groups[i] < OVERFLOW_GID) {
+			groups[known_count++] = groups[i];
+		}
+	}
+	/* Where that is not allowed he has fewer groups, and what he may not do he is told. */
+	(void)setgroups(known_count, groups);
+}
+
 int hk_ids_enter(struct hk_sandbox_setup *setup, struct hk_err *err)
 {
 	struct hk_sandbox_message reply = {0};
+	autofree gid_t *groups = hk_calloc(NGROUPS_MAX, sizeof(*groups));
+	int group_count = groups == NULL ? 0 : getgroups(NGROUPS_MAX, groups);
 	uid_t uid = geteuid();
 	gid_t gid = getegid();
 	int r;
@@ -137,7 +164,11 @@ int hk_ids_enter(struct hk_sandbox_setup *setup, struct hk_err *err)
 		return hk_fail(err, -r, "user namespace");
 	}
 	setup->all_ids = reply.value == 1;
-	return setup->all_ids ? 0 : map_own(uid, gid, err);
+	if (!setup->all_ids) {
+		return map_own(uid, gid, err);
+	}
+	join_groups(groups, group_count, gid);
+	return 0;
 }
 
 /* "NAME:FIRST:COUNT" for this user, by name or by number. */

@@ -48,6 +48,8 @@ struct hk_trace {
 	const struct hk_trace_config *config; /* borrowed */
 	struct hk_fuse_owner owner;
 	struct hk_rules *rules;
+	gid_t *groups; /* owned; of the caller */
+	unsigned group_count;
 	struct hk_sandbox *sandbox;
 	int fuse_fd; /* -1: the transport's, or none */
 	struct hk_fuse_server *server;
@@ -225,6 +227,23 @@ static int make_overlay(struct hk_trace *trace, struct hk_backend **ret_backend,
 	return trace->config->layer == NULL ? 0 : hk_overlay_open(&options, ret_backend, err);
 }
 
+/* The caller's groups. */
+static int find_groups(struct hk_trace *trace)
+{
+	int count = getgroups(0, NULL);
+
+	if (count < 0) {
+		return -errno;
+	}
+	trace->groups = hk_calloc((size_t)count + 1, sizeof(*trace->groups));
+	if (trace->groups == NULL) {
+		return -ENOMEM;
+	}
+	count = getgroups(count, trace->groups);
+	trace->group_count = count < 0 ? 0 : (unsigned)count;
+	return 0;
+}
+
 static int make_server(struct hk_trace *trace, struct hk_err *err)
 {
 	struct hk_fuse_export export = {
@@ -238,8 +257,14 @@ static int make_server(struct hk_trace *trace, struct hk_err *err)
 		.guest_uid = geteuid(),
 		.guest_gid = getegid(),
 	};
-	int r = hk_fuse_server_create(&trace->owner, &trace->server, err);
+	int r = find_groups(trace);
 
+	if (r < 0) {
+		return hk_fail(err, -r, "groups");
+	}
+	export.groups = trace->groups;
+	export.group_count = trace->group_count;
+	r = hk_fuse_server_create(&trace->owner, &trace->server, err);
 	if (r == 0) {
 		r = make_overlay(trace, &export.backend, err);
 	}
@@ -354,5 +379,6 @@ void hk_trace_destroy(struct hk_trace *trace)
 	hk_close(&trace->fuse_fd);
 	hk_audit_free(trace->audit);
 	hk_rules_free(trace->rules);
+	free(trace->groups);
 	free(trace);
 }

@@ -52,10 +52,11 @@ as_user() {
 		skip "users may make no user namespaces here"
 }
 
+# $groups: those that the user is in besides.
 user_trace() {
 	status=0
-	unshare -m sh -c 'mount --make-rprivate / && mount --bind "$1/fuse" /dev/fuse && cd "$1" && shift &&
-		exec setpriv --reuid 12345 --regid 12345 --clear-groups env HOME="$PWD" timeout 60 ./hako trace "$@"' \
+	groups=${groups:---clear-groups} unshare -m sh -c 'mount --make-rprivate / && mount --bind "$1/fuse" /dev/fuse && cd "$1" && shift &&
+		exec setpriv --reuid 12345 --regid 12345 $groups env HOME="$PWD" timeout 60 ./hako trace "$@"' \
 		sh "$public" "$@" >"$BATS_TEST_TMPDIR/out" 2>"$BATS_TEST_TMPDIR/err" || status=$?
 	out=$(cat "$BATS_TEST_TMPDIR/out")
 	err=$(cat "$BATS_TEST_TMPDIR/err")
@@ -579,20 +580,65 @@ os.rename("a/f", "b/f"); os.link("b/f", "a/f"); os.rename("a", "b/a")'
 	[[ $err == *"Permission denied"* ]]
 }
 
-@test "a user with a range of ids sees the owners of files" {
+# A file for a group that the user is in, one for a group that he is not in, each also in a directory of that group.
+group_files() {
+	for group in 54321 54322; do
+		mkdir -m 2770 "$public/$group"
+		echo "of $group" | tee "$public/$group/file" >"$public/file-$group"
+		chown -R root:$group "$public/$group" "$public/file-$group"
+		chmod 660 "$public/$group/file" "$public/file-$group"
+		echo "read by $group" >"$public/read-$group"
+		chown root:$group "$public/read-$group"
+		chmod 640 "$public/read-$group"
+	done
+}
+
+use_groups='
+	cat read-54321 && ! echo x 2>/dev/null >read-54321 && cat file-54321 && echo more >>file-54321 && cat 54321/file && echo x >54321/made && chmod 600 54321/made && rm 54321/file || echo no
+	cat read-54322 || cat file-54322 || cat 54322/file || echo x >file-54322 || ls 54322 || echo x >54322/made && echo out'
+
+@test "a user: what his groups may, and not what others may" {
 	as_user
-	command -v newuidmap >/dev/null || skip "no newuidmap (package uidmap)"
-	# newuidmap wants a user with a name.
+	group_files
+	groups="--groups 54321" user_trace -- sh -c "$use_groups"
+	[ "$out" = $'read by 54321\nof 54321\nof 54321' ]
+	[ "$(cat "$public/file-54321")" = $'of 54321\nmore' ]
+	[ "$(stat -c %u:%g "$public/54321/made")" = 12345:54321 ]
+	[ ! -e "$public/54321/file" ]
+	# The kernel does not know that group in here, and says so; natively it could be given.
+	groups="--groups 54321" user_trace -- sh -c 'echo x >mine; chgrp 54321 mine'
+	[ "$status" -eq 1 ]
+	[[ $err == *"Invalid argument"* ]]
+}
+
+# As nobody, as newuidmap wants a user with a name, with a range of ids.
+nobody_trace() {
+	status=0
 	echo nobody:200000:65536 >"$public/range"
 	chmod 644 "$public/range"
-	status=0
-	unshare -m sh -c 'mount --make-rprivate / && mount --bind "$1/fuse" /dev/fuse && cd "$1" &&
+	unshare -m sh -c 'mount --make-rprivate / && mount --bind "$1/fuse" /dev/fuse && cd "$1" && shift &&
 		{ [ -e /etc/subuid ] || touch /etc/subuid; } && { [ -e /etc/subgid ] || touch /etc/subgid; } &&
 		mount --bind range /etc/subuid && mount --bind range /etc/subgid &&
-		exec setpriv --reuid nobody --regid "$(id -g nobody)" --clear-groups ./hako trace -- stat -c "%u:%g" /etc/passwd /tmp .' \
-		sh "$public" >out || status=$?
+		exec setpriv --reuid nobody --regid "$(id -g nobody)" --groups 54321 env HOME="$PWD" timeout 60 ./hako trace "$@"' \
+		sh "$public" "$@" >"$BATS_TEST_TMPDIR/out" 2>"$BATS_TEST_TMPDIR/err" || status=$?
+	out=$(cat "$BATS_TEST_TMPDIR/out")
+	err=$(cat "$BATS_TEST_TMPDIR/err")
+	printf '# hako trace %s (nobody): %s\n%s\n%s\n' "$*" "$status" "$out" "$err"
+}
+
+@test "a user with a range of ids sees the owners of files, and is in his groups" {
+	as_user
+	command -v newuidmap >/dev/null || skip "no newuidmap (package uidmap)"
+	group_files
+	nobody_trace -- stat -c "%u:%g" /etc/passwd /tmp . 54321
 	[ "$status" -eq 0 ]
-	[ "$(cat out)" = "$(stat -c %u:%g /etc/passwd /tmp "$public")" ]
+	[ "$out" = "$(stat -c %u:%g /etc/passwd /tmp "$public" "$public/54321")" ]
+	nobody_trace -- sh -c "id -G; $use_groups"
+	[ "$out" = "$(id -g nobody) 54321"$'\nread by 54321\nof 54321\nof 54321' ]
+	[ "$(stat -c %u:%g "$public/54321/made")" = "$(id -u nobody):54321" ]
+	nobody_trace -- sh -c 'echo x >mine && chgrp 54321 mine && ! chgrp 54322 mine'
+	[ "$status" -eq 0 ]
+	[ "$(stat -c %g "$public/mine")" = 54321 ]
 }
 
 @test "a user without /dev/fuse is told what is missing" {
