@@ -118,10 +118,11 @@ static void note_place(struct hk_fuse_server *server, uint64_t id, hk_place plac
 	hk_node_put(&server->nodes, node);
 }
 
-bool hk_judge_place(struct hk_fuse_server *server, struct hk_node *node, hk_place *ret_place)
+/* Works places out, from the nearest ancestor on that knows its own. */
+static bool climb(
+	struct hk_fuse_server *server, struct hk_node *node, uint64_t epoch, hk_place *ret_place)
 {
 	struct hk_export *export = node->export;
-	uint64_t epoch = atomic_load(&export->place_epoch);
 	struct step steps[CLIMB_MAX];
 	unsigned count = 0;
 	uint64_t id = hk_node_id(node);
@@ -159,6 +160,23 @@ bool hk_judge_place(struct hk_fuse_server *server, struct hk_node *node, hk_plac
 		free(step->name);
 	}
 	return found;
+}
+
+bool hk_judge_place(struct hk_fuse_server *server, struct hk_node *node, hk_place *ret_place)
+{
+	uint64_t epoch = atomic_load(&node->export->place_epoch);
+	bool known = true;
+
+	hk_node_lock(&server->nodes, node);
+	if (node == node->export->node) {
+		*ret_place = node->export->root_place;
+	} else if (node->place_epoch == epoch) {
+		*ret_place = node->place;
+	} else {
+		known = false;
+	}
+	hk_node_unlock(&server->nodes, node);
+	return known || climb(server, node, epoch, ret_place);
 }
 
 static bool is_hidden(const struct hk_rules *rules, hk_place place)
@@ -205,31 +223,52 @@ static const char *find_export(
 	return found;
 }
 
-const char *hk_judge_redirects(struct hk_fuse_server *server, const struct hk_ref *dir,
-	const char *name, struct hk_export **ret_export)
+/* What stands in for what is at @place, if a rule says so. */
+static const char *redirect(struct hk_fuse_server *server, const struct hk_rules *rules,
+	hk_place place, struct hk_export **ret_export)
 {
-	struct hk_export *export = dir->node->export;
-	struct hk_ruling ruling;
+	struct hk_ruling ruling = hk_rules_at(rules, place, HK_CLASS_READ);
 	const char *target;
-	hk_place place;
 
-	if (export->rules == NULL || !hk_rules_any(export->rules, HK_VERDICT_REDIRECT) ||
-		!hk_judge_place(server, dir->node, &place)) {
-		return NULL;
-	}
-	place = hk_rules_step(export->rules, place, name);
-	ruling = hk_rules_at(export->rules, place, HK_CLASS_READ);
 	if (ruling.verdict != HK_VERDICT_REDIRECT) {
 		return NULL;
 	}
 	/* What is in no export cannot be shown: the name itself is. So it is for a directory that has its place already as
 	 * an export: a second one the guest's kernel would not give it. */
-	target = hk_rules_target(export->rules, ruling.rule);
+	target = hk_rules_target(rules, ruling.rule);
 	target = target == NULL ? NULL : find_export(server, target, ret_export);
 	if (target != NULL && target[0] == '\0' && S_ISDIR((*ret_export)->node->mode)) {
 		return NULL;
 	}
 	return target;
+}
+
+/* As struct hk_stat has it: all verdicts as one number. */
+static uint32_t ruling_at(const struct hk_rules *rules, hk_place place)
+{
+	uint32_t ruling = 0;
+
+	for (unsigned class = 0; class < HK_CLASS_COUNT; class ++) {
+		ruling = ruling * HK_VERDICT_COUNT +
+			hk_rules_at(rules, place, (enum hk_class) class).verdict;
+	}
+	return ruling;
+}
+
+void hk_judge_entry(struct hk_fuse_server *server, const struct hk_ref *dir, const char *name,
+	struct hk_entry_rules *ret_entry)
+{
+	struct hk_rules *rules = dir->node->export->rules;
+	hk_place place;
+
+	*ret_entry = (struct hk_entry_rules){0};
+	if (rules == NULL || !hk_judge_place(server, dir->node, &place)) {
+		return;
+	}
+	place = hk_rules_step(rules, place, name);
+	ret_entry->is_hidden = is_hidden(rules, place);
+	ret_entry->target = redirect(server, rules, place, &ret_entry->export);
+	ret_entry->ruling = ruling_at(rules, place);
 }
 
 void hk_judge_key(struct hk_fuse_server *server, const struct hk_ref *dir, const char *name,
@@ -239,13 +278,8 @@ void hk_judge_key(struct hk_fuse_server *server, const struct hk_ref *dir, const
 	hk_place place;
 
 	st->ruling = 0;
-	if (rules == NULL || S_ISDIR(st->mode) || !hk_judge_place(server, dir->node, &place)) {
-		return;
-	}
-	place = hk_rules_step(rules, place, name);
-	for (unsigned class = 0; class < HK_CLASS_COUNT; class ++) {
-		st->ruling = st->ruling * HK_VERDICT_COUNT +
-			hk_rules_at(rules, place, (enum hk_class) class).verdict;
+	if (rules != NULL && !S_ISDIR(st->mode) && hk_judge_place(server, dir->node, &place)) {
+		st->ruling = ruling_at(rules, hk_rules_step(rules, place, name));
 	}
 }
 

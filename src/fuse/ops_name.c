@@ -64,9 +64,9 @@ static int enter(struct hk_fuse_server *server, const struct hk_ref *dir, const 
 	return r;
 }
 
-/* Looks @name up and enters it, whatever rules say. */
-static int enter_at(struct hk_fuse_server *server, const struct hk_ref *dir, const char *name,
-	struct fuse_entry_out *entry)
+/* Looks @name up and enters it, as what the rules make of it. */
+static int enter_ruled(struct hk_fuse_server *server, const struct hk_ref *dir, const char *name,
+	uint32_t ruling, struct fuse_entry_out *entry)
 {
 	struct hk_backend *backend = hk_ref_backend(dir);
 	struct hk_stat st;
@@ -75,7 +75,7 @@ static int enter_at(struct hk_fuse_server *server, const struct hk_ref *dir, con
 	if (r < 0) {
 		return r;
 	}
-	hk_judge_key(server, dir, name, &st);
+	st.ruling = S_ISDIR(st.mode) ? 0 : ruling;
 	return enter(server, dir, name, &st, entry);
 }
 
@@ -83,6 +83,7 @@ static int enter_at(struct hk_fuse_server *server, const struct hk_ref *dir, con
 static int enter_path(struct hk_fuse_server *server, struct hk_export *export, const char *path,
 	struct fuse_entry_out *entry)
 {
+	struct hk_entry_rules rules;
 	struct hk_ref dir;
 	hk_name name;
 	int r;
@@ -101,7 +102,9 @@ static int enter_path(struct hk_fuse_server *server, struct hk_export *export, c
 		}
 		memcpy(name, path, len);
 		name[len] = '\0';
-		r = enter_at(server, &dir, name, entry);
+		/* Its own rules are not asked whether it is there: it stands in. */
+		hk_judge_entry(server, &dir, name, &rules);
+		r = enter_ruled(server, &dir, name, rules.ruling, entry);
 		path += len + strspn(path + len, "/");
 		if (r < 0 || *path == '\0') {
 			break;
@@ -119,15 +122,14 @@ static int enter_path(struct hk_fuse_server *server, struct hk_export *export, c
 int hk_lookup_enter(struct hk_fuse_server *server, const struct hk_ref *dir, const char *name,
 	struct fuse_entry_out *entry)
 {
-	struct hk_export *export;
-	const char *target;
+	struct hk_entry_rules rules;
 
-	if (hk_judge_hides(server, dir, name)) {
+	hk_judge_entry(server, dir, name, &rules);
+	if (rules.is_hidden) {
 		return -ENOENT;
 	}
-	target = hk_judge_redirects(server, dir, name, &export);
-	return target != NULL ? enter_path(server, export, target, entry)
-			      : enter_at(server, dir, name, entry);
+	return rules.target != NULL ? enter_path(server, rules.export, rules.target, entry)
+				    : enter_ruled(server, dir, name, rules.ruling, entry);
 }
 
 int hk_op_lookup(struct hk_fuse_server *server, struct hk_req *req)

@@ -190,10 +190,22 @@ int hk_judged(struct hk_fuse_server *server, struct hk_case *c, int result);
 bool hk_judge_place(struct hk_fuse_server *server, struct hk_node *node, hk_place *ret_place);
 /** hk_judge_hides() - is there no such entry, as far as the guest may know? */
 bool hk_judge_hides(struct hk_fuse_server *server, const struct hk_ref *dir, const char *name);
-/** hk_judge_redirects() - what stands in for this entry: a path, from the root of @ret_export on ("": that itself, a file);
- * NULL: nothing does */
-const char *hk_judge_redirects(struct hk_fuse_server *server, const struct hk_ref *dir,
-	const char *name, struct hk_export **ret_export);
+
+/**
+ * struct hk_entry_rules - what the rules say of an entry that is looked up
+ * @target: what stands in for it: a path, from the root of @export on ("": that itself, a file); NULL: nothing does
+ * @ruling: struct hk_stat's, if it is no directory
+ */
+struct hk_entry_rules {
+	bool is_hidden;
+	const char *target;
+	struct hk_export *export;
+	uint32_t ruling;
+};
+
+/** hk_judge_entry() - all that in one step */
+void hk_judge_entry(struct hk_fuse_server *server, const struct hk_ref *dir, const char *name,
+	struct hk_entry_rules *ret_entry);
 /** hk_judge_missing() - tell the audit of a name that was looked for in vain; what is there shows when it is used */
 void hk_judge_missing(struct hk_fuse_server *server, const struct hk_req *req,
 	const struct hk_ref *dir, const char *name);
