@@ -40,17 +40,26 @@ enum {
 /* With much less the stock kernel does not get as far as the agent. */
 #define HK_BOX_MIN_MEMORY_BYTES (UINT64_C(128) << 20)
 
+enum hk_share_dax {
+	HK_SHARE_DAX_NO,
+	HK_SHARE_DAX_IF_POSSIBLE, /* where the engine can */
+	HK_SHARE_DAX_YES,
+	HK_SHARE_DAX_COUNT,
+};
+
 /**
  * struct hk_share - a directory or regular file of the host shown in the box
  * @host: absolute, without symbolic links
  * @guest: absolute, without ".", ".." and superfluous slashes
  * @writable: changes are the host's
+ * @dax: its files are mapped into the box, not copied: host and box share their memory
  * @layer: instead, changes go there: a directory of the host, for copy-on-write (fuse/overlay.h); NULL: they do not
  */
 struct hk_share {
 	const char *host;
 	const char *guest;
 	bool writable;
+	enum hk_share_dax dax;
 	const char *layer;
 };
 

@@ -149,6 +149,12 @@ static bool is_clean_path(const char *path)
 	return strlen(path) <= HK_CONTROL_MAX_PATH;
 }
 
+/* The kernel makes what is in there. Not shared memory: that is a directory like any other. */
+static bool is_kernels(const char *path, const char *dir)
+{
+	return hk_path_within(path, dir) != NULL && hk_path_within(path, "/dev/shm") == NULL;
+}
+
 static int check_share_guest(const struct hk_share *share, struct hk_err *err)
 {
 	static const char *const kernels[] = {"/proc", "/sys", "/dev"};
@@ -164,7 +170,7 @@ static int check_share_guest(const struct hk_share *share, struct hk_err *err)
 		return hk_err_hint(err, "use --rootfs %s", share->host);
 	}
 	for (size_t i = 0; i < HK_ARRAY_SIZE(kernels); i++) {
-		if (hk_path_within(share->guest, kernels[i]) != NULL) {
+		if (is_kernels(share->guest, kernels[i])) {
 			hk_fail_msg(err, EINVAL, "-v %s: %s is the box's kernel's", share->host,
 				kernels[i]);
 			return hk_err_hint(

@@ -23,6 +23,7 @@ struct hk_devices {
 	struct hk_virtio *devs[HK_BOX_MAX_DEVICES];
 	struct hk_virtio_mmio *transports[HK_BOX_MAX_DEVICES];
 	unsigned count;
+	struct hk_mem_mender mender; /* the machine's, where shares are mapped */
 };
 
 /** HK_BOX_FS_TAG - under which the guest's agent finds the file server */

@@ -24,6 +24,13 @@
 
 enum { MAX_FS_QUEUES = 8, MAX_DISK_QUEUES = 4 };
 
+/*
+ * Files that are mapped at one time: as much as the box has memory, within these. The guest keeps 64 bytes for each of
+ * its pages. The least is what Linux adds at a time.
+ */
+#define WINDOW_MIN (128 * HK_MIB)
+#define WINDOW_MAX HK_GIB
+
 /* The device's own from here on: found by hk_devices_destroy() also if this fails. */
 static int attach(struct hk_devices *devices, struct hk_machine *machine, struct hk_virtio *dev,
 	struct hk_err *err)
@@ -41,7 +48,9 @@ static int add_export(struct hk_fuse_server *server, const struct hk_layout *lay
 	struct hk_fuse_export with_layer = *export;
 	int r = 0;
 
+	/* Where writing copies a file, the copy is not what was mapped. */
 	if (share != NULL && share->layer != NULL) {
+		with_layer.dax = false;
 		r = hk_overlay_open(
 			&(struct hk_overlay_options){.lower = share->host, .layer = share->layer},
 			&with_layer.backend, err);
@@ -49,9 +58,58 @@ static int add_export(struct hk_fuse_server *server, const struct hk_layout *lay
 	return r < 0 ? r : hk_fuse_server_export(server, &with_layer, err);
 }
 
+static bool mend(struct hk_mem_mender *mender)
+{
+	struct hk_devices *devices = hk_container_of(mender, struct hk_devices, mender);
+
+	return hk_fuse_server_mend(devices->server);
+}
+
+/* The window for shares that are mapped. *@ret_window stays NULL where there are none, or can be none. */
+static int add_window(struct hk_devices *devices, struct hk_machine *machine,
+	const struct hk_box_config *config, const struct hk_mem_region **ret_window,
+	struct hk_err *err)
+{
+	struct hk_mem *mem = hk_machine_mem(machine);
+	uint64_t len = HK_MIN(hk_align_up(mem->ram_bytes, WINDOW_MIN), WINDOW_MAX);
+	const struct hk_share *wants = NULL;
+	const struct hk_mem_region *window;
+	int r;
+
+	for (unsigned i = 0; i < config->share_count; i++) {
+		const struct hk_share *share = &config->shares[i];
+
+		if (share->dax == HK_SHARE_DAX_YES ||
+			(share->dax == HK_SHARE_DAX_IF_POSSIBLE && wants == NULL)) {
+			wants = share;
+		}
+	}
+	if (wants == NULL) {
+		return 0;
+	}
+	r = hk_machine_add_window(machine, len, &window, err);
+	if (r == -ENOTSUP && wants->dax == HK_SHARE_DAX_IF_POSSIBLE) {
+		*err = HK_ERR_INIT;
+		return 0;
+	}
+	if (r == 0) {
+		r = hk_fuse_server_set_window(
+			devices->server, window->host, window->len_bytes, err);
+	}
+	if (r < 0) {
+		hk_err_hint(err, "leave ':dax' out: then the box caches copies of the files");
+		return hk_err_ctx(err, "share '%s': dax", wants->host);
+	}
+	devices->mender.mend = mend;
+	mem->mender = &devices->mender;
+	*ret_window = window;
+	return 0;
+}
+
 static int add_fs(struct hk_devices *devices, struct hk_machine *machine,
 	const struct hk_layout *layout, struct hk_fuse_owner *owner, struct hk_err *err)
 {
+	const struct hk_mem_region *window = NULL;
 	struct hk_virtio *dev;
 	int r = hk_fuse_server_create(owner, &devices->server, err);
 
@@ -59,11 +117,15 @@ static int add_fs(struct hk_devices *devices, struct hk_machine *machine,
 		r = add_export(devices->server, layout, &layout->exports[i], err);
 	}
 	if (r == 0) {
+		r = add_window(devices, machine, layout->config, &window, err);
+	}
+	if (r == 0) {
 		r = hk_fs_create(
 			&(struct hk_fs_config){
 				.server = devices->server,
 				.tag = HK_BOX_FS_TAG,
 				.request_queues = HK_MIN(layout->config->vcpu_count, MAX_FS_QUEUES),
+				.window = window,
 			},
 			&dev, err);
 	}

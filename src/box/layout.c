@@ -293,7 +293,8 @@ static int add_shares(struct hk_layout *layout, struct hk_err *err)
 		char name[HK_EXPORT_NAME_SIZE];
 		struct hk_fuse_export export = {.name = name,
 			.path = sorted[i]->host,
-			.read_only = !sorted[i]->writable && sorted[i]->layer == NULL};
+			.read_only = !sorted[i]->writable && sorted[i]->layer == NULL,
+			.dax = sorted[i]->dax != HK_SHARE_DAX_NO};
 		int r;
 
 		hk_fmt(name, sizeof(name), "v%u", (unsigned)(sorted[i] - config->shares));

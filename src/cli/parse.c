@@ -10,15 +10,25 @@
 #include "base/str.h"
 #include "base/util.h"
 
-enum mode { MODE_NONE, MODE_RO, MODE_RW, MODE_COW };
+/** struct mode - how something is shared, as @word at its end says */
+struct mode {
+	const char *word;
+	bool ro, rw, cow, dax;
+};
 
-/* Takes a mode off the end of @text, which loses it. */
-static enum mode take_mode(char *text)
+/* Takes a mode off the end of @text, which loses it. Return: one that says nothing where there is none. */
+static const struct mode *take_mode(char *text)
 {
-	static const struct {
-		const char *word;
-		enum mode mode;
-	} modes[] = {{":ro", MODE_RO}, {":rw", MODE_RW}, {":cow", MODE_COW}};
+	static const struct mode none = {.word = ""};
+	static const struct mode modes[] = {
+		{":ro", .ro = true},
+		{":rw", .rw = true},
+		{":cow", .cow = true},
+		{":dax", .ro = true, .dax = true},
+		{":ro,dax", .ro = true, .dax = true},
+		{":rw,dax", .rw = true, .dax = true},
+		{":cow,dax", .cow = true, .dax = true},
+	};
 	size_t len = strlen(text);
 
 	for (size_t i = 0; i < HK_ARRAY_SIZE(modes); i++) {
@@ -26,16 +36,16 @@ static enum mode take_mode(char *text)
 
 		if (len > word_len && strcmp(text + len - word_len, modes[i].word) == 0) {
 			text[len - word_len] = '\0';
-			return modes[i].mode;
+			return &modes[i];
 		}
 	}
-	return MODE_NONE;
+	return &none;
 }
 
 static int refuse_share(const char *text, const char *why, struct hk_err *err)
 {
 	hk_fail_msg(err, EINVAL, "-v %s: %s", text, why);
-	hk_err_hint(err, "give it as -v HOST[:GUEST][:ro|rw|cow]");
+	hk_err_hint(err, "give it as -v HOST[:GUEST][:ro|rw|cow][,dax]");
 	return -EINVAL;
 }
 
@@ -43,7 +53,7 @@ int hk_share_spec_parse(const char *text, struct hk_share_spec *ret_spec, struct
 {
 	autofree char *host = hk_strdup(text);
 	autofree char *guest = NULL;
-	enum mode mode;
+	const struct mode *mode;
 	char *colon;
 
 	if (host == NULL) {
@@ -68,10 +78,15 @@ int hk_share_spec_parse(const char *text, struct hk_share_spec *ret_spec, struct
 	if (host[0] == '\0') {
 		return refuse_share(text, "the path on the host is empty", err);
 	}
+	if (mode->cow && mode->dax) {
+		return refuse_share(text,
+			"what is copied when it is written to cannot be shared memory", err);
+	}
 	ret_spec->host = take_ptr(host);
 	ret_spec->guest = take_ptr(guest);
-	ret_spec->writable = mode == MODE_RW;
-	ret_spec->cow = mode == MODE_COW;
+	ret_spec->writable = mode->rw;
+	ret_spec->cow = mode->cow;
+	ret_spec->dax = mode->dax;
 	return 0;
 }
 
@@ -85,18 +100,18 @@ void hk_share_spec_finish(struct hk_share_spec *spec)
 int hk_disk_spec_parse(const char *text, char **ret_path, bool *ret_read_only, struct hk_err *err)
 {
 	autofree char *path = hk_strdup(text);
-	enum mode mode;
+	const struct mode *mode;
 
 	if (path == NULL) {
 		return hk_fail(err, ENOMEM, "--disk");
 	}
 	mode = take_mode(path);
-	if (mode == MODE_COW || path[0] == '\0' || path[0] == ':') {
+	if (mode->cow || mode->dax || path[0] == '\0' || path[0] == ':') {
 		hk_fail_msg(err, EINVAL, "--disk %s", text);
 		hk_err_hint(err, "give it as --disk FILE[:ro]");
 		return -EINVAL;
 	}
-	*ret_read_only = mode == MODE_RO;
+	*ret_read_only = mode->ro;
 	*ret_path = take_ptr(path);
 	return 0;
 }

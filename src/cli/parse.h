@@ -9,7 +9,7 @@
 #include "base/err.h"
 
 /**
- * struct hk_share_spec - a parsed "HOST[:GUEST][:ro|rw|cow]"
+ * struct hk_share_spec - a parsed "HOST[:GUEST][:ro|rw|cow][,dax]"
  * @host: as given; owned
  * @guest: as given, or NULL; owned
  */
@@ -18,6 +18,7 @@ struct hk_share_spec {
 	char *guest;
 	bool writable;
 	bool cow;
+	bool dax;
 };
 
 /** hk_share_spec_parse() - Return: 0, or -errno with the option named in @err */

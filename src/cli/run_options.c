@@ -54,7 +54,7 @@ enum {
 };
 
 static const struct hk_opt table[OPT_COUNT] = {
-	[OPT_VOLUME] = {"volume", 'v', "HOST[:GUEST][:ro|rw|cow]",
+	[OPT_VOLUME] = {"volume", 'v', "HOST[:GUEST][:ro|rw|cow][,dax]",
 		"share a directory or file; read-only unless :rw or :cow"},
 	[OPT_KEEP] = {"keep", 0, "NAME",
 		"what is changed in a share :cow; for hako diff and apply"},
@@ -189,6 +189,21 @@ static int set_rootfs(struct hk_run_options *options, const char *value, struct 
 	return r < 0 ? hk_fail(err, -r, "--rootfs") : 0;
 }
 
+/* Shared memory of the host's is that in a box, too. */
+static enum hk_share_dax dax_of(const struct hk_share_spec *spec, const char *host)
+{
+	static const char shm[] = "/dev/shm";
+	size_t len = strlen(shm);
+
+	if (spec->dax) {
+		return HK_SHARE_DAX_YES;
+	}
+	if (!spec->cow && strncmp(host, shm, len) == 0 && (host[len] == '\0' || host[len] == '/')) {
+		return HK_SHARE_DAX_IF_POSSIBLE;
+	}
+	return HK_SHARE_DAX_NO;
+}
+
 static int add_share(struct hk_run_options *options, const char *value, struct hk_err *err)
 {
 	unsigned i = options->config.share_count;
@@ -216,6 +231,9 @@ static int add_share(struct hk_run_options *options, const char *value, struct h
 	}
 	options->shares[i] =
 		(struct hk_share){.host = host, .guest = guest, .writable = spec.writable};
+	if (r == 0) {
+		options->shares[i].dax = dax_of(&spec, host);
+	}
 	options->is_cow[i] = spec.cow;
 	options->config.share_count++;
 	hk_share_spec_finish(&spec);
