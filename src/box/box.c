@@ -106,8 +106,9 @@ static int create(struct hk_box *box, struct hk_err *err)
 	if ((r = hk_box_check(config, host_memory_bytes, err)) < 0 ||
 		(r = make_machine_id(machine_id, err)) < 0 ||
 		(r = hk_layout_make(&box->layout, config, "", machine_id, err)) < 0 ||
+		(r = hk_box_policy_make(&box->policy, &box->layout, err)) < 0 ||
 		(r = create_machine(box, err)) < 0 || (r = open_kernel(box, err)) < 0 ||
-		(r = hk_devices_create(&box->devices, box->machine, &box->layout,
+		(r = hk_devices_create(&box->devices, box->machine, &box->layout, &box->policy,
 			 &box->denials.owner, err)) < 0 ||
 		(r = load(box, err)) < 0) {
 		return r;
@@ -138,7 +139,7 @@ int hk_box_create(const struct hk_box_config *config, struct hk_box **ret_box, s
 	box->result.err = HK_ERR_INIT;
 	box->rows = config->rows;
 	box->cols = config->cols;
-	hk_denials_init(&box->denials);
+	hk_denials_init(&box->denials, config->owner);
 	hk_tail_init(&box->tail);
 	hk_box_init_handlers(box);
 	hk_channel_init(&box->channel, config->loop, &box->channel_owner);
@@ -159,12 +160,13 @@ static int confine(struct hk_box *box, struct hk_err *err)
 
 	for (unsigned i = 0; i < box->layout.export_count; i++) {
 		const struct hk_fuse_export *export = &box->layout.exports[i];
-		const struct hk_share *share = hk_layout_share(&box->layout, export->name);
-		const char *layer = share != NULL ? share->layer : NULL;
+		const char *layer = box->layout.layers[i];
 
 		trees[count++] = (struct hk_confine_tree){
 			.path = export->path,
-			.writable = !export->read_only && layer == NULL,
+			/* With rules of copy-on-write, the rest goes to the directory itself. */
+			.writable = !export->read_only &&
+				(layer == NULL || box->policy.cows[i].rules != NULL),
 			.is_public = export->public_only,
 		};
 		if (layer != NULL) {
@@ -184,6 +186,9 @@ int hk_box_start(struct hk_box *box, struct hk_err *err)
 {
 	int r = confine(box, err);
 
+	if (r == 0) {
+		r = hk_box_policy_start(&box->policy, err);
+	}
 	if (r == 0) {
 		r = hk_machine_start(box->machine, err);
 	}
@@ -209,6 +214,7 @@ void hk_box_destroy(struct hk_box *box)
 	hk_event_remove(&box->console_event);
 	hk_channel_finish(&box->channel);
 	hk_kernel_finish(&box->kernel);
+	hk_box_policy_finish(&box->policy);
 	hk_layout_finish(&box->layout);
 	hk_denials_finish(&box->denials);
 	hk_tail_finish(&box->tail);
@@ -218,6 +224,16 @@ void hk_box_destroy(struct hk_box *box)
 const struct hk_box_result *hk_box_result(const struct hk_box *box)
 {
 	return &box->result;
+}
+
+bool hk_box_asks(const struct hk_box *box)
+{
+	return box->policy.rules != NULL && hk_rules_any(box->policy.rules, HK_VERDICT_ASK);
+}
+
+struct hk_audit *hk_box_audit(struct hk_box *box)
+{
+	return box->policy.audit;
 }
 
 bool hk_box_console_line(struct hk_box *box, unsigned back, char *line, size_t size)

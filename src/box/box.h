@@ -26,10 +26,12 @@
 #include "control/control.h"
 #include "engine/cpuid.h"
 
+struct hk_audit;
 struct hk_box;
 
 enum {
 	HK_BOX_MAX_SHARES = 64,
+	HK_BOX_MAX_HIDDEN = 8,
 	HK_BOX_MAX_DISKS = 8,
 	HK_BOX_MAX_NAME = 63,                         /* bytes: it is the hostname, too */
 	HK_BOX_MAX_WORDS = HK_CONTROL_MAX_COUNT - 16, /* arguments; variables */
@@ -84,6 +86,17 @@ struct hk_box_owner {
 	void (*progress)(struct hk_box_owner *owner, const char *what, uint64_t since_start_ns);
 	/* One line of the guest's console, escaped, without a newline. */
 	void (*console)(struct hk_box_owner *owner, const char *line);
+	/*
+	 * The policy keeps some changes of @share apart: where? In hk_box_create(). Return: 0 with a directory that lasts
+	 * as long as the box, borrowed; -errno. Without it such a policy is an error.
+	 */
+	int (*layer)(struct hk_box_owner *owner, const struct hk_share *share,
+		const char **ret_path, struct hk_err *err);
+	/* The policy says `ask`; see struct hk_fuse_owner. Any thread. Without it: no. */
+	bool (*ask)(
+		struct hk_box_owner *owner, const char *path, const char *class_name, pid_t pid);
+	/* The policy has denied something. Any thread. */
+	void (*violated)(struct hk_box_owner *owner);
 };
 
 /**
@@ -102,12 +115,17 @@ struct hk_box_owner {
  * @argv: the command, NULL-terminated
  * @workdir: absolute path in the box; NULL: where @caller_dir is shared, else the home
  * @caller_dir: the caller's current directory, absolute, without symbolic links; may be NULL
+ * @caller_home: the caller's home directory, likewise; may be NULL
  * @caller_uid, @caller_gid, @caller_name: whose files the shares are; a caller_name of NULL or one
  *	that would not do in /etc/passwd becomes "user"
  * @as_root: the command runs as the guest's root
  * @tty: the command has a terminal of @rows by @cols (0: unknown); its output goes to @stdout_fd
  * @verbose: kernel messages are shown, too
  * @stdin_fd, @stdout_fd, @stderr_fd: their flags are not changed; -1: /dev/null
+ * @policy: a file of rules, hako-policy(5), with paths as the box has them; NULL: none
+ * @has_audit: decisions are kept, see hk_box_audit(); @log_fd: and written there, -1: nowhere. No thread until
+ *	hk_box_start()
+ * @hidden: @hidden_count paths of the host, absolute and real, that no share shows, files or directories with all in them
  * @timeout_ns: from hk_box_start() on; 0: none; then SIGTERM, and HK_BOX_GRACE_NS later the end
  */
 struct hk_box_config {
@@ -129,6 +147,7 @@ struct hk_box_config {
 	char *const *argv;
 	const char *workdir;
 	const char *caller_dir;
+	const char *caller_home;
 	uid_t caller_uid;
 	gid_t caller_gid;
 	const char *caller_name;
@@ -137,6 +156,11 @@ struct hk_box_config {
 	bool verbose;
 	uint16_t rows, cols;
 	int stdin_fd, stdout_fd, stderr_fd;
+	const char *policy;
+	bool has_audit;
+	int log_fd;
+	const char *hidden[HK_BOX_MAX_HIDDEN];
+	unsigned hidden_count;
 	uint64_t timeout_ns;
 };
 
@@ -211,6 +235,9 @@ void hk_box_destroy(struct hk_box *box);
  */
 void hk_box_signal(struct hk_box *box, int signo);
 
+/** hk_box_give_up() - the command is to end: SIGTERM, and HK_BOX_GRACE_NS later the box ends in any case */
+void hk_box_give_up(struct hk_box *box);
+
 /** hk_box_resize() - the terminal has another size now */
 void hk_box_resize(struct hk_box *box, uint16_t rows, uint16_t cols);
 
@@ -219,6 +246,12 @@ const struct hk_box_result *hk_box_result(const struct hk_box *box);
 
 /** hk_box_status() - the exit status that tells of @result: 0-255 as shells and timeout(1) do */
 int hk_box_status(const struct hk_box_result *result);
+
+/** hk_box_asks() - does its policy have anybody asked? */
+bool hk_box_asks(const struct hk_box *box);
+
+/** hk_box_audit() - borrowed; NULL: it has none. Complete after owner->ended() and hk_audit_finish() */
+struct hk_audit *hk_box_audit(struct hk_box *box);
 
 /**
  * hk_box_console_line() - the last lines of the guest's console

@@ -10,6 +10,7 @@
 #include "box/denials.h"
 #include "box/devices.h"
 #include "box/layout.h"
+#include "box/policy.h"
 #include "box/stdio_linux.h"
 #include "box/tail.h"
 #include "kernel/kernel.h"
@@ -32,6 +33,7 @@ enum { HK_BOX_SIGNALS_TO_STOP = 3 };
 struct hk_box {
 	struct hk_box_config config;
 	struct hk_layout layout;
+	struct hk_box_policy policy;
 	struct hk_denials denials;
 	struct hk_tail tail;
 	struct hk_event console_event; /* whole lines for --verbose */

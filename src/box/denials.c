@@ -40,6 +40,13 @@ static void denied(struct hk_fuse_owner *owner, const struct hk_fuse_denial *den
 	struct hk_denial copy = {.error = denial->error};
 	const char *path = denial->path == NULL ? "" : denial->path;
 
+	if (denial->by_rules) {
+		/* The audit keeps it; the user reads of it there. */
+		if (denials->box_owner != NULL && denials->box_owner->violated != NULL) {
+			denials->box_owner->violated(denials->box_owner);
+		}
+		return;
+	}
 	if (denial->export_name == NULL || !hk_export_is_share(denial->export_name)) {
 		return;
 	}
@@ -54,9 +61,19 @@ static void denied(struct hk_fuse_owner *owner, const struct hk_fuse_denial *den
 	pthread_mutex_unlock(&denials->lock);
 }
 
-void hk_denials_init(struct hk_denials *denials)
+static bool ask(struct hk_fuse_owner *owner, const char *path, const char *class_name, pid_t pid)
 {
-	denials->owner = (struct hk_fuse_owner){.denied = denied};
+	struct hk_denials *denials = hk_container_of(owner, struct hk_denials, owner);
+	struct hk_box_owner *box_owner = denials->box_owner;
+
+	return box_owner != NULL && box_owner->ask != NULL &&
+		box_owner->ask(box_owner, path, class_name, pid);
+}
+
+void hk_denials_init(struct hk_denials *denials, struct hk_box_owner *box_owner)
+{
+	denials->owner = (struct hk_fuse_owner){.denied = denied, .ask = ask};
+	denials->box_owner = box_owner;
 	pthread_mutex_init(&denials->lock, NULL);
 	denials->count = 0;
 	denials->total = 0;

@@ -19,16 +19,17 @@ struct hk_denial {
 	int error;
 };
 
-/** struct hk_denials - hk_denials_init(); @owner is what the server is given */
+/** struct hk_denials - hk_denials_init(); @owner is what the server is given, and tells @box_owner of what is his */
 struct hk_denials {
 	struct hk_fuse_owner owner;
+	struct hk_box_owner *box_owner; /* borrowed; may be NULL */
 	pthread_mutex_t lock;
 	struct hk_denial kept[HK_DENIALS_MAX]; /* lock; each one once */
 	unsigned count;                        /* lock; of @kept */
 	uint64_t total;                        /* lock; those that were not kept, too */
 };
 
-void hk_denials_init(struct hk_denials *denials);
+void hk_denials_init(struct hk_denials *denials, struct hk_box_owner *box_owner);
 void hk_denials_finish(struct hk_denials *denials);
 
 uint64_t hk_denials_total(struct hk_denials *denials);

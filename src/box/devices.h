@@ -6,6 +6,7 @@
 
 #include "base/err.h"
 #include "box/layout.h"
+#include "box/policy.h"
 #include "fuse/server.h"
 #include "machine/machine.h"
 #include "virtio/device.h"
@@ -30,7 +31,8 @@ struct hk_devices {
 #define HK_BOX_FS_TAG "hako"
 
 int hk_devices_create(struct hk_devices *devices, struct hk_machine *machine,
-	const struct hk_layout *layout, struct hk_fuse_owner *owner, struct hk_err *err);
+	const struct hk_layout *layout, struct hk_box_policy *policy, struct hk_fuse_owner *owner,
+	struct hk_err *err);
 
 /** hk_devices_destroy() - the machine has stopped; fine if there are none */
 void hk_devices_destroy(struct hk_devices *devices);

@@ -16,7 +16,6 @@
 #include "base/str.h"
 #include "base/sys.h"
 #include "base/util.h"
-#include "fuse/overlay.h"
 #include "virtio/balloon.h"
 #include "virtio/blk.h"
 #include "virtio/fs.h"
@@ -39,23 +38,6 @@ static int attach(struct hk_devices *devices, struct hk_machine *machine, struct
 
 	devices->devs[i] = dev;
 	return hk_virtio_mmio_attach(machine, dev, &devices->transports[i], err);
-}
-
-static int add_export(struct hk_fuse_server *server, const struct hk_layout *layout,
-	const struct hk_fuse_export *export, struct hk_err *err)
-{
-	const struct hk_share *share = hk_layout_share(layout, export->name);
-	struct hk_fuse_export with_layer = *export;
-	int r = 0;
-
-	/* Where writing copies a file, the copy is not what was mapped. */
-	if (share != NULL && share->layer != NULL) {
-		with_layer.dax = false;
-		r = hk_overlay_open(
-			&(struct hk_overlay_options){.lower = share->host, .layer = share->layer},
-			&with_layer.backend, err);
-	}
-	return r < 0 ? r : hk_fuse_server_export(server, &with_layer, err);
 }
 
 static bool mend(struct hk_mem_mender *mender)
@@ -107,14 +89,22 @@ static int add_window(struct hk_devices *devices, struct hk_machine *machine,
 }
 
 static int add_fs(struct hk_devices *devices, struct hk_machine *machine,
-	const struct hk_layout *layout, struct hk_fuse_owner *owner, struct hk_err *err)
+	const struct hk_layout *layout, struct hk_box_policy *policy, struct hk_fuse_owner *owner,
+	struct hk_err *err)
 {
 	const struct hk_mem_region *window = NULL;
 	struct hk_virtio *dev;
 	int r = hk_fuse_server_create(owner, &devices->server, err);
 
 	for (unsigned i = 0; r == 0 && i < layout->export_count; i++) {
-		r = add_export(devices->server, layout, &layout->exports[i], err);
+		struct hk_fuse_export export = layout->exports[i];
+
+		r = hk_box_policy_open(policy, layout, i, &export.backend, err);
+		if (r == 0) {
+			/* Where writing copies a file, the copy is not what was mapped. */
+			export.dax = export.dax && export.backend == NULL;
+			r = hk_fuse_server_export(devices->server, &export, err);
+		}
 	}
 	if (r == 0) {
 		r = add_window(devices, machine, layout->config, &window, err);
@@ -225,10 +215,11 @@ static int add_disk(struct hk_devices *devices, struct hk_machine *machine,
 }
 
 int hk_devices_create(struct hk_devices *devices, struct hk_machine *machine,
-	const struct hk_layout *layout, struct hk_fuse_owner *owner, struct hk_err *err)
+	const struct hk_layout *layout, struct hk_box_policy *policy, struct hk_fuse_owner *owner,
+	struct hk_err *err)
 {
 	const struct hk_box_config *config = layout->config;
-	int r = add_fs(devices, machine, layout, owner, err);
+	int r = add_fs(devices, machine, layout, policy, owner, err);
 
 	if (r == 0) {
 		r = add_vsock(devices, machine, err);

@@ -114,6 +114,9 @@ static int add_export(struct hk_layout *layout, const struct hk_fuse_export *exp
 	layout->exports[i] = *export;
 	layout->exports[i].name = layout->names[i];
 	layout->exports[i].path = layout->paths[i];
+	if (export->root == NULL) {
+		layout->exports[i].root = layout->paths[i] + strlen(host_root);
+	}
 	layout->export_count++;
 	return 0;
 }
@@ -253,7 +256,7 @@ static int add_rootfs(struct hk_layout *layout, const char *machine_id, struct h
 {
 	struct hk_control_builder upper = {0};
 	struct hk_fuse_export export = {
-		.name = "root", .path = layout->config->rootfs, .read_only = true};
+		.name = "root", .path = layout->config->rootfs, .root = "/", .read_only = true};
 	int r;
 
 	r = add_export(layout, &export, "", err);
@@ -293,12 +296,14 @@ static int add_shares(struct hk_layout *layout, struct hk_err *err)
 		char name[HK_EXPORT_NAME_SIZE];
 		struct hk_fuse_export export = {.name = name,
 			.path = sorted[i]->host,
+			.root = sorted[i]->guest,
 			.read_only = !sorted[i]->writable && sorted[i]->layer == NULL,
 			.dax = sorted[i]->dax != HK_SHARE_DAX_NO};
 		int r;
 
 		hk_fmt(name, sizeof(name), "v%u", (unsigned)(sorted[i] - config->shares));
 		map_ids(&export, layout);
+		layout->layers[layout->export_count] = sorted[i]->layer;
 		r = add_export(layout, &export, "", err);
 		if (r < 0) {
 			return r;
@@ -357,18 +362,18 @@ const struct hk_share *hk_layout_share(const struct hk_layout *layout, const cha
 	return &layout->config->shares[index];
 }
 
-/* The caller's directory, as the box sees it. Return: false if it does not. */
-static bool map_caller_dir(const struct hk_box_config *config, char *path, size_t size)
+bool hk_layout_map(
+	const struct hk_box_config *config, const char *path, char *ret_path, size_t size)
 {
 	size_t best = 0;
 
-	for (unsigned i = 0; config->caller_dir != NULL && i < config->share_count; i++) {
+	for (unsigned i = 0; path != NULL && i < config->share_count; i++) {
 		const struct hk_share *share = &config->shares[i];
-		const char *rest = hk_path_within(config->caller_dir, share->host);
+		const char *rest = hk_path_within(path, share->host);
 
 		/* Of shares within each other, the innermost. */
 		if (rest != NULL && strlen(share->host) > best &&
-			hk_fmt(path, size, "%s%s", share->guest, rest) >= 0) {
+			hk_fmt(ret_path, size, "%s%s", share->guest, rest) >= 0) {
 			best = strlen(share->host);
 		}
 	}
@@ -382,7 +387,7 @@ const char *hk_layout_workdir(struct hk_layout *layout)
 	if (config->workdir != NULL) {
 		return config->workdir;
 	}
-	if (map_caller_dir(config, layout->workdir, sizeof(layout->workdir))) {
+	if (hk_layout_map(config, config->caller_dir, layout->workdir, sizeof(layout->workdir))) {
 		return layout->workdir;
 	}
 	return layout->user.home;

@@ -36,7 +36,8 @@ struct hk_layout {
 	struct hk_fuse_export
 		exports[HK_LAYOUT_MAX_EXPORTS]; /* name and path point into names, paths */
 	char names[HK_LAYOUT_MAX_EXPORTS][HK_EXPORT_NAME_SIZE];
-	char *paths[HK_LAYOUT_MAX_EXPORTS]; /* owned */
+	char *paths[HK_LAYOUT_MAX_EXPORTS];        /* owned */
+	const char *layers[HK_LAYOUT_MAX_EXPORTS]; /* borrowed; where changes go instead, or NULL */
 	unsigned export_count;
 	struct hk_control_builder steps;
 	char workdir[HK_CONTROL_MAX_PATH + 1];
@@ -61,6 +62,10 @@ bool hk_export_is_share(const char *export_name);
 
 /** hk_layout_share() - the share behind an export; NULL if it is none */
 const struct hk_share *hk_layout_share(const struct hk_layout *layout, const char *export_name);
+
+/** hk_layout_map() - the host's @path, absolute or NULL, as the box sees it. Return: false if no share shows it */
+bool hk_layout_map(
+	const struct hk_box_config *config, const char *path, char *ret_path, size_t size);
 
 /** hk_layout_workdir() - where the command starts; borrowed from config or layout */
 const char *hk_layout_workdir(struct hk_layout *layout);

@@ -484,16 +484,22 @@ static void phase_fired(struct hk_timer *timer)
 	}
 }
 
+/* The timer comes again when the command has had its time to end. */
+static void end_command(struct hk_box *box, enum hk_box_end end)
+{
+	box->result.end = end;
+	hk_session_signal(&box->channel.session, SIGTERM);
+	hk_session_signal(&box->channel.session, SIGCONT);
+	hk_channel_flush(&box->channel);
+	arm(box, &box->timeout_timer, HK_BOX_GRACE_NS);
+}
+
 static void timeout_fired(struct hk_timer *timer)
 {
 	struct hk_box *box = hk_container_of(timer, struct hk_box, timeout_timer);
 
 	if (!is_decided(box) && box->phase == HK_PHASE_RUNNING) {
-		box->result.end = HK_BOX_TIMED_OUT;
-		hk_session_signal(&box->channel.session, SIGTERM);
-		hk_session_signal(&box->channel.session, SIGCONT);
-		hk_channel_flush(&box->channel);
-		arm(box, &box->timeout_timer, HK_BOX_GRACE_NS);
+		end_command(box, HK_BOX_TIMED_OUT);
 		return;
 	}
 	/* Also output that nobody has read in time is too late. */
@@ -553,6 +559,18 @@ void hk_box_signal(struct hk_box *box, int signo)
 	}
 	hk_session_signal(&box->channel.session, signo);
 	hk_channel_flush(&box->channel);
+}
+
+void hk_box_give_up(struct hk_box *box)
+{
+	if (is_decided(box)) {
+		return;
+	}
+	box->result.code = SIGTERM;
+	end_command(box, HK_BOX_STOPPED);
+	if (box->phase <= HK_PHASE_BOOTING) {
+		leave(box);
+	}
 }
 
 void hk_box_resize(struct hk_box *box, uint16_t rows, uint16_t cols)

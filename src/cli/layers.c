@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -22,6 +23,8 @@
 #include "base/sys.h"
 
 #define TEMPORARY "tmp."
+
+enum { NEW_SECONDS = 10 };
 
 int hk_layers_dir(char **ret_path, struct hk_err *err)
 {
@@ -78,13 +81,15 @@ int hk_layers_named(const char *dir, const char *name, char **ret_path, struct h
 	return add(dir, name, ret_path, err);
 }
 
-/* The layer at @path, if no run has it. */
+/* The layer at @path, if no run has it. One that was just made may not be locked yet. */
 static void remove_abandoned(const char *path)
 {
 	autoclose int fd = hk_open(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0);
 	struct hk_err err = HK_ERR_INIT;
+	struct stat st;
 
-	if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0) {
+	if (fd >= 0 && fstat(fd, &st) == 0 && time(NULL) - st.st_mtime > NEW_SECONDS &&
+		flock(fd, LOCK_EX | LOCK_NB) == 0) {
 		hk_layers_remove(path, &err);
 	}
 }
@@ -107,7 +112,8 @@ static void sweep(const char *dir)
 	}
 }
 
-int hk_layers_temporary(const char *dir, char **ret_path, struct hk_err *err)
+/* A new one without a name; those of runs that were killed go. */
+static int make_temporary(const char *dir, char **ret_path, struct hk_err *err)
 {
 	int r;
 
@@ -119,6 +125,17 @@ int hk_layers_temporary(const char *dir, char **ret_path, struct hk_err *err)
 		*ret_path = NULL;
 	}
 	return r;
+}
+
+int hk_layers_make(const char *dir, const char *name, char **ret_path, struct hk_err *err)
+{
+	int r;
+
+	if (name == NULL) {
+		return make_temporary(dir, ret_path, err);
+	}
+	r = hk_layers_named(dir, name, ret_path, err);
+	return r == 0 ? hk_mkdir_p(*ret_path, 0700, err) : r;
 }
 
 static int remove_entry(FTSENT *entry)

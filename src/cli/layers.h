@@ -14,8 +14,8 @@ int hk_layers_dir(char **ret_path, struct hk_err *err);
 /** hk_layers_named() - the layer called @name, there or not. @ret_path: free(). Return: 0; -EINVAL for what is no name */
 int hk_layers_named(const char *dir, const char *name, char **ret_path, struct hk_err *err);
 
-/** hk_layers_temporary() - a new one without a name; those of runs that were killed go */
-int hk_layers_temporary(const char *dir, char **ret_path, struct hk_err *err);
+/** hk_layers_make() - the layer called @name, made if it is not there; NULL: a temporary one. @ret_path: free() */
+int hk_layers_make(const char *dir, const char *name, char **ret_path, struct hk_err *err);
 
 /** hk_layers_remove() - a layer and all in it. Return: 0 or -errno of the first thing that stays */
 int hk_layers_remove(const char *path, struct hk_err *err);

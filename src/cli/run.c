@@ -19,8 +19,10 @@
 #include "base/str.h"
 #include "base/util.h"
 #include "box/box.h"
+#include "cli/attendant_linux.h"
 #include "cli/builtin.h"
 #include "cli/explain.h"
+#include "cli/findings.h"
 #include "cli/report.h"
 #include "cli/run_options.h"
 #include "cli/terminal_linux.h"
@@ -37,6 +39,11 @@ struct run {
 	struct hk_hints hints;
 	struct hk_terminal terminal;
 	struct hk_watchdog watchdog;
+	struct hk_attendant attendant;
+	struct hk_findings findings;
+	int log_fd;                /* owned */
+	char *hidden[3];           /* owned; log, report, what was learnt */
+	struct hk_event violation; /* with --strict */
 	struct hk_signal signals[HK_ARRAY_SIZE(signals)];
 };
 
@@ -149,6 +156,77 @@ static void console(struct hk_box_owner *owner, const char *line)
 	hk_report("run", "| %s", line);
 }
 
+static int find_layer(struct hk_box_owner *owner, const struct hk_share *share,
+	const char **ret_path, struct hk_err *err)
+{
+	struct run *run = hk_container_of(owner, struct run, owner);
+
+	return hk_run_layers_add(&run->options.layers, share, ret_path, err);
+}
+
+/* In a thread of the file server; so is violated(). */
+static bool ask(struct hk_box_owner *owner, const char *path, const char *class_name, pid_t pid)
+{
+	struct run *run = hk_container_of(owner, struct run, owner);
+
+	return hk_attendant_ask(&run->attendant, path, class_name, pid);
+}
+
+static void violated(struct hk_box_owner *owner)
+{
+	struct run *run = hk_container_of(owner, struct run, owner);
+
+	hk_event_signal(&run->violation);
+}
+
+static void violation_seen(struct hk_event *event)
+{
+	struct run *run = hk_container_of(event, struct run, violation);
+
+	hk_box_give_up(run->box);
+}
+
+/* The box's monitor opens nothing any more once it runs. */
+static int open_outputs(struct run *run, struct hk_err *err)
+{
+	const struct hk_run_options *options = &run->options;
+	struct hk_box_config *config = &run->options.config;
+	struct hk_findings *findings = &run->findings;
+	int r = 0;
+
+	*findings = (struct hk_findings){
+		.verb = "run",
+		.argv = config->argv,
+		.report = options->report,
+		.learn = options->learn,
+		.report_fd = -1,
+		.learn_fd = -1,
+		.with_summary = config->verbose,
+	};
+	if (options->log != NULL) {
+		r = hk_output_open(
+			"--log", options->log, false, &run->log_fd, &run->hidden[0], err);
+	}
+	if (r == 0 && options->report != NULL && strcmp(options->report, "-") != 0) {
+		r = hk_output_open("--report", options->report, true, &findings->report_fd,
+			&run->hidden[1], err);
+	}
+	if (r == 0 && options->learn != NULL && strcmp(options->learn, "-") != 0) {
+		r = hk_output_open(
+			"--learn", options->learn, true, &findings->learn_fd, &run->hidden[2], err);
+	}
+	config->log_fd = run->log_fd;
+	for (size_t i = 0; i < HK_ARRAY_SIZE(run->hidden); i++) {
+		if (run->hidden[i] != NULL) {
+			config->hidden[config->hidden_count++] = run->hidden[i];
+		}
+	}
+	if (options->layers.dir != NULL) {
+		config->hidden[config->hidden_count++] = options->layers.dir;
+	}
+	return r;
+}
+
 static int prepare(struct run *run, struct hk_err *err)
 {
 	struct hk_box_config *config = &run->options.config;
@@ -164,7 +242,23 @@ static int prepare(struct run *run, struct hk_err *err)
 	if (r < 0) {
 		return r;
 	}
-	run->owner = (struct hk_box_owner){.started = started, .ended = ended, .limit = limit};
+	r = open_outputs(run, err);
+	if (r < 0) {
+		return r;
+	}
+	run->owner = (struct hk_box_owner){.started = started,
+		.ended = ended,
+		.limit = limit,
+		.layer = find_layer,
+		.ask = ask};
+	if (run->options.strict) {
+		run->owner.violated = violated;
+		run->violation.raised = violation_seen;
+		r = hk_event_add(run->loop, &run->violation, err);
+		if (r < 0) {
+			return r;
+		}
+	}
 	if (config->verbose) {
 		run->owner.progress = progress;
 		run->owner.console = console;
@@ -174,12 +268,46 @@ static int prepare(struct run *run, struct hk_err *err)
 	return catch_signals(run, err);
 }
 
+/* The terminal cannot answer while the box reads what is typed there. */
+static int check_ask(const struct run *run, struct hk_err *err)
+{
+	const struct hk_run_options *options = &run->options;
+
+	if (!hk_box_asks(run->box) || options->ask != NULL ||
+		!(options->config.tty || isatty(STDIN_FILENO))) {
+		return 0;
+	}
+	hk_fail_msg(err, EINVAL, "--policy %s: it asks, and the terminal is the box's",
+		options->config.policy);
+	hk_err_hint(err,
+		"name a program that answers, with --ask, or give the box other input: "
+		"-i </dev/null");
+	return -EINVAL;
+}
+
+/* What the box's monitor cannot do any more once it is confined. */
+static int start_attendant(struct run *run, struct hk_err *err)
+{
+	const struct hk_run_layers *layers = &run->options.layers;
+	unsigned to_remove = layers->keep == NULL ? layers->count : 0;
+	int r = check_ask(run, err);
+
+	if (r < 0 || (!hk_box_asks(run->box) && to_remove == 0)) {
+		return r;
+	}
+	return hk_attendant_start(&run->attendant, run->options.ask,
+		(const char *const *)layers->paths, to_remove, err);
+}
+
 static int run_box(struct run *run, struct hk_err *err)
 {
 	int r = prepare(run, err);
 
 	if (r == 0) {
 		r = hk_box_create(&run->options.config, &run->box, err);
+	}
+	if (r == 0) {
+		r = start_attendant(run, err);
 	}
 	if (r == 0) {
 		r = hk_box_start(run->box, err);
@@ -196,6 +324,31 @@ static int run_box(struct run *run, struct hk_err *err)
 	return r;
 }
 
+/* What the audit says of the run. @status: of the box, which a failure or a violation comes before */
+static int conclude(struct run *run, int status)
+{
+	struct hk_audit *audit = hk_box_audit(run->box);
+	struct hk_err err = HK_ERR_INIT;
+	bool good = true;
+
+	if (audit == NULL) {
+		return status;
+	}
+	if (hk_audit_finish(audit, &err) < 0) {
+		hk_report_err("run", &err, 0);
+		good = false;
+	}
+	good &= hk_findings_tell(&run->findings, audit);
+	if (!good || hk_box_result(run->box)->end == HK_BOX_TIMED_OUT) {
+		return good ? status : HK_STATUS_FAILURE;
+	}
+	if (run->options.strict && hk_audit_violations(audit) > 0) {
+		hk_report("run", "the policy denied something: ended, as --strict says");
+		return HK_STATUS_VIOLATION;
+	}
+	return status;
+}
+
 static void finish(struct run *run)
 {
 	if (run->box != NULL) {
@@ -203,17 +356,31 @@ static void finish(struct run *run)
 	}
 	hk_box_destroy(run->box);
 	hk_watchdog_finish(&run->watchdog);
+	if (run->attendant.fd < 0) {
+		hk_run_layers_remove(&run->options.layers);
+	}
+	hk_attendant_finish(&run->attendant);
+	hk_event_remove(&run->violation);
 	for (size_t i = 0; i < HK_ARRAY_SIZE(signals); i++) {
 		hk_signal_remove(&run->signals[i]);
 	}
 	hk_loop_destroy(run->loop);
+	hk_findings_finish(&run->findings);
+	hk_close(&run->log_fd);
+	for (size_t i = 0; i < HK_ARRAY_SIZE(run->hidden); i++) {
+		free(run->hidden[i]);
+	}
 	hk_hints_finish(&run->hints);
 	hk_run_options_finish(&run->options);
 }
 
 int hk_cmd_run(char **argv)
 {
-	struct run run = {0};
+	struct run run = {
+		.log_fd = -1,
+		.attendant = {.fd = -1},
+		.findings = {.report_fd = -1, .learn_fd = -1},
+	};
 	struct hk_err err = HK_ERR_INIT;
 	int status;
 	int r;
@@ -230,8 +397,9 @@ int hk_cmd_run(char **argv)
 		r = run_box(&run, &err);
 		hk_terminal_close(&run.terminal);
 		hk_report_on_raw_terminal(false);
-		status = r < 0 ? hk_report_err("run", &err, HK_STATUS_FAILURE)
-			       : hk_explain(run.box, &run.options.config, &run.hints);
+		status = r < 0
+			? hk_report_err("run", &err, HK_STATUS_FAILURE)
+			: conclude(&run, hk_explain(run.box, &run.options.config, &run.hints));
 	}
 	finish(&run);
 	return status;

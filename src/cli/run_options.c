@@ -23,7 +23,6 @@
 #include "base/str.h"
 #include "base/sys.h"
 #include "base/util.h"
-#include "cli/layers.h"
 #include "cli/opts.h"
 #include "cli/parse.h"
 #include "cli/terminal_linux.h"
@@ -41,6 +40,12 @@ enum {
 	OPT_MEMORY,
 	OPT_DISK,
 	OPT_KEEP,
+	OPT_POLICY,
+	OPT_STRICT,
+	OPT_ASK,
+	OPT_LOG,
+	OPT_REPORT,
+	OPT_LEARN,
 	OPT_ROOTFS,
 	OPT_NAME,
 	OPT_TIMEOUT,
@@ -48,7 +53,7 @@ enum {
 	OPT_ENGINE,
 	OPT_CPU,
 	OPT_VERBOSE,
-	OPT_LOG,
+	OPT_DEBUG,
 	OPT_HELP,
 	OPT_COUNT,
 };
@@ -58,6 +63,15 @@ static const struct hk_opt table[OPT_COUNT] = {
 		"share a directory or file; read-only unless :rw or :cow"},
 	[OPT_KEEP] = {"keep", 0, "NAME",
 		"what is changed in a share :cow; for hako diff and apply"},
+	[OPT_POLICY] = {"policy", 'p', "FILE",
+		"what may be done to which files; see hako-policy(5)"},
+	[OPT_STRICT] = {"strict", 0, NULL,
+		"end with status 123 as soon as the policy denies anything"},
+	[OPT_ASK] = {"ask", 0, "PROGRAM",
+		"who answers what the policy asks (default: the terminal)"},
+	[OPT_LOG] = {"log", 0, "FILE", "a line of JSON for each decision"},
+	[OPT_REPORT] = {"report", 0, "FILE", "what was done, by file: text, .json or .html"},
+	[OPT_LEARN] = {"learn", 0, "FILE", "write the policy that this run would have needed"},
 	[OPT_WORKDIR] = {"workdir", 'w', "DIR", "where the command starts"},
 	[OPT_ENV] = {"env", 'e', "NAME[=VALUE]", "set a variable, or pass yours on"},
 	[OPT_TTY] = {"tty", 't', NULL, "give the command a terminal (default if you have one)"},
@@ -73,7 +87,7 @@ static const struct hk_opt table[OPT_COUNT] = {
 	[OPT_ENGINE] = {"engine", 0, "ENGINE", "kvm or soft; see hako doctor"},
 	[OPT_CPU] = {"cpu", 0, "MODEL", "hako-v2 (default) or host; ,+FEATURE adds to it"},
 	[OPT_VERBOSE] = {"verbose", 0, NULL, "tell of each step, and what the box's kernel says"},
-	[OPT_LOG] = {"log", 0, "SPEC", "log levels, such as virtio:debug"},
+	[OPT_DEBUG] = {"debug", 0, "LEVELS", "what hako says of its work, such as virtio:debug"},
 	[OPT_HELP] = {"help", 'h', NULL, "this"},
 };
 
@@ -88,44 +102,6 @@ void hk_run_options_print_help(void)
 }
 
 /* Values */
-
-/* Changes of a share :cow go to the layer that --keep names. */
-static int find_layer(struct hk_run_options *options, struct hk_err *err)
-{
-	autofree char *dir = NULL;
-	struct hk_share *cow = NULL;
-	int r;
-
-	for (unsigned i = 0; i < options->config.share_count; i++) {
-		if (options->is_cow[i] && cow != NULL) {
-			return hk_opts_bad_value("-v", options->shares[i].host,
-				"one share of a box can be :cow; make this one :ro or :rw", err);
-		}
-		cow = options->is_cow[i] ? &options->shares[i] : cow;
-	}
-	if (cow == NULL && options->keep == NULL) {
-		return 0;
-	}
-	if (cow == NULL) {
-		return hk_opts_bad_value(
-			"--keep", options->keep, "give the share that it is for: -v DIR:cow", err);
-	}
-	if (options->keep == NULL) {
-		hk_fail_msg(
-			err, EINVAL, "-v %s:cow: there is no name for what is changed", cow->host);
-		hk_err_hint(err, "give one with --keep NAME; then see hako diff NAME");
-		return -EINVAL;
-	}
-	r = hk_layers_dir(&dir, err);
-	if (r == 0) {
-		r = hk_layers_named(dir, options->keep, &options->layer, err);
-	}
-	if (r == 0) {
-		r = hk_mkdir_p(options->layer, 0700, err);
-	}
-	cow->layer = options->layer;
-	return r;
-}
 
 /* By default the box shows a file where the host has it, under the name that was given. */
 static int default_guest(
@@ -334,6 +310,19 @@ static int set_timeout(uint64_t *ret_ns, const char *value, struct hk_err *err)
 	return 0;
 }
 
+/* Levels were once given so, and would now be written to a file of that name. */
+static int set_log(struct hk_run_options *options, const char *value, struct hk_err *err)
+{
+	struct hk_err ignored = HK_ERR_INIT;
+
+	if (hk_log_configure(value, &ignored) == 0) {
+		return hk_opts_bad_value(
+			"--log", value, "it names a file; log levels are given with --debug", err);
+	}
+	options->log = value;
+	return 0;
+}
+
 static int take(struct hk_run_options *options, int option, const char *value, struct hk_err *err)
 {
 	struct hk_box_config *config = &options->config;
@@ -364,7 +353,7 @@ static int take(struct hk_run_options *options, int option, const char *value, s
 	case OPT_ROOTFS:
 		return set_rootfs(options, value, err);
 	case OPT_KEEP:
-		options->keep = value;
+		options->layers.keep = value;
 		return 0;
 	case OPT_NAME:
 		config->name = value;
@@ -382,7 +371,24 @@ static int take(struct hk_run_options *options, int option, const char *value, s
 	case OPT_VERBOSE:
 		config->verbose = true;
 		return 0;
+	case OPT_POLICY:
+		config->policy = value;
+		return 0;
+	case OPT_STRICT:
+		options->strict = true;
+		return 0;
+	case OPT_ASK:
+		options->ask = value;
+		return 0;
 	case OPT_LOG:
+		return set_log(options, value, err);
+	case OPT_REPORT:
+		options->report = value;
+		return 0;
+	case OPT_LEARN:
+		options->learn = value;
+		return 0;
+	case OPT_DEBUG:
 		return hk_log_configure(value, err);
 	case OPT_HELP:
 		options->help = true;
@@ -422,7 +428,9 @@ static int look_at_caller(struct hk_run_options *options, struct hk_err *err)
 	if (options->caller_name == NULL) {
 		return hk_fail(err, ENOMEM, "start");
 	}
+	options->caller_home = getenv("HOME") == NULL ? NULL : realpath(getenv("HOME"), NULL);
 	config->caller_dir = options->caller_dir;
+	config->caller_home = options->caller_home;
 	config->caller_name = options->caller_name;
 	return 0;
 }
@@ -505,6 +513,9 @@ static int set_defaults(struct hk_run_options *options, struct hk_err *err)
 	if (config->engine != NULL && config->engine[0] == '\0') {
 		config->engine = NULL;
 	}
+	config->has_audit = config->policy != NULL || options->log != NULL ||
+		options->report != NULL || options->learn != NULL || options->strict;
+	config->log_fd = -1;
 	config->shares = options->shares;
 	config->disks = options->disks;
 	config->rootfs = options->rootfs;
@@ -542,12 +553,14 @@ int hk_run_options_parse(struct hk_run_options *options, char **argv, struct hk_
 	}
 	config->argv = argv + opts.next;
 	r = set_defaults(options, err);
-	if (r == 0) {
-		r = find_layer(options, err);
-	}
 	config->env = (const char *const *)options->env;
 	config->env_count = options->env_count;
-	return r == 0 ? hk_box_check_values(config, err) : r;
+	if (r == 0) {
+		r = hk_box_check_values(config, err);
+	}
+	return r == 0 ? hk_run_layers_make(&options->layers, options->shares, options->is_cow,
+				options->config.share_count, config->policy != NULL, err)
+		      : r;
 }
 
 void hk_run_options_finish(struct hk_run_options *options)
@@ -566,6 +579,7 @@ void hk_run_options_finish(struct hk_run_options *options)
 	free(options->caller_dir);
 	free(options->caller_name);
 	free(options->rootfs);
-	free(options->layer);
+	hk_run_layers_finish(&options->layers);
+	free(options->caller_home);
 	*options = (struct hk_run_options){0};
 }

@@ -5,6 +5,7 @@
 
 #include "base/err.h"
 #include "box/box.h"
+#include "cli/run_layers.h"
 
 /** struct hk_run_options - zero-initialize; config points into the rest */
 struct hk_run_options {
@@ -17,8 +18,13 @@ struct hk_run_options {
 	char *caller_dir;  /* owned */
 	char *caller_name; /* owned */
 	char *rootfs;      /* owned */
-	char *layer;       /* owned; of the share that is copy-on-write */
-	const char *keep;
+	char *caller_home; /* owned; a real path, or NULL */
+	struct hk_run_layers layers;
+	const char *ask;
+	const char *log;
+	const char *report;
+	const char *learn;
+	bool strict;
 	bool help;
 	bool want_tty;
 	bool want_pipes; /* -i */

@@ -9,7 +9,6 @@
  * The sandbox is forked before anything of this process is changed, and before there are threads; signals are blocked
  * before there are threads, and come through the loop.
  */
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,19 +16,18 @@
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/loop.h"
-#include "base/str.h"
 #include "base/sys.h"
 #include "base/util.h"
+#include "cli/ask.h"
 #include "cli/builtin.h"
+#include "cli/findings.h"
 #include "cli/layers.h"
 #include "cli/report.h"
-#include "cli/trace_ask.h"
 #include "cli/trace_options.h"
 #include "fuse/audit.h"
 #include "trace/sandbox_linux.h"
@@ -166,6 +164,14 @@ static void violated(void *arg)
 	hk_event_signal(&trace->violation);
 }
 
+/* In a thread of the file server. */
+static bool ask(void *arg, const char *path, const char *class_name, pid_t pid)
+{
+	const struct trace *trace = arg;
+
+	return hk_ask("trace", trace->options.ask, path, class_name, pid);
+}
+
 static void configure(struct trace *trace)
 {
 	const struct hk_trace_options *options = &trace->options;
@@ -185,8 +191,8 @@ static void configure(struct trace *trace)
 		.cow = options->cow,
 		.net = !options->no_net,
 		.minimal_dev = options->minimal_dev,
-		.ask = hk_trace_ask,
-		.ask_arg = (void *)options->ask,
+		.ask = ask,
+		.ask_arg = trace,
 		.judge = trace->judge,
 		.judge_arg = trace->judge_arg,
 		.violated = options->strict ? violated : NULL,
@@ -214,7 +220,6 @@ static int find_layers(struct trace *trace, struct hk_err *err)
 
 static int make_layer(struct trace *trace, struct hk_err *err)
 {
-	const char *name = trace->options.keep;
 	int r = 0;
 
 	if (!trace->options.cow && !hk_trace_needs_layer(trace->trace)) {
@@ -223,16 +228,8 @@ static int make_layer(struct trace *trace, struct hk_err *err)
 	if (trace->layers == NULL) {
 		r = hk_layers_dir(&trace->layers, err);
 	}
-	if (r < 0) {
-		return r;
-	}
-	if (name == NULL) {
-		r = hk_layers_temporary(trace->layers, &trace->layer, err);
-	} else {
-		r = hk_layers_named(trace->layers, name, &trace->layer, err);
-		if (r == 0) {
-			r = hk_mkdir_p(trace->layer, 0700, err);
-		}
+	if (r == 0) {
+		r = hk_layers_make(trace->layers, trace->options.keep, &trace->layer, err);
 	}
 	trace->config.layer = trace->layer;
 	return r;
@@ -241,20 +238,10 @@ static int make_layer(struct trace *trace, struct hk_err *err)
 static int open_log(struct trace *trace, struct hk_err *err)
 {
 	const char *path = trace->options.log;
-	struct stat st;
 
-	if (path == NULL) {
-		return 0;
-	}
-	trace->log_fd = hk_open(AT_FDCWD, path, O_WRONLY | O_CREAT | O_TRUNC | O_NOCTTY, 0666);
-	if (trace->log_fd < 0) {
-		return hk_fail(err, -trace->log_fd, "--log '%s'", path);
-	}
-	/* Nobody reads a pipe or a terminal through the mirror. */
-	if (fstat(trace->log_fd, &st) == 0 && S_ISREG(st.st_mode)) {
-		trace->log_path = realpath(path, NULL);
-	}
-	return 0;
+	return path == NULL
+		? 0
+		: hk_output_open("--log", path, false, &trace->log_fd, &trace->log_path, err);
 }
 
 static int start(struct trace *trace, bool *ret_at_command, struct hk_err *err)
@@ -326,70 +313,21 @@ static int run(struct trace *trace, bool *ret_at_command, struct hk_err *err)
 
 /* What was found out */
 
-static void join(struct hk_str *text, char *const *argv)
-{
-	for (size_t i = 0; argv[i] != NULL; i++) {
-		hk_str_add(text, i > 0 ? " " : "");
-		hk_str_add(text, argv[i]);
-	}
-}
-
-static bool ends_with(const char *text, const char *end)
-{
-	size_t len = strlen(text);
-	size_t end_len = strlen(end);
-
-	return len > end_len && strcmp(text + len - end_len, end) == 0;
-}
-
-typedef int report_fn(struct hk_audit *audit, FILE *to, const char *command);
-
-static report_fn *report_for(const char *path)
-{
-	if (ends_with(path, ".html") || ends_with(path, ".htm")) {
-		return hk_audit_report_html;
-	}
-	return ends_with(path, ".json") ? hk_audit_report_json : hk_audit_summary;
-}
-
-static int write_to(const char *path, report_fn *write, struct hk_audit *audit, const char *command)
-{
-	FILE *file = strcmp(path, "-") == 0 ? stderr : fopen(path, "we");
-	int r = file == NULL ? -errno : write(audit, file, command);
-
-	if (file != NULL && (file == stderr ? fflush(file) : fclose(file)) != 0 && r == 0) {
-		r = -errno;
-	}
-	if (r < 0) {
-		hk_report("trace", "'%s': %s", path, strerror(-r));
-	}
-	return r;
-}
-
 /* Return: is all written that should be? */
 static bool tell(const struct trace *trace)
 {
 	const struct hk_trace_options *options = &trace->options;
-	struct hk_audit *audit = hk_trace_audit(trace->trace);
-	struct hk_str command = {0};
-	bool good = true;
+	struct hk_findings findings = {
+		.verb = "trace",
+		.argv = options->argv,
+		.report = options->report,
+		.learn = options->learn,
+		.report_fd = -1,
+		.learn_fd = -1,
+		.with_summary = options->verbose,
+	};
 
-	if (audit == NULL) {
-		return true;
-	}
-	join(&command, options->argv);
-	if (options->verbose || hk_audit_violations(audit) > 0) {
-		good &= write_to("-", hk_audit_summary, audit, hk_str_text(&command)) == 0;
-	}
-	if (options->report != NULL) {
-		good &= write_to(options->report, report_for(options->report), audit,
-				hk_str_text(&command)) == 0;
-	}
-	if (options->learn != NULL) {
-		good &= write_to(options->learn, hk_audit_learn, audit, hk_str_text(&command)) == 0;
-	}
-	hk_str_finish(&command);
-	return good;
+	return hk_findings_tell(&findings, hk_trace_audit(trace->trace));
 }
 
 /* @status: of the command, which others come before. */

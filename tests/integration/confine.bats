@@ -19,7 +19,7 @@ use_share_and_disk() {
 	truncate -s 32M disk
 	[ ${#as[@]} -eq 0 ] || chown -R 1000:1000 .
 	status=0
-	"${as[@]}" "$HAKO_BIN" run --log confine:debug --verbose --cpus 2 --root --disk disk -v "$PWD/share:/share:rw" -- sh -ec '
+	"${as[@]}" "$HAKO_BIN" run --debug confine:debug --verbose --cpus 2 --root --disk disk -v "$PWD/share:/share:rw" -- sh -ec '
 		cd /share
 		mkdir d e && cp a.c d/b.c && mv d/b.c e/ && ln e/b.c e/c.c && ln -s b.c e/l && mkfifo e/p
 		gcc -o a.out a.c && ! ./a.out && chmod 700 a.out && touch -d 2001-02-03 a.out && truncate -s 100 a.out
@@ -73,7 +73,7 @@ except OSError as e:
 @test "a box ends while its monitor waits for input" {
 	mkfifo input
 	exec {held}<>input
-	box --log confine:debug -- true <&"$held"
+	box --debug confine:debug -- true <&"$held"
 	[ "$status" -eq 0 ]
 	[ -z "$err" ]
 }

@@ -32,12 +32,12 @@ refuse() {
 	refuse 2 "unknown option -x" "hako run --help" -- -tx true
 	refuse 2 "--memory needs a value" "hako run --help" -- --memory
 	refuse 2 "--memory lots" "512M" -- --memory lots true
+	refuse 2 "--log box:debug" "--debug" -- --log box:debug true
 	refuse 2 "--cpus many" "number" -- --cpus many true
 	refuse 2 "--timeout 0" "30s" -- --timeout 0 true
 	refuse 2 "-e =x" "NAME=VALUE" -- -e =x true
-	refuse 2 "no name for what is changed" "--keep NAME" -- -v .:cow true
 	refuse 2 "--keep x" "DIR:cow" -- --keep x true
-	refuse 2 "one share" ":ro or :rw" -- -v .:cow -v /usr:/b:cow --keep x true
+	refuse 2 "--keep x" ":ro or :rw" -- -v .:cow -v /usr:/b:cow --keep x true
 	refuse 2 "none of ro, rw and cow" "HOST[:GUEST]" -- -v /usr:/b:xx true
 	refuse 2 "'486'" "hako-v2" -- --cpu 486 true
 }

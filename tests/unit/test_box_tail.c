@@ -132,7 +132,7 @@ static void test_denials(void **state)
 	unsigned kept = 0;
 	char line[512];
 
-	hk_denials_init(&denials);
+	hk_denials_init(&denials, NULL);
 	for (size_t i = 0; i < HK_ARRAY_SIZE(rows); i++) {
 		denials.owner.denied(&denials.owner, &rows[i].denial);
 		if (rows[i].line != NULL) {

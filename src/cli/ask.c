@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Answers to `ask`: see trace_ask.h.
+ * Answers to `ask`: see ask.h.
  *
  * Limits: on the terminal the question stands among what the command prints, and a command that reads there at the
  * same moment may get the answer. Where the command has the terminal for itself (a shell with job control), nobody can
  * be asked there: no.
  */
-#include "cli/trace_ask.h"
+#include "cli/ask.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -29,9 +29,27 @@ static bool wait_for(int fd)
 	int r;
 
 	do {
-		r = poll(&pfd, 1, HK_TRACE_ASK_SECONDS * 1000);
+		r = poll(&pfd, 1, HK_ASK_SECONDS * 1000);
 	} while (r < 0 && errno == EINTR);
 	return r > 0;
+}
+
+/* It finds signals as programs do: of ours, some are blocked or ignored. */
+static int start(const char *program, char **argv, pid_t *ret_child)
+{
+	posix_spawnattr_t attributes;
+	sigset_t set;
+	int r;
+
+	posix_spawnattr_init(&attributes);
+	sigemptyset(&set);
+	posix_spawnattr_setsigmask(&attributes, &set);
+	sigfillset(&set);
+	posix_spawnattr_setsigdefault(&attributes, &set);
+	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+	r = posix_spawnp(ret_child, program, NULL, &attributes, argv, environ);
+	posix_spawnattr_destroy(&attributes);
+	return -r;
 }
 
 static bool ask_program(const char *program, const char *path, const char *class_name, pid_t pid)
@@ -43,7 +61,7 @@ static bool ask_program(const char *program, const char *path, const char *class
 	pid_t child;
 
 	hk_fmt(pid_text, sizeof(pid_text), "%d", (int)pid);
-	if (posix_spawnp(&child, program, NULL, NULL, argv, environ) != 0) {
+	if (start(program, argv, &child) < 0) {
 		return false;
 	}
 	pidfd = (int)syscall(SYS_pidfd_open, child, 0);
@@ -53,7 +71,7 @@ static bool ask_program(const char *program, const char *path, const char *class
 	return waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
-static bool ask_terminal(const char *path, const char *class_name, pid_t pid)
+static bool ask_terminal(const char *verb, const char *path, const char *class_name, pid_t pid)
 {
 	autoclose int fd = hk_open(AT_FDCWD, "/dev/tty", O_RDWR | O_NOCTTY, 0);
 	char shown[1024];
@@ -65,7 +83,7 @@ static bool ask_terminal(const char *path, const char *class_name, pid_t pid)
 		return false;
 	}
 	hk_str_escape(shown, sizeof(shown), path, strlen(path));
-	hk_fmt(line, sizeof(line), "hako trace: process %d: %s %s? [y/N] ", (int)pid, class_name,
+	hk_fmt(line, sizeof(line), "hako %s: process %d: %s %s? [y/N] ", verb, (int)pid, class_name,
 		shown);
 	tcflush(fd, TCIFLUSH); /* what was typed before is no answer */
 	if (hk_write_full(fd, line, strlen(line)) < 0 || !wait_for(fd)) {
@@ -75,8 +93,9 @@ static bool ask_terminal(const char *path, const char *class_name, pid_t pid)
 	return n > 0 && (answer[0] == 'y' || answer[0] == 'Y');
 }
 
-bool hk_trace_ask(void *arg, const char *path, const char *class_name, pid_t pid)
+bool hk_ask(
+	const char *verb, const char *program, const char *path, const char *class_name, pid_t pid)
 {
-	return arg != NULL ? ask_program(arg, path, class_name, pid)
-			   : ask_terminal(path, class_name, pid);
+	return program != NULL ? ask_program(program, path, class_name, pid)
+			       : ask_terminal(verb, path, class_name, pid);
 }
