@@ -178,6 +178,7 @@ static int confine(struct hk_box *box, struct hk_err *err)
 			.trees = trees,
 			.tree_count = count,
 			.has_disks = box->config.disk_count > 0,
+			.nodev = box->devices.nodev,
 		},
 		box->confinement, err);
 }

@@ -50,7 +50,7 @@ enum {
 
 	FS_FIRST_VERSION = FS_REFER - 1,
 	FS_FOR_READING = FS_READ_FILE | FS_READ_DIR,
-	/* No device nodes but character ones, which overlay file systems use as marks. */
+	/* Character devices: overlay file systems use one as a mark. Blocks are for who may make them. */
 	FS_FOR_WRITING = FS_FOR_READING | FS_WRITE_FILE | FS_REMOVE_DIR | FS_REMOVE_FILE |
 		FS_MAKE_CHAR | FS_MAKE_DIR | FS_MAKE_REG | FS_MAKE_SOCK | FS_MAKE_FIFO |
 		FS_MAKE_SYM | FS_REFER | FS_TRUNCATE,
@@ -72,12 +72,13 @@ static uint64_t known_fs_rights(int abi)
 		(abi >= 5 ? FS_IOCTL_DEV : 0);
 }
 
-static int add_tree(
-	int rules_fd, uint64_t known, const struct hk_confine_tree *tree, struct hk_err *err)
+static int add_tree(int rules_fd, uint64_t known, bool nodev, const struct hk_confine_tree *tree,
+	struct hk_err *err)
 {
+	uint64_t for_writing = FS_FOR_WRITING | (nodev ? FS_MAKE_BLOCK : 0);
 	autoclose int fd = hk_open(AT_FDCWD, tree->path, O_PATH, 0);
 	struct path_beneath_attr rule = {
-		.allowed_access = known & (tree->writable ? FS_FOR_WRITING : FS_FOR_READING),
+		.allowed_access = known & (tree->writable ? for_writing : FS_FOR_READING),
 		.parent_fd = fd,
 	};
 	struct stat st;
@@ -107,7 +108,8 @@ int hk_landlock_rules(int abi, const struct hk_confine_needs *needs, struct hk_e
 		return rules_fd;
 	}
 	for (unsigned i = 0; i < needs->tree_count; i++) {
-		int r = add_tree(rules_fd, attr.handled_access_fs, &needs->trees[i], err);
+		int r = add_tree(
+			rules_fd, attr.handled_access_fs, needs->nodev, &needs->trees[i], err);
 
 		if (r < 0) {
 			return r;

@@ -6,9 +6,10 @@
  * with a capability, and Landlock forbids changing it. The system calls of all of them go last.
  *
  * Capabilities: a monitor of root's reads, for an ordinary share, what belongs to others, and in a
- * writable one acts for the guest's users (fuse/host_name_linux.c). It never keeps CAP_MKNOD: with
- * it, a disk of the host is one call away. So a guest cannot make device nodes in a share, and for
- * the same reason has no trusted attributes there (CAP_SYS_ADMIN), whoever runs it.
+ * writable one acts for the guest's users (fuse/host_name_linux.c). With CAP_MKNOD, a disk of the
+ * host would be one more call away: it is kept only where each descriptor of a tree stands on a mount
+ * that opens no devices, for the box's root where root runs it. CAP_SYS_ADMIN never is, so a guest has no
+ * trusted attributes.
  *
  * Limits: Linux; glibc's and musl's habits are known.
  */
@@ -100,6 +101,9 @@ static uint64_t needed_capabilities(const struct hk_confine_needs *needs)
 	}
 	for (size_t i = 0; any_tree_writable(needs) && i < HK_ARRAY_SIZE(for_writing); i++) {
 		set |= UINT64_C(1) << for_writing[i];
+	}
+	if (any_tree_writable(needs) && needs->nodev) {
+		set |= UINT64_C(1) << CAP_MKNOD;
 	}
 	return set;
 }

@@ -11,11 +11,13 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/str.h"
 #include "base/sys.h"
 #include "base/util.h"
+#include "fuse/backend.h"
 #include "virtio/balloon.h"
 #include "virtio/blk.h"
 #include "virtio/fs.h"
@@ -88,6 +90,18 @@ static int add_window(struct hk_devices *devices, struct hk_machine *machine,
 	return 0;
 }
 
+/*
+ * Root's files for the box's root, who may make device nodes there (confine.h): only where none of all exports leads to
+ * one that works. Copy-on-write opens its directories itself.
+ */
+static void open_nodev(struct hk_devices *devices, struct hk_fuse_export *export)
+{
+	struct hk_err err = HK_ERR_INIT;
+
+	devices->nodev = devices->nodev && export->backend == NULL &&
+		hk_host_open_nodev(export->path, &export->backend, &err) == 0;
+}
+
 static int add_fs(struct hk_devices *devices, struct hk_machine *machine,
 	const struct hk_layout *layout, struct hk_box_policy *policy, struct hk_fuse_owner *owner,
 	struct hk_err *err)
@@ -96,6 +110,7 @@ static int add_fs(struct hk_devices *devices, struct hk_machine *machine,
 	struct hk_virtio *dev;
 	int r = hk_fuse_server_create(owner, &devices->server, err);
 
+	devices->nodev = layout->user.uid == 0 && geteuid() == 0;
 	for (unsigned i = 0; r == 0 && i < layout->export_count; i++) {
 		struct hk_fuse_export export = layout->exports[i];
 
@@ -103,6 +118,7 @@ static int add_fs(struct hk_devices *devices, struct hk_machine *machine,
 		if (r == 0) {
 			/* Where writing copies a file, the copy is not what was mapped. */
 			export.dax = export.dax && export.backend == NULL;
+			open_nodev(devices, &export);
 			r = hk_fuse_server_export(devices->server, &export, err);
 		}
 	}

@@ -166,6 +166,16 @@ struct hk_backend {
  */
 int hk_host_open(const char *path, struct hk_backend **ret_backend, struct hk_err *err);
 
+/**
+ * hk_host_open_nodev() - the same, through mounts of its own on which no device node can be opened
+ *
+ * So a server that may make such nodes cannot use them. What is mounted below @path later on does not show. Takes
+ * CAP_SYS_ADMIN, and Linux 5.12.
+ *
+ * Return: as hk_host_open(); -EPERM, -ENOSYS where there can be no such mounts.
+ */
+int hk_host_open_nodev(const char *path, struct hk_backend **ret_backend, struct hk_err *err);
+
 /** hk_host_prepare() - signals of the process, as hk_fuse_server_create() promises */
 void hk_host_prepare(void);
 

@@ -26,6 +26,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <linux/mount.h>
 #include <linux/openat2.h>
 
 #include "base/alloc.h"
@@ -290,9 +291,10 @@ static const struct hk_backend_ops host_ops = {
 	.destroy = host_destroy,
 };
 
-int hk_host_open(const char *path, struct hk_backend **ret_backend, struct hk_err *err)
+/* Takes @fd. */
+static int open_root(int fd, const char *path, struct hk_backend **ret_backend, struct hk_err *err)
 {
-	autoclose int root = hk_open(AT_FDCWD, path, O_PATH, 0);
+	autoclose int root = fd;
 	autoclose int proc_fd = -1;
 	struct hk_host *host;
 	struct stat st;
@@ -322,4 +324,29 @@ int hk_host_open(const char *path, struct hk_backend **ret_backend, struct hk_er
 	host->is_root = host->uid == 0;
 	*ret_backend = &host->base;
 	return 0;
+}
+
+int hk_host_open(const char *path, struct hk_backend **ret_backend, struct hk_err *err)
+{
+	return open_root(hk_open(AT_FDCWD, path, O_PATH, 0), path, ret_backend, err);
+}
+
+/* A mount that hangs nowhere, with copies of those below it. Return: a descriptor of its root, or -errno. */
+static int clone_nodev(const char *path)
+{
+	struct mount_attr attr = {.attr_set = MOUNT_ATTR_NODEV};
+	autoclose int tree = (int)syscall(
+		SYS_open_tree, AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
+
+	if (tree < 0 ||
+		syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr,
+			sizeof(attr)) < 0) {
+		return -errno;
+	}
+	return take_fd(&tree);
+}
+
+int hk_host_open_nodev(const char *path, struct hk_backend **ret_backend, struct hk_err *err)
+{
+	return open_root(clone_nodev(path), path, ret_backend, err);
 }

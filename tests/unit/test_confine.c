@@ -18,6 +18,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
@@ -28,6 +29,7 @@
 #include "base/util.h"
 #include "box/confine.h"
 #include "box/confine_impl_linux.h"
+#include "fuse/backend.h"
 
 /* What is opened before the confinement, as the file server does it. */
 static struct place {
@@ -471,6 +473,61 @@ static void test_capabilities(void **state)
 	check_capabilities(needs_of(true), act_for_others);
 }
 
+/* A device that everybody may open, where devices work. */
+static int make_node(void)
+{
+	return result(mknodat(place.rw_fd, "null", S_IFCHR | 0666, makedev(1, 3)));
+}
+
+static int make_block(void)
+{
+	return result(mknodat(place.rw_fd, "block", S_IFBLK | 0600, makedev(7, 0)));
+}
+
+static int open_node(void)
+{
+	return at(place.rw_fd, "null", O_RDONLY);
+}
+
+static int in_child(probe_fn *probe, const struct hk_confine_needs *needs)
+{
+	char text[HK_CONFINE_TEXT_SIZE];
+	int status;
+	pid_t child = fork();
+
+	if (child == 0) {
+		alarm(ASLEEP_S);
+		_exit(hk_confine(needs, text, NULL) == 0 ? -probe() : 255);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	return WIFEXITED(status) ? -WEXITSTATUS(status) : KILLED;
+}
+
+static void test_device_nodes(void **state)
+{
+	struct hk_err err = HK_ERR_INIT;
+	struct hk_confine_needs needs = *needs_of(true);
+	struct hk_backend *backend;
+	int plain_fd = place.rw_fd;
+	int r;
+
+	r = in_child(make_node, &needs);
+	assert_true(r == -EPERM || r == -EACCES);
+	r = hk_host_open_nodev(place.rw, &backend, &err);
+	if (r < 0) {
+		print_message("no mounts here: %s\n", hk_err_text(&err));
+		return;
+	}
+	place.rw_fd = backend->root;
+	needs.nodev = true;
+	assert_int_equal(in_child(make_node, &needs), 0);
+	assert_int_equal(in_child(make_block, &needs), 0);
+	assert_int_equal(in_child(open_node, &needs), -EACCES);
+	assert_int_equal(in_child(write_rw, &needs), 0);
+	backend->ops->destroy(backend);
+	place.rw_fd = plain_fd;
+}
+
 static void *sleep_on(void *arg)
 {
 	pause();
@@ -531,6 +588,7 @@ int main(void)
 		cmocka_unit_test(test_writing),
 		cmocka_unit_test(test_later_threads),
 		cmocka_unit_test(test_capabilities),
+		cmocka_unit_test(test_device_nodes),
 		cmocka_unit_test(test_threads_refused),
 		cmocka_unit_test(test_missing_tree),
 		cmocka_unit_test(test_probe),
