@@ -110,7 +110,7 @@ static int add_fs(struct hk_devices *devices, struct hk_machine *machine,
 	struct hk_virtio *dev;
 	int r = hk_fuse_server_create(owner, &devices->server, err);
 
-	devices->nodev = layout->user.uid == 0 && geteuid() == 0;
+	devices->nodev = layout->user.uid == 0 && geteuid() == 0 && layout->config->policy == NULL;
 	for (unsigned i = 0; r == 0 && i < layout->export_count; i++) {
 		struct hk_fuse_export export = layout->exports[i];
 
