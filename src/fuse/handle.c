@@ -22,6 +22,7 @@
 #include "fuse/node_impl.h"
 #include "fuse/pass.h"
 #include "fuse/server_impl.h"
+#include "fuse/share.h"
 
 static uint32_t references(uint64_t state)
 {
@@ -225,12 +226,17 @@ static void close_handle(struct hk_handles *handles, struct hk_handle *h)
 	uint64_t gen = generation(atomic_load(&h->state));
 
 	hk_pass_close(nodes, h->node, &h->by);
+	if (h->by.shared) {
+		hk_share_close(nodes, h->node);
+	}
 	/* First out of the node's list, so that nobody finds a closed file there. */
 	hk_node_detach(nodes, h->node, h);
 	if (h->dir != NULL) {
 		hk_dir_close(nodes, h->dir); /* and its file */
 	} else if (h->file >= 0) {
-		export->backend->ops->close(export->backend, h->file);
+		if (!h->by.shared) {
+			export->backend->ops->close(export->backend, h->file);
+		}
 		hk_fds_release(nodes, true);
 	}
 	h->node = NULL;
@@ -262,15 +268,10 @@ void hk_handle_put_of(struct hk_nodes *nodes, struct hk_handle *h)
 	hk_handle_put(nodes->handles, h);
 }
 
-int hk_handles_release(struct hk_handles *handles, uint64_t fh, uint64_t nodeid)
+int hk_handle_release(struct hk_handles *handles, struct hk_handle *h)
 {
-	struct hk_handle *h = hk_handles_get(handles, fh, nodeid);
-	bool was_open;
+	bool was_open = atomic_exchange(&h->open, false);
 
-	if (h == NULL) {
-		return -EBADF;
-	}
-	was_open = atomic_exchange(&h->open, false);
 	if (was_open) {
 		hk_handle_put(handles, h);
 	}

@@ -29,6 +29,8 @@ enum hk_io { HK_IO_UNKNOWN, HK_IO_ASKED, HK_IO_PASSED };
 /**
  * struct hk_opener - of a file: who opened it, and what it was then
  * @passthrough: the kernel moves its data by itself
+ * @cached: or has some of it still, and reads that without us
+ * @shared: the file is the node's (share.c), not the handle's own
  * @mapped: the guest does, in the window (dax.h)
  */
 struct hk_opener {
@@ -36,7 +38,7 @@ struct hk_opener {
 	uid_t uid;
 	int64_t mtime_ns;
 	uint64_t size;
-	bool passthrough, mapped;
+	bool passthrough, cached, mapped, shared;
 	enum hk_io io;
 };
 
@@ -96,8 +98,13 @@ struct hk_handle *hk_handles_get(struct hk_handles *handles, uint64_t fh, uint64
 bool hk_handle_try_ref(struct hk_handle *handle);
 void hk_handle_put(struct hk_handles *handles, struct hk_handle *handle); /* NULL is fine */
 
-/** hk_handles_release() - the guest closes @fh. Return: 0 or -EBADF. */
-int hk_handles_release(struct hk_handles *handles, uint64_t fh, uint64_t nodeid);
+/**
+ * hk_handle_release() - the guest closes the file; the caller's own reference goes, too
+ * @handle: from hk_handles_get()
+ *
+ * Return: 0 or -EBADF: it had done so before.
+ */
+int hk_handle_release(struct hk_handles *handles, struct hk_handle *handle);
 void hk_handles_release_all(struct hk_handles *handles);
 
 static inline uint64_t hk_handle_fh(const struct hk_handle *h)

@@ -513,7 +513,11 @@ void hk_judge_closed(struct hk_fuse_server *server, const struct hk_handle *h)
 		.bytes_written = atomic_load_explicit(&h->bytes_written, memory_order_relaxed),
 	};
 
-	if (h->by.passthrough || h->by.mapped) {
+	if (c.class == HK_CLASS_READ) {
+		/* Without us, at most all of it was read. */
+		c.is_bound = h->by.passthrough || h->by.cached || h->by.mapped;
+		c.bytes_read = c.is_bound ? HK_MAX(c.bytes_read, h->by.size) : c.bytes_read;
+	} else if (h->by.passthrough || h->by.mapped) {
 		struct hk_backend *backend = h->node->export->backend;
 		struct hk_stat st;
 
@@ -522,8 +526,7 @@ void hk_judge_closed(struct hk_fuse_server *server, const struct hk_handle *h)
 		if (backend->ops->stat(backend, h->file, &st) == 0) {
 			bool changed = hk_timespec_ns(st.mtime) != h->by.mtime_ns ||
 				st.size != h->by.size ||
-				(c.class == HK_CLASS_WRITE && h->by.mapped &&
-					hk_dax_writes(server, h->node));
+				(h->by.mapped && hk_dax_writes(server, h->node));
 
 			c.bytes_read = (h->flags & O_ACCMODE) != O_WRONLY ? st.size : 0;
 			c.bytes_written = changed ? st.size : 0;

@@ -530,6 +530,7 @@ static void node_fill(struct hk_node *node, struct hk_export *export, const stru
 	node->pins = 0;
 	node->refs = 0;
 	node->mode = st->mode;
+	node->passed_reads = 0;
 	node->seen_mtime_ns = 0;
 	node->seen_size = 0;
 	node->listed_hot_ns = 0;

@@ -80,6 +80,7 @@ void hk_node_drop_obj(struct hk_nodes *nodes, struct hk_node *node)
 	pthread_mutex_unlock(&nodes->fd_lock);
 	node->export->backend->ops->close(node->export->backend, node->obj);
 	node->obj = -1;
+	node->shared_ctime_ns = 0;
 	hk_fds_release(nodes, false);
 }
 
@@ -103,11 +104,12 @@ static bool evict_one(struct hk_nodes *nodes)
 			list_append(nodes, node);
 			continue;
 		}
-		if (node->pins == 0 && !node->warm) {
+		if (node->pins == 0 && node->sharers == 0 && !node->warm) {
 			hk_pass_drop(nodes, node);
 			backend = node->export->backend;
 			obj = node->obj;
 			node->obj = -1;
+			node->shared_ctime_ns = 0;
 		} else {
 			node->warm = false;
 			list_append(nodes, node);

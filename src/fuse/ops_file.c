@@ -20,6 +20,7 @@
 #include "base/util.h"
 #include "fuse/dax.h"
 #include "fuse/pass.h"
+#include "fuse/share.h"
 
 enum {
 	OPEN_FLAGS = O_ACCMODE | O_TRUNC | O_SYNC | O_DSYNC | O_NOATIME,
@@ -76,37 +77,57 @@ static int judge_open(
 		: r;
 }
 
-/* With more rights than the guest asked for, where a mapping takes them and the monitor has them. */
-static int open_file(struct hk_fuse_server *server, const struct hk_ref *ref,
-	const struct hk_stat *st, uint32_t flags)
+/*
+ * With more rights than the guest asked for, where a mapping takes them and the monitor has them. Only to be read: the
+ * file that others read, too; it may become the object of @ref.
+ */
+static int open_file(struct hk_fuse_server *server, struct hk_ref *ref, const struct hk_stat *st,
+	uint32_t flags, struct hk_opener *by)
 {
 	struct hk_backend *backend = hk_ref_backend(ref);
 	uint32_t wanted = hk_dax_open_flags(server, ref->node, st->mode, flags);
-	int file = backend->ops->open(backend, ref->obj, (int)(wanted & OPEN_FLAGS));
+	bool may_share = (wanted & OPEN_FLAGS) == O_RDONLY;
+	int file = may_share ? hk_share_open(&server->nodes, ref->node, st) : -1;
 
+	if (file >= 0) {
+		by->shared = true;
+		return file;
+	}
+	file = backend->ops->open(backend, ref->obj, (int)(wanted & OPEN_FLAGS));
 	if (file == -EACCES && wanted != flags) {
 		file = backend->ops->open(backend, ref->obj, (int)(flags & OPEN_FLAGS));
+	} else if (file >= 0 && may_share) {
+		by->shared = hk_share_offer(&server->nodes, ref->node, st, file);
+		ref->obj = by->shared ? file : ref->obj;
 	}
 	return file;
 }
 
-/* Asks the rules, opens the object, and makes it a handle. @st is of now. */
-static int open_object(struct hk_fuse_server *server, const struct hk_req *req,
-	const struct hk_ref *ref, const struct hk_stat *st, const struct fuse_open_in *in,
-	struct fuse_open_out *out)
+/* What becomes of a file that did not become a handle. */
+static void close_file(
+	struct hk_fuse_server *server, struct hk_node *node, int file, const struct hk_opener *by)
 {
-	struct hk_backend *backend = hk_ref_backend(ref);
+	hk_pass_close(&server->nodes, node, by);
+	if (by->shared) {
+		hk_share_close(&server->nodes, node);
+	} else {
+		node->export->backend->ops->close(node->export->backend, file);
+	}
+}
+
+/* Asks the rules, opens the object, and makes it a handle. @st is of now. */
+static int open_object(struct hk_fuse_server *server, const struct hk_req *req, struct hk_ref *ref,
+	const struct hk_stat *st, const struct fuse_open_in *in, struct fuse_open_out *out)
+{
 	struct hk_opener by = opener_of(req, st);
 	struct hk_case c = {.node = ref->node};
 	int32_t backing_id = 0;
-	bool keep;
 	int file;
 	int r = check_is_regular(st->mode);
 
 	if (r == 0) {
 		r = judge_open(server, req, &c, in->flags);
 	}
-
 	if (r == 0 && is_write(in->flags)) {
 		r = hk_policy_change(server, ref->node, NULL, "write");
 	}
@@ -119,20 +140,25 @@ static int open_object(struct hk_fuse_server *server, const struct hk_req *req,
 	if (r < 0) {
 		return hk_judged(server, &c, r);
 	}
-	file = open_file(server, ref, st, in->flags);
+	file = open_file(server, ref, st, in->flags, &by);
 	r = file;
 	if (file >= 0) {
 		by.mapped = hk_dax_offers(server, ref->node, st->mode);
 		hk_dax_opened(server, ref->node, file);
-		hk_pass_open(server, ref->node, file, st, &by, &backing_id);
+		hk_pass_open(server, ref->node, file, st, is_write(in->flags), &by, &backing_id);
+		by.cached = !by.passthrough && (in->flags & O_TRUNC) == 0 &&
+			(hk_attr_cached_is_good(server, ref->node, st) || by.mapped);
 		r = hk_handles_add(&server->handles, ref->node, file, NULL,
 			in->flags & HANDLE_FLAGS, &by, &out->fh);
 	}
 	hk_judged(server, &c, r);
 	if (r < 0) {
 		if (file >= 0) {
-			hk_pass_close(&server->nodes, ref->node, &by);
-			backend->ops->close(backend, file);
+			close_file(server, ref->node, file, &by);
+			/* Told of no file, the guest keeps what it has of the old one. */
+			hk_node_lock(&server->nodes, ref->node);
+			ref->node->seen_mtime_ns = 0;
+			hk_node_unlock(&server->nodes, ref->node);
 		}
 		hk_fds_release(&server->nodes, true);
 		return r;
@@ -147,8 +173,7 @@ static int open_object(struct hk_fuse_server *server, const struct hk_req *req,
 		out->open_flags = FOPEN_PASSTHROUGH;
 		hk_fuse_put_u32(out, HK_FUSE_OPEN_OUT_BACKING_ID, (uint32_t)backing_id);
 	} else {
-		keep = hk_attr_cached_is_good(server, ref->node, st) || by.mapped;
-		out->open_flags = keep && (in->flags & O_TRUNC) == 0 ? FOPEN_KEEP_CACHE : 0;
+		out->open_flags = by.cached ? FOPEN_KEEP_CACHE : 0;
 	}
 	if (!is_write(in->flags)) {
 		out->open_flags |= FOPEN_NOFLUSH;
@@ -214,13 +239,12 @@ static int enter_created(struct hk_fuse_server *server, const struct hk_req *req
 		return r;
 	}
 	by.mapped = hk_dax_offers(server, node, st.mode);
-	hk_pass_open(server, node, file, &st, &by, &backing_id);
+	hk_pass_open(server, node, file, &st, true, &by, &backing_id);
 	r = hk_handles_add(
 		&server->handles, node, file, NULL, flags & HANDLE_FLAGS, &by, &out->open.fh);
 	if (r < 0) {
-		hk_pass_close(&server->nodes, node, &by);
+		close_file(server, node, file, &by);
 		hk_nodes_forget(&server->nodes, hk_node_id(node), 1);
-		backend->ops->close(backend, file);
 	} else {
 		hk_entry_fill(server, node, &st, &out->entry);
 		out->open.open_flags = by.passthrough ? FOPEN_PASSTHROUGH : FOPEN_KEEP_CACHE;
@@ -353,11 +377,13 @@ int hk_op_release(struct hk_fuse_server *server, struct hk_req *req)
 		return r;
 	}
 	h = hk_handles_get(&server->handles, in.fh, req->head.nodeid);
-	if (h != NULL && h->dir == NULL && h->node->export->audit != NULL) {
+	if (h == NULL) {
+		return -EBADF;
+	}
+	if (h->dir == NULL && h->node->export->audit != NULL) {
 		hk_judge_closed(server, h);
 	}
-	hk_handle_put(&server->handles, h);
-	return hk_handles_release(&server->handles, in.fh, req->head.nodeid);
+	return hk_handle_release(&server->handles, h);
 }
 
 /* The open regular file of @fh; its handle is to be put. Return: 0, -EBADF or -ESTALE. */

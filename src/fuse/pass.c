@@ -10,7 +10,13 @@
  * The backing file is registered once for a node, and kept after the last close for as long as the node's object is:
  * programs open the same files again and again. It is bounded with the objects, and gone when the guest forgets the node.
  *
- * What is not passed through: files of exports that take set-id bits away with each write (map_ids); set-id files, whose
+ * What is passed through is not cached by the mount: each open costs a look at its attributes later on, as reading changes
+ * the atime. Once that has cost as much as to have the file read and cached would have, it is; files that are opened
+ * again and again only to be read, headers and libraries, then cost one request each time. So it never costs more than
+ * twice as much as to know in advance would. Not so files that have changed lately, or may be changed by others through a
+ * mapping: what is passed through is never out of date.
+ *
+ * What else is not passed through: files of exports that take set-id bits away with each write (map_ids); set-id files, whose
  * bits the kernel expects us to clear when it asks for a write (HANDLE_KILLPRIV_V2); what a backend keeps for itself.
  * Bits a file gets while it is passed through are cleared by its own file system, as are capabilities (dev_linux.c).
  *
@@ -20,7 +26,17 @@
  */
 #include <sys/stat.h>
 
+#include "base/util.h"
 #include "fuse/pass.h"
+
+enum {
+	/* What can be read and cached in the time that one open costs more where it is passed through. */
+	BYTES_PER_OPEN = 64 << 10,
+	CACHED_MAX_BYTES = 8 << 20,
+};
+
+/* Twice as long as attributes are cached. */
+#define SETTLED_NS (2 * (int64_t)HK_NS_PER_SEC)
 
 static int real_fd(const struct hk_node *node, int file, const struct hk_stat *st)
 {
@@ -33,6 +49,20 @@ static int real_fd(const struct hk_node *node, int file, const struct hk_stat *s
 	return backend->ops->real_fd(backend, file);
 }
 
+/* Is it better to have it read and cached? To be asked for each open that only reads. Stripe held. */
+static bool is_better_cached(struct hk_node *node, const struct hk_stat *st)
+{
+	if (st->size > CACHED_MAX_BYTES ||
+		hk_host_now_ns() - hk_timespec_ns(st->mtime) < SETTLED_NS) {
+		return false;
+	}
+	if ((uint64_t)node->passed_reads * BYTES_PER_OPEN > st->size) {
+		return true;
+	}
+	node->passed_reads++;
+	return false;
+}
+
 /* Stripe held. */
 static void drop_backing(struct hk_nodes *nodes, struct hk_node *node)
 {
@@ -43,7 +73,7 @@ static void drop_backing(struct hk_nodes *nodes, struct hk_node *node)
 }
 
 void hk_pass_open(struct hk_fuse_server *server, struct hk_node *node, int file,
-	const struct hk_stat *st, struct hk_opener *by, int32_t *ret_backing_id)
+	const struct hk_stat *st, bool writes, struct hk_opener *by, int32_t *ret_backing_id)
 {
 	struct hk_fuse_transport *transport = server->transport;
 	int fd;
@@ -53,6 +83,9 @@ void hk_pass_open(struct hk_fuse_server *server, struct hk_node *node, int file,
 	}
 	fd = real_fd(node, file, st);
 	hk_node_lock(&server->nodes, node);
+	if (node->io == 0 && !writes && is_better_cached(node, st)) {
+		fd = -1;
+	}
 	if (node->io == 0 && node->backing_id == 0 && fd >= 0) {
 		int id = transport->backing_open(transport, fd);
 

@@ -544,6 +544,99 @@ static void test_data_is_passed_through(void **state)
 	clean_up(&m);
 }
 
+static void write_text(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	must(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text));
+	close(fd);
+}
+
+/* As if it had not changed for an hour. */
+static void make_old(const char *path)
+{
+	struct timespec now;
+	struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}};
+
+	must(clock_gettime(CLOCK_REALTIME, &now) == 0);
+	times[1] = (struct timespec){.tv_sec = now.tv_sec - 3600, .tv_nsec = now.tv_nsec};
+	must(utimensat(AT_FDCWD, path, times, 0) == 0);
+}
+
+static void assert_reads(const struct mounted *m, const char *name, const char *text)
+{
+	uint64_t released = hk_fuse_dev_count(m->dev, FUSE_RELEASE);
+	size_t len = strlen(text);
+	char buf[64];
+	int fd = open(at(m, name), O_RDONLY | O_CLOEXEC);
+
+	assert_true(fd >= 0);
+	assert_int_equal(read(fd, buf, sizeof(buf)), len);
+	assert_memory_equal(buf, text, len);
+	close(fd);
+	for (int i = 0; hk_fuse_dev_count(m->dev, FUSE_RELEASE) == released && i < WAIT_MS; i++) {
+		usleep(1000);
+	}
+}
+
+/* A file that is read time and again is asked for once; what changes it is seen all the same. */
+static void test_what_is_read_often_is_cached(void **state)
+{
+	struct mounted m;
+
+	start_passing(&m);
+	put(below(&m, "f"), "0123456789", 0600);
+	assert_reads(&m, "f", "0123456789");
+	assert_reads(&m, "f", "0123456789");
+	assert_int_equal(moved(&m), 0); /* it is new, and may change once more */
+	make_old(below(&m, "f"));
+	assert_reads(&m, "f", "0123456789");
+	assert_int_equal(moved(&m), 0);
+	for (int i = 0; i < 5; i++) {
+		assert_reads(&m, "f", "0123456789");
+	}
+	assert_int_equal(moved(&m), 1);
+	/* By the host. */
+	put(below(&m, "f"), "abcdefghij", 0600);
+	assert_reads(&m, "f", "abcdefghij");
+	make_old(below(&m, "f"));
+	for (int i = 0; i < 5; i++) {
+		assert_reads(&m, "f", "abcdefghij");
+	}
+	/* Through the mount, past us. */
+	write_text(at(&m, "f"), "ABCDEFGHIJ");
+	assert_reads(&m, "f", "ABCDEFGHIJ");
+	make_old(at(&m, "f"));
+	for (int i = 0; i < 5; i++) {
+		assert_reads(&m, "f", "ABCDEFGHIJ");
+	}
+	assert_int_equal(hk_fuse_dev_count(m.dev, FUSE_WRITE), 0);
+	clean_up(&m);
+}
+
+/* Whoever writes while it is read from the cache: both see one file. */
+static void test_written_while_cached(void **state)
+{
+	struct mounted m;
+	char text[16];
+	int reader, writer;
+
+	start_passing(&m);
+	put(below(&m, "f"), "0123456789", 0600);
+	make_old(below(&m, "f"));
+	assert_reads(&m, "f", "0123456789");
+	reader = open(at(&m, "f"), O_RDONLY | O_CLOEXEC);
+	assert_int_equal(pread(reader, text, sizeof(text), 0), 10);
+	assert_int_equal(hk_fuse_dev_count(m.dev, FUSE_READ), 1);
+	writer = open(at(&m, "f"), O_RDWR | O_CLOEXEC);
+	assert_int_equal(touch(writer, true), 4);
+	assert_int_equal(pread(reader, text, sizeof(text), 0), 10);
+	assert_memory_equal(text, "new\000456789", 10);
+	close(reader);
+	close(writer);
+	clean_up(&m);
+}
+
 static void test_direct_io(void **state)
 {
 	static _Alignas(4096) char page[4096];
@@ -653,14 +746,6 @@ static void test_capabilities_set_are_seen(void **state)
 	clean_up(&m);
 }
 
-static void write_text(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-
-	must(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text));
-	close(fd);
-}
-
 /* A mount namespace in which this process may mount. */
 static bool enter_namespace(void)
 {
@@ -698,6 +783,8 @@ int main(void)
 		cmocka_unit_test(test_server_killed),
 		cmocka_unit_test(test_kernel_forgets),
 		cmocka_unit_test(test_data_is_passed_through),
+		cmocka_unit_test(test_what_is_read_often_is_cached),
+		cmocka_unit_test(test_written_while_cached),
 		cmocka_unit_test(test_direct_io),
 		cmocka_unit_test(test_opens_of_a_file_agree),
 		cmocka_unit_test(test_privileges_go_with_a_write),

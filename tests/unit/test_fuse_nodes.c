@@ -208,6 +208,50 @@ static void test_too_many_open(void **state)
 }
 
 /* A node goes by its inode, not by its name. */
+/* Who only reads uses the file that is open already; who writes, or comes after a change, gets another. */
+static void test_readers_share_a_file(void **state)
+{
+	struct fuse_open_out open[5];
+	unsigned before;
+	uint64_t node;
+	char buf[8];
+
+	fc_host_file(fc.inside, "f", "old");
+	node = fc_node(&fc, fc.root, "f");
+	assert_int_equal(fc_open(&fc, node, O_RDONLY, &open[0]), 0);
+	before = open_descriptors();
+	assert_int_equal(fc_open(&fc, node, O_RDONLY, &open[1]), 0);
+	assert_int_equal(open_descriptors(), before);
+	assert_int_equal(fc_release(&fc, node, open[0].fh), 0);
+	assert_int_equal(fc_read(&fc, node, open[0].fh, 0, buf, sizeof(buf)), -EBADF);
+	assert_int_equal(fc_read(&fc, node, open[1].fh, 0, buf, sizeof(buf)), 3);
+	assert_int_equal(fc_write(&fc, node, open[1].fh, 0, "no", 2), -EBADF);
+	assert_int_equal(fc_open(&fc, node, O_RDONLY | O_NOATIME, &open[0]), 0);
+	assert_int_equal(open_descriptors(), before + 1);
+	assert_int_equal(fc_open(&fc, node, O_RDWR, &open[2]), 0);
+	assert_int_equal(open_descriptors(), before + 2);
+	usleep(20 * 1000); /* longer than a tick of the clock that ctime is taken from */
+	assert_int_equal(fc_write(&fc, node, open[2].fh, 0, "new", 3), 3);
+	assert_int_equal(fc_open(&fc, node, O_RDONLY, &open[3]), 0);
+	assert_int_equal(open_descriptors(), before + 3);
+	for (unsigned i = 0; i < 4; i++) {
+		assert_int_equal(fc_read(&fc, node, open[i].fh, 0, buf, sizeof(buf)), 3);
+		assert_memory_equal(buf, "new", 3);
+		assert_int_equal(fc_release(&fc, node, open[i].fh), 0);
+	}
+	assert_int_equal(open_descriptors(), before);
+	/* What was shared is out of date by now, so it is replaced. */
+	assert_int_equal(fc_open(&fc, node, O_RDONLY, &open[0]), 0);
+	assert_int_equal(fc_open(&fc, node, O_RDONLY, &open[1]), 0);
+	assert_int_equal(open_descriptors(), before);
+	assert_int_equal(fc_name_op(&fc, FUSE_UNLINK, fc.root, "f"), 0);
+	assert_int_equal(fc_release(&fc, node, open[0].fh), 0);
+	assert_int_equal(fc_read(&fc, node, open[1].fh, 0, buf, sizeof(buf)), 3);
+	fc_forget(&fc, node, 1);
+	assert_int_equal(fc_release(&fc, node, open[1].fh), 0);
+	assert_int_equal(open_descriptors(), before - 1);
+}
+
 static void test_replaced_on_the_host(void **state)
 {
 	struct fuse_entry_out entry;
@@ -582,6 +626,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			test_deeper_than_descriptors, start_with_few, stop_with_few),
 		cmocka_unit_test_setup_teardown(test_too_many_open, start_with_few, stop_with_few),
+		cmocka_unit_test_setup_teardown(test_readers_share_a_file, start, stop),
 		cmocka_unit_test_setup_teardown(test_replaced_on_the_host, start, stop),
 		cmocka_unit_test_setup_teardown(test_names_of_one_file, start, stop),
 		cmocka_unit_test_setup_teardown(test_reset, start, stop),
