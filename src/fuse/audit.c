@@ -153,6 +153,7 @@ void hk_audit_event(struct hk_audit *audit, const struct hk_audit_event *event)
 		(unsigned)event->verdict < HK_VERDICT_COUNT);
 	hk_processes_find(audit->processes, event->pid, event->time_ns,
 		event->op == HK_EVENT_EXEC && event->error == 0, &process);
+	hk_processes_note(audit->processes, event);
 	if (event->rule != 0 && hk_verdict_refuses(event->verdict, event->error) &&
 		!(audit->results.rules != NULL &&
 			hk_rules_is_quiet(audit->results.rules, event->rule))) {

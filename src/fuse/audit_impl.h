@@ -57,6 +57,13 @@ void hk_processes_destroy(struct hk_processes *processes); /* NULL is fine */
 void hk_processes_find(struct hk_processes *processes, pid_t pid, uint64_t now_ns, bool runs,
 	struct hk_process *ret_process);
 
+/**
+ * hk_processes_note() - after hk_processes_find(): what @pid does, so that it has a name where nobody is looked up
+ *
+ * It takes the name of what it opens to run, from its next event on.
+ */
+void hk_processes_note(struct hk_processes *processes, const struct hk_audit_event *event);
+
 /* The queue's records */
 
 /**

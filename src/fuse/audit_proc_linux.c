@@ -13,7 +13,11 @@
  * The command line is not read: for /proc/PID/cmdline (as for environ, maps) the kernel takes the lock of the process's
  * memory map, which one of its threads may hold while it waits for us to read a page. status needs no such lock.
  *
- * Limits: names have 15 bytes. A process that is gone when it is first heard of has no name.
+ * Processes of a guest cannot be looked up. What is known of one is the program it has opened to run, the first of such
+ * events in a row, whose name the kernel gives it; of one that was forked and has run nothing, nothing.
+ *
+ * Limits: names have 15 bytes. A process that is gone when it is first heard of has no name. A guest's that has the
+ * number of an earlier one has its name, too, until it runs something.
  *
  * Locks: one for each 16th of the table, never while /proc is read.
  */
@@ -181,6 +185,56 @@ static struct entry *find_locked(struct entry set[WAYS], pid_t tid)
 	return best;
 }
 
+/* Of a guest's process. */
+static void recall(struct hk_processes *processes, pid_t pid, struct hk_process *ret_process)
+{
+	unsigned set = (unsigned)pid % SETS;
+	pthread_mutex_t *lock = &processes->locks[set % LOCKS];
+	struct entry *entry;
+
+	pthread_mutex_lock(lock);
+	entry = find_locked(processes->entries[set], pid);
+	if (entry->tid == pid) {
+		*ret_process = entry->process;
+	}
+	pthread_mutex_unlock(lock);
+}
+
+/* What the kernel does, too, on the way from a program to its dynamic linker. */
+static bool is_part_of_exec(enum hk_event_op op)
+{
+	return op == HK_EVENT_LOOKUP || op == HK_EVENT_READLINK || op == HK_EVENT_CLOSE ||
+		op == HK_EVENT_EXEC;
+}
+
+void hk_processes_note(struct hk_processes *processes, const struct hk_audit_event *event)
+{
+	unsigned set = (unsigned)event->pid % SETS;
+	pthread_mutex_t *lock = &processes->locks[set % LOCKS];
+	struct entry *entry;
+	const char *slash;
+	bool known;
+
+	if (event->pid <= 0 || processes->proc_fd >= 0) {
+		return;
+	}
+	pthread_mutex_lock(lock);
+	entry = find_locked(processes->entries[set], event->pid);
+	known = entry->tid == event->pid;
+	if (event->op == HK_EVENT_EXEC && event->error == 0 && !(known && entry->runs)) {
+		*entry = (struct entry){.tid = event->pid,
+			.runs = true,
+			.read_ns = event->time_ns,
+			.process = {.pid = event->pid}};
+		slash = strrchr(event->path, '/');
+		hk_fmt(entry->process.command, sizeof(entry->process.command), "%s",
+			slash != NULL ? slash + 1 : event->path);
+	} else if (known && !is_part_of_exec(event->op)) {
+		entry->runs = false;
+	}
+	pthread_mutex_unlock(lock);
+}
+
 void hk_processes_find(struct hk_processes *processes, pid_t pid, uint64_t now_ns, bool runs,
 	struct hk_process *ret_process)
 {
@@ -190,7 +244,11 @@ void hk_processes_find(struct hk_processes *processes, pid_t pid, uint64_t now_n
 	bool known, good;
 
 	*ret_process = (struct hk_process){.pid = pid};
-	if (pid <= 0 || processes->proc_fd < 0) {
+	if (pid <= 0) {
+		return;
+	}
+	if (processes->proc_fd < 0) {
+		recall(processes, pid, ret_process);
 		return;
 	}
 	pthread_mutex_lock(lock);

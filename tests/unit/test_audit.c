@@ -20,19 +20,23 @@ static void test_every_operation_has_a_line(void **state)
 	(void)state;
 	for (unsigned op = 0; op < HK_EVENT_COUNT; op++) {
 		tell(&f,
-			(struct hk_audit_event){
-				.op = op, .path = "/a b/\"c\"", .pid = 7, .uid = 1000});
+			(struct hk_audit_event){.op = op,
+				.path = "/a b/\"c\"",
+				.pid = 100 + (pid_t)op,
+				.uid = 1000});
 	}
 	finish(&f);
 	assert_has(line(&f, 0), "\"op\":\"begin\",\"version\":1");
 	for (unsigned op = 0; op < HK_EVENT_COUNT; op++) {
-		char wanted[64];
+		char wanted[128];
 
 		snprintf(wanted, sizeof(wanted), "\"op\":\"%s\"", hk_event_op_name(op));
 		assert_has(line(&f, op + 1), wanted);
-		assert_has(line(&f, op + 1),
-			"{\"time\":\"2026-11-21T15:57:25.123456789Z\",\"pid\":7,\"ppid\":0,\"uid\":"
-			"1000,\"command\":\"\"");
+		snprintf(wanted, sizeof(wanted),
+			"{\"time\":\"2026-11-21T15:57:25.123456789Z\",\"pid\":%u,\"ppid\":0,"
+			"\"uid\":1000,\"command\":\"\"",
+			100 + op);
+		assert_has(line(&f, op + 1), wanted);
 		assert_has(line(&f, op + 1), "\"path\":\"/a b/\\\"c\\\"\"");
 		assert_has(line(&f, op + 1), "\"verdict\":\"allow\"");
 	}
@@ -492,6 +496,65 @@ static void test_processes_are_looked_up_when_they_change(void **state)
 	rmdir(proc);
 }
 
+/* Nobody is looked up; but what a process has run is its name. */
+static void test_processes_of_a_guest(void **state)
+{
+	static const struct {
+		enum hk_event_op op;
+		pid_t pid;
+		const char *path, *command; /* before it */
+	} rows[] = {
+		{HK_EVENT_LOOKUP, 1, "/x", ""},
+		{HK_EVENT_EXEC, 1, "/src/a-script-with-a-long-name", ""},
+		{HK_EVENT_READLINK, 1, "/bin/sh", "a-script-with-a"},
+		{HK_EVENT_EXEC, 1, "/usr/bin/dash", "a-script-with-a"},
+		{HK_EVENT_OPEN, 1, "/lib/libc.so", "a-script-with-a"},
+		/* The next one, by itself. */
+		{HK_EVENT_EXEC, 1, "/usr/bin/cat", "a-script-with-a"},
+		{HK_EVENT_OPEN, 1, "/x", "cat"},
+		{HK_EVENT_OPEN, 2, "/x", ""},
+		{HK_EVENT_OPEN, 0, "/x", ""},
+	};
+	struct hk_processes *processes;
+	struct hk_err err = HK_ERR_INIT;
+
+	(void)state;
+	assert_int_equal(hk_processes_create("", &processes, &err), 0);
+	for (size_t i = 0; i < HK_ARRAY_SIZE(rows); i++) {
+		struct hk_audit_event event = {.op = rows[i].op,
+			.pid = rows[i].pid,
+			.path = rows[i].path,
+			.time_ns = START_NS + i * HK_NS_PER_SEC};
+		struct hk_process who;
+
+		hk_processes_find(
+			processes, event.pid, event.time_ns, event.op == HK_EVENT_EXEC, &who);
+		assert_string_equal(who.command, rows[i].command);
+		assert_int_equal(who.pid, rows[i].pid);
+		hk_processes_note(processes, &event);
+	}
+	hk_processes_destroy(processes);
+}
+
+/* An audit that is started later has what was told before. */
+static void test_start_later(void **state)
+{
+	struct fixture f = {.log = log_file()};
+	struct hk_audit_options options = {.log_fd = f.log, .proc = "", .start_later = true};
+	struct hk_err err = HK_ERR_INIT;
+
+	(void)state;
+	assert_int_equal(hk_audit_create(&options, &f.audit, &err), 0);
+	tell(&f, (struct hk_audit_event){.path = "/early"});
+	assert_int_equal(lseek(f.log, 0, SEEK_END), 0);
+	assert_int_equal(hk_audit_start(f.audit, &err), 0);
+	tell(&f, (struct hk_audit_event){.path = "/late"});
+	finish(&f);
+	assert_non_null(strstr(f.text, "\"/early\""));
+	assert_non_null(strstr(f.text, "\"/late\""));
+	end(&f);
+}
+
 static void test_the_real_proc(void **state)
 {
 	struct fixture f = {.log = log_file()};
@@ -551,6 +614,8 @@ int main(void)
 		cmocka_unit_test(test_each_threads_order_is_kept),
 		cmocka_unit_test(test_lines_come_soon),
 		cmocka_unit_test(test_processes_are_looked_up_when_they_change),
+		cmocka_unit_test(test_processes_of_a_guest),
+		cmocka_unit_test(test_start_later),
 		cmocka_unit_test(test_the_real_proc),
 		cmocka_unit_test(test_create_survives_faults),
 	};
