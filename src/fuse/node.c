@@ -71,6 +71,7 @@ void hk_nodes_finish(struct hk_nodes *nodes)
 		if (node != NULL && node->used) {
 			hk_node_drop_obj(nodes, node);
 			free(node->name);
+			free(node->path);
 		}
 	}
 	for (unsigned i = 0; i < HK_NODE_CHUNKS; i++) {
@@ -305,6 +306,7 @@ static struct hk_node *reap_one(
 	struct hk_key_stripe *stripe = key_stripe(nodes, hash);
 	struct hk_node *parent;
 	char *name;
+	char *path;
 
 	pthread_mutex_lock(&stripe->lock);
 	hk_node_lock(nodes, node);
@@ -316,14 +318,17 @@ static struct hk_node *reap_one(
 	hash_remove(nodes, stripe, hash, node);
 	parent = node->parent;
 	name = node->name;
+	path = node->path;
 	node->parent = NULL;
 	node->name = NULL;
+	node->path = NULL;
 	node->used = false;
 	node->generation++;
 	hk_node_drop_obj(nodes, node);
 	hk_node_unlock(nodes, node);
 	pthread_mutex_unlock(&stripe->lock);
 	free(name);
+	free(path);
 	node_free(nodes, node);
 	return parent;
 }
@@ -447,6 +452,7 @@ static int cut_circle(struct hk_nodes *nodes, struct hk_node *node, struct hk_no
 	name = below->name;
 	below->parent = NULL;
 	below->name = NULL;
+	atomic_fetch_add(&below->export->place_epoch, 1);
 	hk_node_unlock(nodes, below);
 	free(name);
 	hk_node_unref(nodes, node);
@@ -535,6 +541,7 @@ static void node_fill(struct hk_node *node, struct hk_export *export, const stru
 	node->seen_size = 0;
 	node->listed_hot_ns = 0;
 	node->place_epoch = 0;
+	node->path_epoch = 0;
 	node->ruling = st->ruling;
 	node->no_capability_until_ns = 0;
 	node->may_have_capability = false;

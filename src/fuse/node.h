@@ -71,6 +71,8 @@ struct hk_node {
 	int64_t listed_hot_ns; /* mtime of a directory listed while it was changing */
 	hk_place place;        /* good while @place_epoch is the export's */
 	uint64_t place_epoch;
+	char *path; /* owned; of a directory, from the export's root on: path.c; NULL: not kept */
+	uint64_t path_epoch;
 	uint32_t ruling; /* as struct hk_stat's; under the key's stripe, too */
 	/* It has no security.capability, as far as the guest may know: see ops_xattr.c. */
 	int64_t no_capability_until_ns;

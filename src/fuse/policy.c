@@ -18,75 +18,10 @@
 #include <errno.h>
 #include <string.h>
 
-#include "base/str.h"
 #include "base/util.h"
 #include "fuse/server_impl.h"
 
-enum { PATH_SHOWN = 1024, PATH_DEPTH = 256 };
-
-/*
- * Writes the best known path of @node (and of @name in it) to the end of @buf: within the export, or absolute, as rules
- * and audit have it. What does not fit is cut off at the front. Return: its start in @buf.
- */
-static const char *path_to(struct hk_fuse_server *server, struct hk_node *node, const char *name,
-	bool absolute, char *buf, size_t size)
-{
-	const char *root = absolute && node->export->root != NULL ? node->export->root : "";
-	size_t at = size - 1;
-	uint64_t id = hk_node_id(node);
-	hk_name part;
-
-	buf[at] = '\0';
-	if (name != NULL) {
-		size_t len = strlen(name);
-
-		at -= len;
-		memcpy(buf + at, name, len);
-	}
-	for (unsigned depth = 0; depth < PATH_DEPTH; depth++) {
-		struct hk_node *step = hk_nodes_get(&server->nodes, id);
-		size_t len = 0;
-
-		if (step == NULL) {
-			break;
-		}
-		hk_node_lock(&server->nodes, step);
-		id = 0;
-		if (step->parent != NULL && step->name != NULL) {
-			id = hk_node_id(step->parent);
-			len = strlen(step->name);
-			memcpy(part, step->name, len);
-		}
-		hk_node_unlock(&server->nodes, step);
-		hk_node_put(&server->nodes, step);
-		if (id == 0 || len + 1 > at) {
-			break;
-		}
-		if (buf[at] != '\0') {
-			buf[--at] = '/';
-		}
-		at -= HK_MIN(len, at);
-		memcpy(buf + at, part, len);
-	}
-	if (absolute) {
-		size_t len = strlen(root);
-
-		if (at > 0) {
-			buf[--at] = '/';
-		}
-		if (len <= at) {
-			at -= len;
-			memcpy(buf + at, root, len);
-		}
-	}
-	return buf + at;
-}
-
-const char *hk_path_of(struct hk_fuse_server *server, struct hk_node *node, const char *name,
-	char *buf, size_t size)
-{
-	return path_to(server, node, name, true, buf, size);
-}
+enum { PATH_SHOWN = 1024 };
 
 int hk_deny(struct hk_fuse_server *server, struct hk_node *node, const char *name,
 	const char *operation, int error, bool by_rules)
@@ -98,7 +33,7 @@ int hk_deny(struct hk_fuse_server *server, struct hk_node *node, const char *nam
 
 	if (owner != NULL && owner->denied != NULL) {
 		denial.export_name = node->export->name;
-		denial.path = path_to(server, node, name, false, buf, sizeof(buf));
+		denial.path = hk_path_in_export(server, node, name, buf, sizeof(buf));
 		owner->denied(owner, &denial);
 	}
 	return -error;

@@ -6,6 +6,7 @@
  *	proto.c		requests and replies
  *	policy.c	what an export lets the guest do; whose ids are whose
  *	judge.c		what rules say; the audit
+ *	path.c		paths of nodes
  *	node.c		nodes; node_obj.c: their objects
  *	handle.c	open files; dir.c: listings
  *	ops_name.c	lookup, create, rename, ...
@@ -146,9 +147,13 @@ int hk_policy_xattr(const struct hk_export *export, const char *name);
 /** hk_deny() - tell the owner of what was refused; @by_rules: see struct hk_fuse_denial. Return: -@error */
 int hk_deny(struct hk_fuse_server *server, struct hk_node *node, const char *name,
 	const char *operation, int error, bool by_rules);
+/* path.c */
 /** hk_path_of() - absolute path of @node, or of @name in it, by the names last seen, for rules and audit; written to
  * the end of @buf. What does not fit is cut off at the front. Return: its start in @buf */
 const char *hk_path_of(struct hk_fuse_server *server, struct hk_node *node, const char *name,
+	char *buf, size_t size);
+/** hk_path_in_export() - the same from the export's root on, without a slash before it, for messages */
+const char *hk_path_in_export(struct hk_fuse_server *server, struct hk_node *node, const char *name,
 	char *buf, size_t size);
 
 /* judge.c: rules and audit. */
