@@ -579,8 +579,11 @@ static int rename_request(
 		r = hk_judge_change(server, &c, "rename");
 	}
 	if (r == 0) {
-		r = hk_judged(server, &c,
-			rename_entry(server, &old_dir, old_name, &new_dir, new_name, flags));
+		r = hk_policy_move(server, &old_dir, old_name, &new_dir, new_name, flags);
+		if (r == 0) {
+			r = rename_entry(server, &old_dir, old_name, &new_dir, new_name, flags);
+		}
+		r = hk_judged(server, &c, r);
 	}
 	hk_ref_put(server, &new_dir);
 	hk_ref_put(server, &old_dir);

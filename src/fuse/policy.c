@@ -51,6 +51,36 @@ int hk_policy_change(struct hk_fuse_server *server, struct hk_node *node, const 
 	return 0;
 }
 
+static bool is_dir(const struct hk_ref *dir, const char *name)
+{
+	struct hk_backend *backend = hk_ref_backend(dir);
+	struct hk_stat st;
+
+	return backend->ops->lookup(backend, dir->obj, name, &st) == 0 && S_ISDIR(st.mode);
+}
+
+int hk_policy_move(struct hk_fuse_server *server, const struct hk_ref *old_dir,
+	const char *old_name, const struct hk_ref *new_dir, const char *new_name, unsigned flags)
+{
+	struct hk_rules *rules = old_dir->node->export->rules;
+	hk_place from;
+	hk_place to;
+
+	if (rules == NULL || !hk_judge_place(server, old_dir->node, &from) ||
+		!hk_judge_place(server, new_dir->node, &to)) {
+		return 0;
+	}
+	from = hk_rules_step(rules, from, old_name);
+	to = hk_rules_step(rules, to, new_name);
+	if (from == to || (hk_rules_uniform(rules, from) && hk_rules_uniform(rules, to))) {
+		return 0;
+	}
+	return is_dir(old_dir, old_name) ||
+			((flags & RENAME_EXCHANGE) != 0 && is_dir(new_dir, new_name))
+		? -EXDEV
+		: 0;
+}
+
 int hk_policy_search(struct hk_fuse_server *server, const struct hk_ref *dir, const char *name)
 {
 	struct hk_backend *backend = hk_ref_backend(dir);

@@ -121,6 +121,16 @@ static inline bool hk_fuse_has(struct hk_fuse_server *server, uint64_t feature)
  * owner). */
 int hk_policy_change(struct hk_fuse_server *server, struct hk_node *node, const char *name,
 	const char *operation);
+/**
+ * hk_policy_move() - may a rename take along what is in a directory?
+ *
+ * Rules are about paths, and nobody judges each path below: so only where the rules say the same of all of them, before and
+ * after. Else programs copy, and each file is judged.
+ *
+ * Return: 0 or -EXDEV.
+ */
+int hk_policy_move(struct hk_fuse_server *server, const struct hk_ref *old_dir,
+	const char *old_name, const struct hk_ref *new_dir, const char *new_name, unsigned flags);
 /** hk_policy_search() - may names of directory @dir be looked up? Return: 0, -EACCES, or what stat
  * gave. */
 int hk_policy_search(struct hk_fuse_server *server, const struct hk_ref *dir, const char *name);

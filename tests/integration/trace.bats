@@ -403,6 +403,71 @@ $(sh -c 'grep -E "^Sig(Ign|Blk)" /proc/self/status')" ]
 	[ -z "$out" ]
 }
 
+@test "a policy cannot be left by moving what is above, linking, or racing" {
+	mkdir -p top/secret top/open
+	echo key >top/secret/key
+	echo harmless >top/open/key
+	printf 'deny * $PWD/top/secret/**\ndeny create,write $PWD/top/**/locked\n' >policy
+	trace --policy policy -- sh -c '
+		cat top/secret/key
+		mv top/secret top/open/moved; cat top/open/moved/key
+		ln top/secret/key top/link; cat top/link
+		ln -s secret top/sym; cat top/sym/key
+		python3 -c "import os; os.rename(\"top\", \"other\")"; cat other/secret/key
+		mkdir -p new/sub; echo x >new/sub/locked; python3 -c "import os; os.rename(\"new\", \"top/new\")"; cat top/new/sub/locked
+		mkdir two; mv two three; mv three/ top/open/three && echo moved'
+	[ "$out" = moved ]
+	[[ $err == *"Invalid cross-device link"* ]]
+	[ ! -e other ]
+	[ ! -e top/new/sub/locked ]
+	# What is read is what was judged, while names come and go.
+	need_compiler
+	cat >race.c <<-'END'
+		#define _GNU_SOURCE
+		#include <fcntl.h>
+		#include <pthread.h>
+		#include <stdio.h>
+		#include <string.h>
+		#include <sys/syscall.h>
+		#include <unistd.h>
+		static void *swap(void *arg)
+		{
+			for (;;) {
+				unlink("way");
+				symlink("top/open", "way");
+				unlink("way");
+				symlink("top/secret", "way");
+				syscall(SYS_renameat2, AT_FDCWD, "top/open", AT_FDCWD, "top/secret", 2 /* EXCHANGE */);
+				rename("top/open", "top/aside");
+				rename("top/aside", "top/open");
+			}
+		}
+		int main(void)
+		{
+			static const char *const paths[] = {"way/key", "top/open/key", "top/aside/key", "top/open/../secret/key"};
+			pthread_t thread;
+			int opened = 0;
+			pthread_create(&thread, NULL, swap, NULL);
+			for (int i = 0; i < 8000; i++) {
+				char buf[16] = "";
+				int fd = open(paths[i % 4], O_RDONLY);
+				if (fd < 0)
+					continue;
+				opened++;
+				if (read(fd, buf, sizeof(buf) - 1) > 0 && strncmp(buf, "key", 3) == 0)
+					puts("out");
+				close(fd);
+			}
+			puts(opened > 0 ? "some" : "none");
+			return 0;
+		}
+	END
+	gcc -O1 -pthread -o race race.c
+	trace --policy policy -- ./race
+	[ "$status" -eq 0 ]
+	[ "$out" = some ]
+}
+
 @test "root: no devices, no kernel switches, no other processes' files" {
 	need_root "try it"
 	disk=$(stat -c '%Hd %Ld' / )
