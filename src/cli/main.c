@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: ISC */
 /* `hako VERB ...`: finds the verb. The only file with a main() and the table of all verbs. */
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "base/util.h"
 #include "cli/builtin.h"
@@ -32,6 +34,21 @@ static void print_help(FILE *out)
 	fputs("\nhako VERB --help says more; so do hako(1) and hako-VERB(1).\n"
 	      "For a start: hako run -- uname -a\n",
 		out);
+}
+
+/*
+ * Where the caller has closed a standard stream, a file of ours would take its place. So what is there is nothing, and
+ * cannot be used the way it is meant to, as if it were closed; in what we start it is.
+ */
+static void keep_streams_free(void)
+{
+	static const int unfit[] = {O_WRONLY, O_RDONLY, O_RDONLY};
+
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+		if (fcntl(fd, F_GETFD) < 0) {
+			(void)open("/dev/null", unfit[fd] | O_CLOEXEC);
+		}
+	}
 }
 
 /* What any verb wants of the process. */
@@ -106,7 +123,10 @@ static int dispatch(char **argv)
 
 int main(int argc, char **argv)
 {
-	int status = dispatch(argv);
+	int status;
+
+	keep_streams_free();
+	status = dispatch(argv);
 
 	if (fflush(stdout) != 0 && status == HK_STATUS_OK) {
 		perror("hako: standard output");

@@ -24,11 +24,15 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <limits.h>
+#include <linux/magic.h>
+#include <linux/seccomp.h>
 #include <pwd.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -60,6 +64,15 @@ static int64_t sysctl(const char *path)
 	return value;
 }
 
+/* Our mirror is its root, and our filter refuses namespaces. */
+static bool is_traced(void)
+{
+	struct statfs root;
+
+	return statfs("/", &root) == 0 && root.f_type == FUSE_SUPER_MAGIC &&
+		prctl(PR_GET_SECCOMP, 0, 0, 0, 0) == SECCOMP_MODE_FILTER;
+}
+
 static int explain(int code, struct hk_err *err)
 {
 	static const char unprivileged[] = "/proc/sys/kernel/unprivileged_userns_clone";
@@ -74,10 +87,12 @@ static int explain(int code, struct hk_err *err)
 		hk_err_hint(err, "they are off: as root, sysctl user.max_user_namespaces=10000");
 	} else if (code == ENOSPC || code == EUSERS) {
 		hk_err_hint(err, "there are too many: see /proc/sys/user/max_user_namespaces");
+	} else if (code == EPERM && is_traced()) {
+		hk_err_hint(err, "this is inside of a hako trace, where there is no other");
 	} else if (code == EPERM) {
 		hk_err_hint(err,
-			"the container, or a security module, forbids them: run hako as root, or "
-			"outside");
+			"a chroot, the container, or a security module forbids them: run hako as "
+			"root, or outside");
 	} else if (code == EINVAL) {
 		hk_err_hint(err, "this kernel has none (CONFIG_USER_NS): run hako as root");
 	}

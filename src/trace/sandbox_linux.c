@@ -135,7 +135,12 @@ static int make_namespaces(struct hk_sandbox_setup *setup, struct hk_err *err)
 		return hk_fail(err, errno, "namespaces");
 	}
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0) {
-		return hk_fail(err, errno, "private mounts");
+		hk_fail(err, errno, "private mounts");
+		return errno != EINVAL
+			? -errno
+			: hk_err_hint(err,
+				  "the root directory is no mount point, as in a chroot: make it "
+				  "one before (mount --bind DIR DIR; chroot DIR)");
 	}
 	return setup->options->net ? 0 : raise_loopback(err);
 }

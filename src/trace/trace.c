@@ -122,6 +122,9 @@ static int hide_kernels_mounts(struct hk_rules *rules, struct hk_err *err)
 	size_t len;
 	int r = hk_read_file("/proc/self/mountinfo", MAX_MOUNTS_BYTES, &data, &len, err);
 
+	if (r == -ENOENT) {
+		return hk_err_hint(err, "mount it: mount -t proc proc /proc");
+	}
 	rest = text = data;
 	while (r == 0 && (line = strsep(&rest, "\n")) != NULL) {
 		r = hide_mount(rules, line);
