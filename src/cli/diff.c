@@ -34,8 +34,16 @@ static void print_help(void)
 	puts("usage: hako diff [-s] NAME [PATH]...\n\n"
 	     "Shows what layer NAME changes: a list (A added, C changed, D deleted, M metadata "
 	     "only,\n"
-	     "with '!' where below has changed meanwhile), then the changes as text.\n");
+	     "R renamed directory, with '!' where below has changed meanwhile), then the changes "
+	     "as\ntext.\n");
 	hk_opts_print(stdout, table, OPT_COUNT);
+}
+
+static bool is_asked_for(const struct request *request, const struct hk_change *change)
+{
+	return hk_cli_path_is_among(request->paths, change->path) ||
+		(change->kind == HK_CHANGE_RENAMED &&
+			hk_cli_path_is_among(request->paths, change->old_path));
 }
 
 static int print_line(void *arg, const struct hk_change *change)
@@ -43,16 +51,22 @@ static int print_line(void *arg, const struct hk_change *change)
 	static const char letters[] = {[HK_CHANGE_ADDED] = 'A',
 		[HK_CHANGE_CHANGED] = 'C',
 		[HK_CHANGE_DELETED] = 'D',
-		[HK_CHANGE_METADATA] = 'M'};
+		[HK_CHANGE_METADATA] = 'M',
+		[HK_CHANGE_RENAMED] = 'R'};
 	struct request *request = arg;
 	const struct stat *st = change->kind == HK_CHANGE_DELETED ? &change->lower : &change->upper;
 	char path[8192];
 
-	if (hk_cli_path_is_among(request->paths, change->path)) {
-		hk_str_escape(path, sizeof(path), change->path, strlen(change->path));
-		printf("%c%c %s%s\n", letters[change->kind], change->conflict ? '!' : ' ', path,
-			S_ISDIR(st->st_mode) ? "/" : "");
+	if (!is_asked_for(request, change)) {
+		return 0;
 	}
+	printf("%c%c ", letters[change->kind], change->conflict ? '!' : ' ');
+	if (change->kind == HK_CHANGE_RENAMED) {
+		hk_str_escape(path, sizeof(path), change->old_path, strlen(change->old_path));
+		printf("%s/ -> ", path);
+	}
+	hk_str_escape(path, sizeof(path), change->path, strlen(change->path));
+	printf("%s%s\n", path, S_ISDIR(st->st_mode) ? "/" : "");
 	return 0;
 }
 
@@ -96,7 +110,7 @@ static int print_text(void *arg, const struct hk_change *change)
 	FILE *memory;
 	int r;
 
-	if (!hk_cli_path_is_among(request->paths, change->path)) {
+	if (!is_asked_for(request, change)) {
 		return 0;
 	}
 	if (!request->on_terminal) {

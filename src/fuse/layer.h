@@ -9,16 +9,23 @@
 
 #include "base/err.h"
 
-enum hk_change_kind { HK_CHANGE_ADDED, HK_CHANGE_CHANGED, HK_CHANGE_DELETED, HK_CHANGE_METADATA };
+enum hk_change_kind {
+	HK_CHANGE_ADDED,
+	HK_CHANGE_CHANGED,
+	HK_CHANGE_DELETED,
+	HK_CHANGE_METADATA,
+	HK_CHANGE_RENAMED, /* a directory; what has changed in it follows */
+};
 
 /**
  * struct hk_change - one path that differs
  * @path: from the lower directory, "usr/bin/hello"
+ * @old_path: where it is below: what was renamed, and what is in it, has another than @path
  * @conflict: below has changed since it was copied up
  */
 struct hk_change {
 	enum hk_change_kind kind;
-	const char *path;
+	const char *path, *old_path;
 	struct stat lower, upper; /* of what exists */
 	bool conflict;
 };
@@ -44,10 +51,11 @@ int hk_layer_diff(
 
 /**
  * hk_layer_apply() - bring changes below: each file by a temporary one, fsync and rename
- * @paths: only these and what is in them; NULL: all
+ * @paths: only these and what is in them, with what has to come first; NULL: all
  * @force: also where below has changed meanwhile; else these are left, told by @conflict and counted
  *
- * What has been applied leaves the layer. Return: number of conflicts, or -errno: what was done until then stays done.
+ * What has been applied leaves the layer. Return: number of conflicts; -ENOENT where a path has no change, then nothing
+ * was done; -errno: what was done until then stays done.
  */
 int hk_layer_apply(struct hk_layer *layer, const char *const *paths, bool force,
 	void (*conflict)(void *arg, const struct hk_change *change), void *arg, struct hk_err *err);

@@ -6,6 +6,8 @@
  * so at each moment a name has the old or the new. Then all of it is brought to storage. Only then does it leave the
  * layer, so a crash loses nothing: what was applied is a change no more, and is dropped by the next apply.
  *
+ * Renames come before all else (layer_rename_linux.c), so that nothing is removed with what is to move out of it.
+ *
  * An opaque directory hides all that is below. Before anything in it is applied, it gets a whiteout for each name instead,
  * so that each entry can leave by itself.
  */
@@ -23,35 +25,30 @@
 #include "fuse/layer_impl.h"
 #include "fuse/transfer.h"
 
-/* A name below that is, or has been made of, an inode in the layer: further names of it become links. */
-struct made {
-	dev_t dev;
-	ino_t ino;
-	ino_t lower; /* where it was there before; 0: it is new */
-	const char *path;
-};
-
-struct apply {
-	struct hk_overlay *ov;
-	struct hk_changes changes;
-	bool *is_done; /* one for each change */
-	struct made *made;
-	size_t made_count;
-	unsigned temp_count;
-};
-
 /* --- opaque directories --- */
 
-static int unfold_name(struct hk_overlay *ov, struct hk_ov_inode *dir, const char *name)
+/* As old as what it takes the place of, so that it still tells what is newer below. */
+static int whiteout_of(struct hk_overlay *ov, struct hk_ov_inode *dir, const char *name,
+	const struct timespec *hidden_at)
+{
+	struct timespec times[2] = {*hidden_at, *hidden_at};
+	int r = hk_ov_make_whiteout(ov, dir, name);
+
+	return r < 0 ? r : HK_HOST_CALL(utimensat(dir->upper, name, times, AT_SYMLINK_NOFOLLOW));
+}
+
+static int unfold_name(struct hk_overlay *ov, struct hk_ov_inode *dir, const char *name,
+	const struct timespec *hidden_at)
 {
 	autoclose int below = hk_host_open_name(dir->lower, name, O_PATH | O_DIRECTORY, 0);
 	struct hk_stat st;
 	int r = ov->host->ops->lookup(ov->host, dir->upper, name, &st);
 
 	if (r == -ENOENT) {
-		return hk_ov_make_whiteout(ov, dir, name);
+		return whiteout_of(ov, dir, name, hidden_at);
 	}
-	if (r == 0 && S_ISDIR(st.mode) && below >= 0) {
+	if (r == 0 && S_ISDIR(st.mode) && below >= 0 &&
+		!hk_ov_is_moved(hk_ov_get_mark(ov, dir->upper, name, HK_OV_OPAQUE))) {
 		r = hk_ov_set_mark(ov, dir->upper, name, HK_OV_OPAQUE, "y");
 	}
 	return r;
@@ -63,11 +60,21 @@ static int unfold(struct hk_overlay *ov, int upper, int lower)
 	struct hk_ov_inode dir = {.upper = upper, .lower = lower};
 	struct hk_layer_names names = {0};
 	char path[HK_OV_PATH_MAX];
-	int r = hk_layer_names_add(&names, lower);
+	struct timespec hidden_at;
+	struct hk_stat st;
+	int r = ov->host->ops->stat(ov->host, upper, &st);
 
+	hidden_at = (struct timespec){
+		.tv_sec = st.born_ns / 1000000000, .tv_nsec = st.born_ns % 1000000000};
+	if (r == 0 && st.born_ns == 0) {
+		hidden_at = st.mtime;
+	}
+	if (r == 0) {
+		r = hk_layer_names_add(&names, lower);
+	}
 	hk_layer_names_sort(&names);
 	for (size_t i = 0; r == 0 && i < names.count; i++) {
-		r = unfold_name(ov, &dir, names.list[i]);
+		r = unfold_name(ov, &dir, names.list[i], &hidden_at);
 	}
 	hk_layer_names_finish(&names);
 	if (r == 0 && !dir.xattr_whiteouts) {
@@ -77,13 +84,41 @@ static int unfold(struct hk_overlay *ov, int upper, int lower)
 	return r;
 }
 
+int hk_apply_unfold_around(struct hk_overlay *ov, const char *path)
+{
+	size_t len = strcspn(path, "/");
+	int r = 0;
+
+	while (r == 0 && path[len] == '/') {
+		autofree char *dir = hk_strdup(path);
+		autoclose int upper = -1;
+		autoclose int lower = -1;
+
+		if (dir == NULL) {
+			return -ENOMEM;
+		}
+		dir[len] = '\0';
+		upper = hk_ov_walk(ov->upper, dir);
+		lower = hk_ov_walk(ov->host->root, dir);
+		if (upper < 0 || lower < 0) {
+			return upper < 0 ? upper : lower;
+		}
+		if (hk_ov_get_mark(ov, upper, NULL, HK_OV_OPAQUE) == 'y') {
+			r = unfold(ov, upper, lower);
+		}
+		len += 1 + strcspn(path + len + 1, "/");
+	}
+	return r;
+}
+
 static int unfold_tree(struct hk_overlay *ov, int upper, int lower)
 {
 	struct hk_layer_names names = {0};
-	int r = 0;
+	char mark = hk_ov_get_mark(ov, upper, NULL, HK_OV_OPAQUE);
+	int r = mark == 'y' ? unfold(ov, upper, lower) : 0;
 
-	if (hk_ov_get_mark(ov, upper, NULL, HK_OV_OPAQUE) == 'y') {
-		r = unfold(ov, upper, lower);
+	if (hk_ov_is_moved(mark)) {
+		return 0; /* left as it is, with what is in it */
 	}
 	if (r == 0) {
 		r = hk_layer_names_add(&names, upper);
@@ -110,7 +145,7 @@ struct place {
 	const char *name;
 };
 
-static struct hk_ov_temp new_temp(struct apply *apply)
+static struct hk_ov_temp new_temp(struct hk_apply *apply)
 {
 	struct hk_ov_temp temp;
 
@@ -119,7 +154,7 @@ static struct hk_ov_temp new_temp(struct apply *apply)
 	return temp;
 }
 
-static int remove_at(int dir, const char *name)
+int hk_apply_remove_at(int dir, const char *name)
 {
 	int r = HK_HOST_CALL(unlinkat(dir, name, 0));
 
@@ -135,20 +170,20 @@ static int remove_at(int dir, const char *name)
 }
 
 /* A directory and something else change places, for they cannot replace each other. */
-static int put_at(struct apply *apply, const struct place *at, const char *temp)
+static int put_at(struct hk_apply *apply, const struct place *at, const char *temp)
 {
 	struct hk_backend *host = apply->ov->host;
 	int r = hk_host_rename(host, at->lower, temp, at->lower, at->name, 0);
 
 	if (r == -EISDIR || r == -ENOTDIR || r == -ENOTEMPTY || r == -EEXIST) {
 		r = hk_host_rename(host, at->lower, temp, at->lower, at->name, RENAME_EXCHANGE);
-		r = r < 0 ? r : remove_at(at->lower, temp);
+		r = r < 0 ? r : hk_apply_remove_at(at->lower, temp);
 	}
 	return r;
 }
 
 /* Makes @temp below what @upper (O_PATH) is. Return: a descriptor, or -errno. */
-static int make_temp(struct apply *apply, const struct place *at, int upper,
+static int make_temp(struct hk_apply *apply, const struct place *at, int upper,
 	const struct hk_stat *st, const char *temp)
 {
 	struct hk_backend *host = apply->ov->host;
@@ -195,7 +230,7 @@ static int make_temp(struct apply *apply, const struct place *at, int upper,
 }
 
 /* The attributes of @upper for @to; those it has besides go. */
-static int give_meta(struct apply *apply, int upper, const struct hk_stat *st, int to)
+static int give_meta(struct hk_apply *apply, int upper, const struct hk_stat *st, int to)
 {
 	struct hk_backend *host = apply->ov->host;
 	struct hk_transfer_left left = {0};
@@ -215,7 +250,7 @@ static int give_meta(struct apply *apply, int upper, const struct hk_stat *st, i
 	return hk_transfer_meta(host, upper, to, st, hk_ov_is_our_xattr, &left);
 }
 
-static int stat_upper(struct apply *apply, int upper, struct hk_stat *st)
+static int stat_upper(struct hk_apply *apply, int upper, struct hk_stat *st)
 {
 	struct hk_ov_record record;
 	int r = apply->ov->host->ops->stat(apply->ov->host, upper, st);
@@ -227,7 +262,8 @@ static int stat_upper(struct apply *apply, int upper, struct hk_stat *st)
 	return r;
 }
 
-static const struct made *find_made(const struct apply *apply, const struct hk_change *change)
+static const struct hk_layer_made *find_made(
+	const struct hk_apply *apply, const struct hk_change *change)
 {
 	for (size_t i = 0; i < apply->made_count; i++) {
 		if (apply->made[i].ino == change->upper.st_ino &&
@@ -238,9 +274,9 @@ static const struct made *find_made(const struct apply *apply, const struct hk_c
 	return NULL;
 }
 
-static int note_made(struct apply *apply, const struct hk_change *change, ino_t lower)
+static int note_made(struct hk_apply *apply, const struct hk_change *change, ino_t lower)
 {
-	struct made *made;
+	struct hk_layer_made *made;
 
 	if (change->upper.st_nlink < 2 || S_ISDIR(change->upper.st_mode) ||
 		find_made(apply, change) != NULL) {
@@ -251,7 +287,7 @@ static int note_made(struct apply *apply, const struct hk_change *change, ino_t 
 		return -ENOMEM;
 	}
 	apply->made = made;
-	apply->made[apply->made_count++] = (struct made){.dev = change->upper.st_dev,
+	apply->made[apply->made_count++] = (struct hk_layer_made){.dev = change->upper.st_dev,
 		.ino = change->upper.st_ino,
 		.lower = lower,
 		.path = change->path};
@@ -266,7 +302,7 @@ static bool is_kept(const struct hk_change *change)
 }
 
 /* Names that keep their inode below: what else is that inode in the layer becomes a link to it. */
-static int note_kept(struct apply *apply)
+static int note_kept(struct hk_apply *apply)
 {
 	const struct hk_change_list *same = &apply->changes.same;
 	const struct hk_change_list *differ = &apply->changes.differ;
@@ -276,7 +312,9 @@ static int note_kept(struct apply *apply)
 		r = note_made(apply, &same->list[i], same->list[i].lower.st_ino);
 	}
 	for (size_t i = 0; r == 0 && i < differ->count; i++) {
-		if (is_kept(&differ->list[i])) {
+		bool is_left = differ->list[i].conflict && !apply->force;
+
+		if (is_kept(&differ->list[i]) && apply->is_selected[i] && !is_left) {
 			r = note_made(apply, &differ->list[i], differ->list[i].lower.st_ino);
 		}
 	}
@@ -284,9 +322,9 @@ static int note_kept(struct apply *apply)
 }
 
 /* A further name of an inode that is below already. Return: 1 done, 0 not, -errno. */
-static int link_made(struct apply *apply, const struct place *at, const struct hk_change *change)
+static int link_made(struct hk_apply *apply, const struct place *at, const struct hk_change *change)
 {
-	const struct made *made = find_made(apply, change);
+	const struct hk_layer_made *made = find_made(apply, change);
 	struct hk_ov_temp temp = new_temp(apply);
 	autoclose int dir = -1;
 	const char *name;
@@ -305,7 +343,8 @@ static int link_made(struct apply *apply, const struct place *at, const struct h
 	return r < 0 ? r : 1;
 }
 
-static int make_below(struct apply *apply, const struct place *at, const struct hk_change *change)
+static int make_below(
+	struct hk_apply *apply, const struct place *at, const struct hk_change *change)
 {
 	autoclose int upper = hk_host_open_name(at->upper, at->name, O_PATH, 0);
 	struct hk_ov_temp temp = new_temp(apply);
@@ -328,13 +367,13 @@ static int make_below(struct apply *apply, const struct place *at, const struct 
 		r = put_at(apply, at, temp.text);
 	}
 	if (r < 0) {
-		remove_at(at->lower, temp.text);
+		hk_apply_remove_at(at->lower, temp.text);
 		return r;
 	}
 	return note_made(apply, change, 0);
 }
 
-static int change_meta(struct apply *apply, const struct place *at)
+static int change_meta(struct hk_apply *apply, const struct place *at)
 {
 	autoclose int upper = hk_host_open_name(at->upper, at->name, O_PATH, 0);
 	autoclose int lower = hk_host_open_name(at->lower, at->name, O_PATH, 0);
@@ -344,7 +383,7 @@ static int change_meta(struct apply *apply, const struct place *at)
 	return r < 0 ? r : give_meta(apply, upper, &st, lower);
 }
 
-static int open_place(struct apply *apply, const char *path, struct place *at)
+static int open_place(struct hk_apply *apply, const char *path, struct place *at)
 {
 	at->upper = hk_layer_walk(apply->ov->upper, path, &at->name);
 	at->lower = hk_layer_walk(apply->ov->host->root, path, &at->name);
@@ -357,16 +396,16 @@ static void close_place(struct place *at)
 	hk_close(&at->lower);
 }
 
-static int apply_change(struct apply *apply, const struct hk_change *change)
+int hk_apply_change(struct hk_apply *apply, const struct hk_change *change)
 {
-	const struct made *made;
+	const struct hk_layer_made *made;
 	struct place at;
 	int r = open_place(apply, change->path, &at);
 
 	if (r == 0) {
 		switch (change->kind) {
 		case HK_CHANGE_DELETED:
-			r = remove_at(at.lower, at.name);
+			r = hk_apply_remove_at(at.lower, at.name);
 			r = r == -ENOENT ? 0 : r;
 			break;
 		case HK_CHANGE_METADATA:
@@ -390,7 +429,7 @@ static int apply_change(struct apply *apply, const struct hk_change *change)
 /* --- leaving the layer --- */
 
 /* What a directory just made below hides is what was applied: nothing, from now on. */
-static void show_below(struct apply *apply, const struct place *at)
+static void show_below(struct hk_apply *apply, const struct place *at)
 {
 	autoclose int dir = hk_host_open_name(at->upper, at->name, O_PATH | O_DIRECTORY, 0);
 	char path[HK_OV_PATH_MAX];
@@ -401,7 +440,7 @@ static void show_below(struct apply *apply, const struct place *at)
 	}
 }
 
-static int drop_change(struct apply *apply, const struct hk_change *change)
+static int drop_change(struct hk_apply *apply, const struct hk_change *change)
 {
 	struct place at = {.upper = -1, .lower = -1};
 	int r = 0;
@@ -412,16 +451,29 @@ static int drop_change(struct apply *apply, const struct hk_change *change)
 	}
 	if (!S_ISDIR(change->upper.st_mode)) {
 		r = HK_HOST_CALL(unlinkat(at.upper, at.name, 0));
-	} else if (change->kind != HK_CHANGE_METADATA) {
+	} else if (change->kind != HK_CHANGE_METADATA && change->kind != HK_CHANGE_RENAMED) {
 		show_below(apply, &at); /* it goes when nothing is in it any more */
 	}
 	close_place(&at);
 	return r == -ENOENT ? 0 : r;
 }
 
-/* Directories of the layer in which nothing is left, and which are below, too. */
-static void prune(struct hk_overlay *ov, int upper, int lower)
+/* A whiteout where nothing is below: of what was renamed. */
+static void prune_whiteout(struct hk_overlay *ov, int upper, int lower, const char *name)
 {
+	struct hk_stat st;
+
+	if (ov->host->ops->lookup(ov->host, upper, name, &st) == 0 &&
+		hk_ov_is_whiteout(ov, upper, name, &st, true) &&
+		ov->host->ops->lookup(ov->host, lower, name, &st) == -ENOENT) {
+		unlinkat(upper, name, 0);
+	}
+}
+
+/* Directories of the layer in which nothing is left, and which are below, too. */
+static void prune(struct hk_apply *apply, int upper, int lower)
+{
+	struct hk_overlay *ov = apply->ov;
 	struct hk_layer_names names = {0};
 
 	hk_layer_names_add(&names, upper);
@@ -429,12 +481,16 @@ static void prune(struct hk_overlay *ov, int upper, int lower)
 		const char *name = names.list[i];
 		autoclose int above = hk_host_open_name(upper, name, O_PATH | O_DIRECTORY, 0);
 		autoclose int below = hk_host_open_name(lower, name, O_PATH | O_DIRECTORY, 0);
+		char mark = above < 0 ? '\0' : hk_ov_get_mark(ov, above, NULL, HK_OV_OPAQUE);
 
-		if (above < 0 || below < 0) {
+		if (above < 0 && apply->has_renamed) {
+			prune_whiteout(ov, upper, lower, name);
+		}
+		if (above < 0 || below < 0 || hk_ov_is_moved(mark)) {
 			continue;
 		}
-		prune(ov, above, below);
-		if (hk_ov_get_mark(ov, above, NULL, HK_OV_OPAQUE) != 'y') {
+		prune(apply, above, below);
+		if (mark != 'y' && hk_layer_is_same_meta(ov, above, below)) {
 			unlinkat(upper, name, AT_REMOVEDIR); /* if it is empty */
 		}
 	}
@@ -459,30 +515,43 @@ static void sweep_index(struct hk_overlay *ov)
 
 /* --- all of them --- */
 
-static bool is_within(const char *dir, const char *path)
+/* Does a change to its place stand where others come to? */
+static bool is_around(const struct hk_change *change)
 {
-	size_t len = strlen(dir);
-
-	return strncmp(dir, path, len) == 0 && (len == 0 || path[len] == '/' || path[len] == '\0');
+	return change->kind == HK_CHANGE_RENAMED ||
+		(S_ISDIR(change->upper.st_mode) && !S_ISDIR(change->lower.st_mode));
 }
 
-/* Is it asked for, or a new directory around what is? */
-static bool is_selected(const char *const *paths, const struct hk_change *change)
+/* What is asked for, with the new directories around it. Return: 0; -ENOENT where there is no such change */
+static int select_paths(struct hk_apply *apply, const char *const *paths, struct hk_err *err)
 {
-	if (paths == NULL) {
-		return true;
+	for (size_t i = 0; i < apply->changes.differ.count; i++) {
+		apply->is_selected[i] = paths == NULL;
 	}
-	for (; *paths != NULL; paths++) {
-		if (is_within(*paths, change->path) ||
-			(S_ISDIR(change->upper.st_mode) && !S_ISDIR(change->lower.st_mode) &&
-				is_within(change->path, *paths))) {
-			return true;
+	for (; paths != NULL && *paths != NULL; paths++) {
+		bool found = **paths == '\0';
+
+		for (size_t i = 0; i < apply->changes.differ.count; i++) {
+			const struct hk_change *change = &apply->changes.differ.list[i];
+			bool is_meant = hk_path_is_within(*paths, change->path) ||
+				(change->kind == HK_CHANGE_RENAMED &&
+					hk_path_is_within(*paths, change->old_path));
+
+			found |= is_meant;
+			apply->is_selected[i] |= is_meant ||
+				(is_around(change) && hk_path_is_within(change->path, *paths));
+		}
+		if (!found) {
+			hk_fail_msg(err, ENOENT, "the layer has no change at '%.200s'", *paths);
+			hk_err_hint(err, "see hako diff --summary");
+			return -ENOENT;
 		}
 	}
-	return false;
+	hk_apply_select(apply);
+	return 0;
 }
 
-static int apply_all(struct apply *apply, const char *const *paths, bool force,
+static int apply_all(struct hk_apply *apply,
 	void (*conflict)(void *arg, const struct hk_change *change), void *arg, struct hk_err *err)
 {
 	const char *left_out = NULL; /* a directory that was not applied: nor is what is in it */
@@ -490,21 +559,24 @@ static int apply_all(struct apply *apply, const char *const *paths, bool force,
 
 	for (size_t i = 0; i < apply->changes.differ.count; i++) {
 		const struct hk_change *change = &apply->changes.differ.list[i];
+		bool is_left;
 		int r;
 
-		if (!is_selected(paths, change)) {
+		if (!apply->is_selected[i] || apply->is_done[i] ||
+			(left_out != NULL && hk_path_is_within(left_out, change->path))) {
 			continue;
 		}
-		if (left_out != NULL && is_within(left_out, change->path)) {
-			continue;
-		}
-		if (change->conflict && !force) {
+		is_left = (change->conflict && !apply->force) ||
+			change->kind == HK_CHANGE_RENAMED ||
+			(change->kind != HK_CHANGE_METADATA &&
+				hk_apply_holds_source(apply, change->path));
+		if (is_left) {
 			conflict(arg, change);
 			conflicts++;
 			left_out = change->path;
 			continue;
 		}
-		r = apply_change(apply, change);
+		r = hk_apply_change(apply, change);
 		if (r < 0) {
 			return hk_fail(err, -r, "'%s'", change->path);
 		}
@@ -514,7 +586,7 @@ static int apply_all(struct apply *apply, const char *const *paths, bool force,
 }
 
 /* A directory's time, which what was done in it has changed. */
-static void give_times(struct apply *apply, const struct hk_change *change)
+static void give_times(struct hk_apply *apply, const struct hk_change *change)
 {
 	struct timespec times[2] = {change->upper.st_atim, change->upper.st_mtim};
 	const char *name;
@@ -527,7 +599,7 @@ static void give_times(struct apply *apply, const struct hk_change *change)
 }
 
 /* @whole: nothing was left out, so copies that are no changes go, too. */
-static int leave_all(struct apply *apply, bool whole, struct hk_err *err)
+static int leave_all(struct hk_apply *apply, bool whole, struct hk_err *err)
 {
 	struct hk_overlay *ov = apply->ov;
 
@@ -551,36 +623,71 @@ static int leave_all(struct apply *apply, bool whole, struct hk_err *err)
 			return hk_fail(err, -r, "layer: '%s'", apply->changes.same.list[i].path);
 		}
 	}
-	prune(ov, ov->upper, ov->host->root);
+	prune(apply, ov->upper, ov->host->root);
 	sweep_index(ov);
 	return 0;
+}
+
+static void finish_changes(struct hk_apply *apply)
+{
+	hk_changes_finish(&apply->changes);
+	free(apply->is_selected);
+	free(apply->is_done);
+	apply->is_selected = NULL;
+	apply->is_done = NULL;
+}
+
+static int collect(struct hk_apply *apply, const char *const *paths, struct hk_err *err)
+{
+	int r = hk_changes_collect(apply->layer, &apply->changes, err);
+	size_t count = apply->changes.differ.count + 1;
+
+	if (r < 0) {
+		return r;
+	}
+	apply->is_selected = hk_calloc(count, sizeof(*apply->is_selected));
+	apply->is_done = hk_calloc(count, sizeof(*apply->is_done));
+	if (apply->is_selected == NULL || apply->is_done == NULL) {
+		return hk_fail(err, ENOMEM, "apply");
+	}
+	return select_paths(apply, paths, err);
+}
+
+/* All but renames. Return: number of conflicts, or -errno. */
+static int apply_rest(struct hk_apply *apply, bool whole,
+	void (*conflict)(void *arg, const struct hk_change *change), void *arg, struct hk_err *err)
+{
+	int r = unfold_tree(apply->ov, apply->ov->upper, apply->ov->host->root);
+	int left;
+
+	if (r < 0) {
+		return hk_fail(err, -r, "layer: opaque directory");
+	}
+	r = note_kept(apply) < 0 ? hk_fail(err, ENOMEM, "apply")
+				 : apply_all(apply, conflict, arg, err);
+	left = leave_all(apply, r == 0 && whole, r < 0 ? NULL : err);
+	return left < 0 && r >= 0 ? left : r;
 }
 
 int hk_layer_apply(struct hk_layer *layer, const char *const *paths, bool force,
 	void (*conflict)(void *arg, const struct hk_change *change), void *arg, struct hk_err *err)
 {
-	struct apply apply = {.ov = layer->ov};
-	int r = hk_changes_collect(layer, &apply.changes, err);
-	int left;
+	struct hk_apply apply = {.layer = layer, .ov = layer->ov, .force = force};
+	bool again;
+	int r;
 
-	if (r == 0) {
-		apply.is_done = hk_calloc(apply.changes.differ.count + 1, sizeof(*apply.is_done));
-		r = apply.is_done == NULL ? hk_fail(err, ENOMEM, "apply") : 0;
-	}
-	if (r == 0) {
-		r = unfold_tree(apply.ov, apply.ov->upper, apply.ov->host->root);
-		if (r < 0) {
-			hk_fail(err, -r, "layer: opaque directory");
+	do {
+		again = false;
+		finish_changes(&apply);
+		r = collect(&apply, paths, err);
+		if (r == 0) {
+			r = hk_apply_renames(&apply, &again, err);
 		}
-	}
+	} while (r == 0 && again);
 	if (r == 0) {
-		r = note_kept(&apply) < 0 ? hk_fail(err, ENOMEM, "apply")
-					  : apply_all(&apply, paths, force, conflict, arg, err);
-		left = leave_all(&apply, r == 0 && paths == NULL, r < 0 ? NULL : err);
-		r = left < 0 && r >= 0 ? left : r;
+		r = apply_rest(&apply, paths == NULL, conflict, arg, err);
 	}
-	hk_changes_finish(&apply.changes);
-	free(apply.is_done);
+	finish_changes(&apply);
 	free(apply.made);
 	return r;
 }

@@ -109,7 +109,7 @@ static int diff_files(
 	bool has_old = S_ISREG(change->lower.st_mode);
 	bool has_new = S_ISREG(change->upper.st_mode);
 	autoclose int old_fd = has_old
-		? open_side(layer, layer->ov->host->root, change->path, O_RDONLY)
+		? open_side(layer, layer->ov->host->root, change->old_path, O_RDONLY)
 		: hk_open(AT_FDCWD, "/dev/null", O_RDONLY, 0);
 	autoclose int new_fd = has_new ? open_side(layer, layer->ov->upper, change->path, O_RDONLY)
 				       : hk_open(AT_FDCWD, "/dev/null", O_RDONLY, 0);
@@ -120,7 +120,7 @@ static int diff_files(
 		r = old_fd < 0 ? old_fd : new_fd < 0 ? new_fd : out;
 		return hk_fail(err, -r, "'%s'", change->path);
 	}
-	label(old_label, has_old ? "a/" : "/dev/null", has_old ? change->path : "");
+	label(old_label, has_old ? "a/" : "/dev/null", has_old ? change->old_path : "");
 	label(new_label, has_new ? "b/" : "/dev/null", has_new ? change->path : "");
 	if (!is_text(old_fd) || !is_text(new_fd)) {
 		fprintf(to, "Binary files %s and %s differ\n", old_label, new_label);
@@ -205,6 +205,12 @@ int hk_layer_diff(
 	bool has_new = change->upper.st_mode != 0;
 
 	label(path, "", change->path);
+	if (change->kind == HK_CHANGE_RENAMED) {
+		fprintf(to, "%s: directory renamed from ", path);
+		label(path, "", change->old_path);
+		fprintf(to, "%s\n", path);
+		return 0;
+	}
 	if (change->kind == HK_CHANGE_METADATA) {
 		fprintf(to, "%s:", path);
 		print_meta(change, to);
@@ -216,7 +222,7 @@ int hk_layer_diff(
 	}
 	fprintf(to, "%s: ", path);
 	if (has_old) {
-		print_side(layer, layer->ov->host->root, change->path, &change->lower, to);
+		print_side(layer, layer->ov->host->root, change->old_path, &change->lower, to);
 		fputs(has_new ? " replaced by " : " removed\n", to);
 	}
 	if (has_new) {

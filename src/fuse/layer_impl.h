@@ -3,6 +3,7 @@
 #ifndef HK_FUSE_LAYER_IMPL_H
 #define HK_FUSE_LAYER_IMPL_H
 
+#include "base/str.h"
 #include "fuse/layer.h"
 #include "fuse/overlay_impl.h"
 
@@ -18,6 +19,17 @@ struct hk_change_list {
 	size_t count, cap;
 };
 
+/** struct hk_layer_move - a renamed directory; both paths without a slash at the front, owned */
+struct hk_layer_move {
+	char *from, *to;
+};
+
+/** struct hk_layer_moves - owned; sorted by @from */
+struct hk_layer_moves {
+	struct hk_layer_move *list;
+	size_t count, cap;
+};
+
 /**
  * struct hk_changes - what is in a layer
  * @differ: what hk_layer_each() tells
@@ -25,13 +37,33 @@ struct hk_change_list {
  */
 struct hk_changes {
 	struct hk_change_list differ, same;
+	struct hk_layer_moves moves;
 };
 
 int hk_changes_collect(struct hk_layer *layer, struct hk_changes *changes, struct hk_err *err);
 void hk_changes_finish(struct hk_changes *changes);
 
+/** hk_layer_is_same_meta() - mode, owner, attributes of two objects; and the time, but of directories */
+bool hk_layer_is_same_meta(struct hk_overlay *ov, int upper, int lower);
+
+/** hk_path_is_within() - is @path @dir, or in it? */
+bool hk_path_is_within(const char *dir, const char *path);
+
+/* layer_moves_linux.c */
+
+/** hk_layer_moves_find() - all renamed directories of which the lower one is still there */
+int hk_layer_moves_find(struct hk_layer *layer, struct hk_layer_moves *moves);
+void hk_layer_moves_finish(struct hk_layer_moves *moves);
+/** hk_layer_moves_has() - was the lower directory @from renamed? */
+bool hk_layer_moves_has(const struct hk_layer_moves *moves, const char *from);
+/** hk_layer_moves_map() - where the layer shows the lower @path. Return: 0 or -ENOMEM */
+int hk_layer_moves_map(
+	const struct hk_layer_moves *moves, const char *path, struct hk_str *ret_path);
+/** hk_layer_reach() - the inode that the layer shows at @path, with a reference. The tree is locked */
+int hk_layer_reach(struct hk_overlay *ov, const char *path, struct hk_ov_inode **ret_inode);
+
 /** hk_layer_find_links() - give names in the layer to what it has by number only: hard links of what was changed */
-int hk_layer_find_links(struct hk_layer *layer);
+int hk_layer_find_links(struct hk_layer *layer, const struct hk_layer_moves *moves);
 
 /** struct hk_layer_names - what is in a directory, sorted, without "." and ".." */
 struct hk_layer_names {
@@ -48,5 +80,48 @@ void hk_layer_names_finish(struct hk_layer_names *names);
 /** hk_layer_walk() - the directory that @path is in, from @root; *@ret_name points into @path. Return: O_PATH
  * descriptor or -errno */
 int hk_layer_walk(int root, const char *path, const char **ret_name);
+
+/* --- applying --- */
+
+/** struct hk_layer_made - a name below that is, or has been made of, an inode in the layer: further names of it become
+ * links */
+struct hk_layer_made {
+	dev_t dev;
+	ino_t ino;
+	ino_t lower; /* where it was there before; 0: it is new */
+	const char *path;
+};
+
+/** struct hk_apply - one run of hk_layer_apply(); @is_selected, @is_done: owned, one for each change that differs */
+struct hk_apply {
+	struct hk_layer *layer;
+	struct hk_overlay *ov;
+	struct hk_changes changes;
+	bool *is_selected, *is_done;
+	bool force;
+	bool has_renamed;
+	struct hk_layer_made *made; /* owned */
+	size_t made_count;
+	unsigned temp_count;
+};
+
+/** hk_apply_change() - make it so below, whatever is there. Return: 0 or -errno */
+int hk_apply_change(struct hk_apply *apply, const struct hk_change *change);
+/** hk_apply_unfold_around() - let no directory that @path is in hide what is below: whiteouts do, name by name */
+int hk_apply_unfold_around(struct hk_overlay *ov, const char *path);
+/** hk_apply_remove_at() - with all that is in it */
+int hk_apply_remove_at(int dir, const char *name);
+
+/* layer_rename_linux.c */
+
+/** hk_apply_select() - also the renames without which what is selected would destroy something */
+void hk_apply_select(struct hk_apply *apply);
+/** hk_apply_holds_source() - is there anything at or in @path, below, that is to be renamed yet? */
+bool hk_apply_holds_source(const struct hk_apply *apply, const char *path);
+/**
+ * hk_apply_renames() - do those that are selected
+ * @ret_again: what cannot be renamed was copied into the layer: the changes are others now
+ */
+int hk_apply_renames(struct hk_apply *apply, bool *ret_again, struct hk_err *err);
 
 #endif

@@ -30,6 +30,7 @@ struct search {
 	struct wanted *wanted; /* owned */
 	size_t count, cap;
 	uint64_t left; /* of all */
+	const struct hk_layer_moves *moves;
 	struct hk_str path;
 };
 
@@ -75,32 +76,31 @@ static int read_index(struct search *search)
 static int give_name(struct search *search, struct wanted *wanted)
 {
 	struct hk_overlay *ov = search->ov;
-	const char *path = hk_str_text(&search->path);
-	struct hk_ov_inode *dir = ov->root;
+	struct hk_ov_inode *dir = NULL;
 	struct hk_ov_inode *inode = NULL;
 	struct hk_ov_found found;
-	int r = 0;
+	struct hk_str path = {0};
+	const char *name;
+	char *slash;
+	int r = hk_layer_moves_map(search->moves, hk_str_text(&search->path), &path);
 
-	while (r == 0 && strchr(path, '/') != NULL) {
-		size_t len = strcspn(path, "/");
-		char name[NAME_MAX + 1];
-		struct hk_ov_inode *next;
-
-		hk_fmt(name, sizeof(name), "%.*s", (int)len, path);
-		r = hk_ov_reach(ov, dir, name, &next);
-		if (dir != ov->root) {
-			hk_ov_unref(ov, dir);
-		}
-		dir = r == 0 ? next : ov->root;
-		path += len + 1;
+	if (r < 0) {
+		hk_str_finish(&path);
+		return r;
 	}
+	slash = strrchr(path.data, '/');
+	name = slash != NULL ? slash + 1 : path.data;
+	if (slash != NULL) {
+		*slash = '\0';
+	}
+	r = hk_layer_reach(ov, slash != NULL ? path.data : "", &dir);
 	if (r == 0) {
-		r = hk_ov_find(ov, dir, path, false, &found);
+		r = hk_ov_find(ov, dir, name, false, &found);
 	}
 	if (r == 0 && found.by_index) {
-		r = hk_ov_reach(ov, dir, path, &inode);
+		r = hk_ov_reach(ov, dir, name, &inode);
 		if (r == 0) {
-			r = hk_ov_give_name(ov, dir, path, inode);
+			r = hk_ov_give_name(ov, dir, name, inode);
 		}
 		if (r == 0) {
 			wanted->links--;
@@ -108,9 +108,8 @@ static int give_name(struct search *search, struct wanted *wanted)
 		}
 		hk_ov_unref(ov, inode);
 	}
-	if (dir != ov->root) {
-		hk_ov_unref(ov, dir);
-	}
+	hk_ov_unref(ov, dir);
+	hk_str_finish(&path);
 	return r == -ENOENT || r == -ENOTDIR ? 0 : r;
 }
 
@@ -185,9 +184,9 @@ static int search_dir(struct search *search, int fd)
 	return n < 0 ? (int)n : 0;
 }
 
-int hk_layer_find_links(struct hk_layer *layer)
+int hk_layer_find_links(struct hk_layer *layer, const struct hk_layer_moves *moves)
 {
-	struct search search = {.ov = layer->ov};
+	struct search search = {.ov = layer->ov, .moves = moves};
 	int r = read_index(&search);
 
 	if (r == 0 && search.left > 0) {

@@ -4,9 +4,12 @@
  *
  * Theory: both trees are walked together, the upper one leading. What was copied up and is as it was, is no change; only
  * where attributes are alike is data compared. Below has changed if what a copy's record says of its original is no
- * longer so; or, where there is no record (a whiteout, a file that replaced another), if what is below is newer.
+ * longer so; or, where there is no record (a whiteout, a file that replaced another), if what is below, or anything in
+ * it, is newer.
  *
- * Limits: a change deep within a directory that is to be removed is not seen. The time of a directory alone is no change.
+ * A renamed directory is compared with what it was below, and its old name counts as free (layer_moves_linux.c).
+ *
+ * Limits: the time of a directory alone is no change.
  */
 #include <linux/limits.h>
 #include <stdlib.h>
@@ -146,29 +149,22 @@ void hk_layer_names_finish(struct hk_layer_names *names)
 
 int hk_layer_walk(int root, const char *path, const char **ret_name)
 {
-	int at = HK_HOST_CALL(openat(root, ".", O_PATH | O_CLOEXEC));
+	const char *slash = strrchr(path, '/');
+	autofree char *dir = hk_strdup(path);
 
-	while (at >= 0) {
-		size_t len = strcspn(path, "/");
-		char name[NAME_MAX + 1];
-		int next;
-
-		if (path[len] == '\0') {
-			*ret_name = path;
-			break;
-		}
-		if (len > NAME_MAX) {
-			close(at);
-			return -ENAMETOOLONG;
-		}
-		memcpy(name, path, len);
-		name[len] = '\0';
-		path += len + 1;
-		next = hk_host_open_name(at, name, O_PATH | O_DIRECTORY, 0);
-		close(at);
-		at = next;
+	if (dir == NULL) {
+		return -ENOMEM;
 	}
-	return at;
+	dir[slash != NULL ? slash - path : 0] = '\0';
+	*ret_name = slash != NULL ? slash + 1 : path;
+	return hk_ov_walk(root, dir);
+}
+
+bool hk_path_is_within(const char *dir, const char *path)
+{
+	size_t len = strlen(dir);
+
+	return strncmp(dir, path, len) == 0 && (len == 0 || path[len] == '/' || path[len] == '\0');
 }
 
 /* --- comparing --- */
@@ -180,6 +176,11 @@ struct pair {
 	bool is_whiteout;
 	bool has_record;
 	struct hk_ov_record record;
+	char mark;
+	char *from;        /* owned; a renamed directory: the path of @lower, "/a/b" */
+	bool is_lost;      /* renamed, but what it was below is gone */
+	int64_t hidden_ns; /* since when what was below at this name is hidden; 0: not known */
+	int64_t newest_ns; /* the latest change in it */
 };
 
 /* Return: 1 same, 0 not, -errno. */
@@ -276,12 +277,43 @@ static bool same_meta(struct hk_overlay *ov, const struct pair *p)
 		has_xattrs_of(ov, p->lower, p->upper, &lower_count) && upper_count == lower_count;
 }
 
+/* The latest change of what @fd (O_PATH) is, and of all in it. Return: 0 or -errno. */
+static int find_newest(
+	struct hk_overlay *ov, int fd, const struct hk_stat *st, int64_t *ret_newest_ns)
+{
+	struct hk_layer_names names = {0};
+	int r = 0;
+
+	*ret_newest_ns = HK_MAX(*ret_newest_ns, hk_timespec_ns(st->ctime));
+	if (S_ISDIR(st->mode)) {
+		r = hk_layer_names_add(&names, fd);
+	}
+	for (size_t i = 0; r == 0 && i < names.count; i++) {
+		struct hk_stat sub_st;
+		autoclose int sub = -1;
+
+		r = ov->host->ops->lookup(ov->host, fd, names.list[i], &sub_st);
+		if (r == 0 && S_ISDIR(sub_st.mode)) {
+			sub = hk_host_open_name(fd, names.list[i], O_PATH, 0);
+		}
+		if (r == 0) {
+			r = find_newest(ov, sub, &sub_st, ret_newest_ns);
+		}
+		r = r == -ENOENT ? 0 : r;
+	}
+	hk_layer_names_finish(&names);
+	return r == -EACCES ? 0 : r;
+}
+
+/* @path: the lower one. */
 static bool is_conflict(const struct pair *p, const char *path)
 {
 	const struct hk_stat *l = &p->lower_st;
 	bool is_copy = p->upper >= 0 && p->has_record && p->record.path_hash == hk_ov_hash(path);
-	int64_t since;
 
+	if (p->from != NULL || p->is_lost) {
+		return p->is_lost || p->newest_ns > p->hidden_ns;
+	}
 	if (p->lower < 0) {
 		return is_copy; /* removed below */
 	}
@@ -295,9 +327,7 @@ static bool is_conflict(const struct pair *p, const char *path)
 	if (is_copy) {
 		return true; /* another inode by now */
 	}
-	since = p->upper >= 0 && p->upper_st.born_ns != 0 ? p->upper_st.born_ns
-							  : hk_timespec_ns(p->upper_st.mtime);
-	return since != 0 && hk_timespec_ns(l->ctime) > since;
+	return p->newest_ns > p->hidden_ns;
 }
 
 /* --- collecting --- */
@@ -324,7 +354,8 @@ static struct stat to_stat(const struct hk_stat *st)
 struct scan {
 	struct hk_overlay *ov;
 	struct hk_changes *changes;
-	struct hk_str path; /* of the directory at hand */
+	struct hk_str path;  /* of the directory at hand */
+	struct hk_str below; /* and of what it is compared with */
 };
 
 static int add_to(struct scan *scan, struct hk_change_list *to, enum hk_change_kind kind,
@@ -343,7 +374,11 @@ static int add_to(struct scan *scan, struct hk_change_list *to, enum hk_change_k
 		to->cap = cap;
 	}
 	change.path = hk_strdup(hk_str_text(&scan->path));
-	if (change.path == NULL) {
+	change.old_path =
+		hk_strdup(kind == HK_CHANGE_RENAMED ? p->from + 1 : hk_str_text(&scan->below));
+	if (change.path == NULL || change.old_path == NULL) {
+		free((char *)(uintptr_t)change.path);
+		free((char *)(uintptr_t)change.old_path);
 		return -ENOMEM;
 	}
 	if (p->upper >= 0) {
@@ -352,7 +387,7 @@ static int add_to(struct scan *scan, struct hk_change_list *to, enum hk_change_k
 	if (p->lower >= 0) {
 		change.lower = to_stat(&p->lower_st);
 	}
-	change.conflict = is_conflict(p, change.path);
+	change.conflict = is_conflict(p, hk_str_text(&scan->below));
 	to->list[to->count++] = change;
 	return 0;
 }
@@ -366,6 +401,8 @@ static void finish_pair(struct pair *p)
 {
 	hk_close(&p->upper);
 	hk_close(&p->lower);
+	free(p->from);
+	p->from = NULL;
 }
 
 static int look(struct hk_overlay *ov, int dir, const char *name, int *ret_fd, struct hk_stat *st)
@@ -379,14 +416,58 @@ static int look(struct hk_overlay *ov, int dir, const char *name, int *ret_fd, s
 	return ov->host->ops->stat(ov->host, fd, st);
 }
 
-static int open_pair(struct hk_overlay *ov, int upper, int lower, const char *name, struct pair *p)
+/* A renamed directory: what it was below. What is below at its new name is hidden by it. */
+static int open_moved(struct scan *scan, int upper, const char *name, struct pair *p)
 {
+	struct hk_overlay *ov = scan->ov;
+	struct hk_stat st;
+	int fd = hk_ov_open_moved(ov, upper, name, &p->record, &st, &p->from);
+	int r = 0;
+
+	if (fd < 0 && fd != -ENOENT) {
+		return fd;
+	}
+	if (fd < 0 && p->lower >= 0 && hk_ov_is_original(&p->record, &p->lower_st)) {
+		return 0; /* an interrupted hako apply */
+	}
+	p->is_lost = fd < 0;
+	if (fd >= 0 && strcmp(p->from + 1, hk_str_text(&scan->below)) == 0) {
+		free(p->from); /* it has come back */
+		p->from = NULL;
+	} else if (p->lower >= 0) {
+		r = find_newest(ov, p->lower, &p->lower_st, &p->newest_ns);
+	}
+	hk_close(&p->lower);
+	p->lower = fd < 0 ? -1 : fd;
+	p->lower_st = fd < 0 ? (struct hk_stat){0} : st;
+	return r;
+}
+
+/* When did @upper come to hide what is below? */
+static int64_t hidden_since(const struct pair *p)
+{
+	if (p->is_whiteout || p->upper_st.born_ns == 0) {
+		return hk_timespec_ns(p->upper_st.mtime);
+	}
+	return p->upper_st.born_ns;
+}
+
+/* @hidden_ns: since when all that is not in @upper is hidden; 0: it is not */
+static int open_pair(struct scan *scan, int upper, int lower, const char *name, int64_t hidden_ns,
+	struct pair *p)
+{
+	struct hk_overlay *ov = scan->ov;
 	int r;
 
-	*p = (struct pair){.upper = -1, .lower = -1};
+	*p = (struct pair){.upper = -1, .lower = -1, .hidden_ns = hidden_ns};
 	r = look(ov, upper, name, &p->upper, &p->upper_st);
 	if (r == 0) {
 		r = look(ov, lower, name, &p->lower, &p->lower_st);
+	}
+	if (r == 0 && p->lower >= 0 &&
+		hk_layer_moves_has(&scan->changes->moves, hk_str_text(&scan->below))) {
+		hk_close(&p->lower); /* the name is free, once that is renamed */
+		p->lower_st = (struct hk_stat){0};
 	}
 	if (r < 0 || p->upper < 0) {
 		return r;
@@ -402,41 +483,89 @@ static int open_pair(struct hk_overlay *ov, int upper, int lower, const char *na
 		p->upper_st.ino = ino;
 		p->upper_st.born_ns = born_ns;
 	}
+	p->hidden_ns = hidden_since(p);
 	if (p->is_whiteout) {
 		hk_close(&p->upper);
+	} else if (S_ISDIR(p->upper_st.mode)) {
+		p->mark = hk_ov_get_mark(ov, p->upper, NULL, HK_OV_OPAQUE);
 	}
-	return 0;
+	return p->has_record && hk_ov_is_moved(p->mark) ? open_moved(scan, upper, name, p) : 0;
 }
 
-static int scan_dir(struct scan *scan, int upper, int lower, bool is_opaque);
-
-/* A directory above, whatever is below. */
-static int scan_subdir(struct scan *scan, struct pair *p, bool is_opaque)
+bool hk_layer_is_same_meta(struct hk_overlay *ov, int upper, int lower)
 {
-	bool is_dir_below = p->lower >= 0 && S_ISDIR(p->lower_st.mode);
-	int r = 0;
+	struct pair p = {.upper = upper, .lower = lower};
 
-	if (!is_dir_below) {
-		r = add_change(scan, p->lower >= 0 ? HK_CHANGE_CHANGED : HK_CHANGE_ADDED, p);
-	} else if (!same_meta(scan->ov, p)) {
-		r = add_change(scan, HK_CHANGE_METADATA, p);
+	if (ov->host->ops->stat(ov->host, upper, &p.upper_st) < 0 ||
+		ov->host->ops->stat(ov->host, lower, &p.lower_st) < 0) {
+		return false;
 	}
-	is_opaque |= hk_ov_get_mark(scan->ov, p->upper, NULL, HK_OV_OPAQUE) == 'y';
-	return r < 0 ? r : scan_dir(scan, p->upper, is_dir_below ? p->lower : -1, is_opaque);
+	if (hk_ov_get_record(ov, upper, NULL, &p.upper_st, &p.record) != 0) {
+		hk_ov_stat_with(&p.record, &p.upper_st);
+	}
+	return same_meta(ov, &p);
 }
 
-static int scan_pair(struct scan *scan, struct pair *p, bool is_opaque)
+static int scan_dir(struct scan *scan, int upper, int lower, int64_t hidden_ns);
+
+static int scan_within(struct scan *scan, struct pair *p, int64_t hidden_ns)
 {
+	struct hk_str below = scan->below;
+	int lower = p->lower >= 0 && S_ISDIR(p->lower_st.mode) ? p->lower : -1;
 	int r;
 
+	if (p->from == NULL) {
+		return scan_dir(scan, p->upper, lower, hidden_ns);
+	}
+	scan->below = (struct hk_str){0};
+	hk_str_add(&scan->below, p->from + 1);
+	r = scan->below.failed ? -ENOMEM : scan_dir(scan, p->upper, lower, 0);
+	hk_str_finish(&scan->below);
+	scan->below = below;
+	return r;
+}
+
+/* A directory above, whatever is below. */
+static int scan_subdir(struct scan *scan, struct pair *p, int64_t hidden_ns)
+{
+	int r = 0;
+
+	if (p->lower < 0 || !S_ISDIR(p->lower_st.mode)) {
+		r = add_change(scan, p->lower >= 0 ? HK_CHANGE_CHANGED : HK_CHANGE_ADDED, p);
+	} else {
+		if (p->from != NULL) {
+			r = add_change(scan, HK_CHANGE_RENAMED, p);
+		}
+		if (r == 0 && !same_meta(scan->ov, p)) {
+			r = add_change(scan, HK_CHANGE_METADATA, p);
+		}
+	}
+	if (p->mark == 'y') {
+		hidden_ns = p->hidden_ns;
+	}
+	return r < 0 ? r : scan_within(scan, p, hidden_ns);
+}
+
+static int scan_pair(struct scan *scan, struct pair *p, int64_t hidden_ns)
+{
+	bool is_hidden = p->is_whiteout || hidden_ns != 0;
+	int r;
+
+	if (p->lower >= 0 && p->from == NULL &&
+		(p->upper < 0 ? is_hidden
+			      : (p->upper_st.mode & S_IFMT) != (p->lower_st.mode & S_IFMT) ||
+					!S_ISDIR(p->upper_st.mode))) {
+		r = find_newest(scan->ov, p->lower, &p->lower_st, &p->newest_ns);
+		if (r < 0) {
+			return r;
+		}
+	}
 	if (p->upper < 0) {
 		/* A whiteout; or nothing, which says the same in an opaque directory. */
-		return p->lower >= 0 && (p->is_whiteout || is_opaque)
-			? add_change(scan, HK_CHANGE_DELETED, p)
-			: 0;
+		return p->lower >= 0 && is_hidden ? add_change(scan, HK_CHANGE_DELETED, p) : 0;
 	}
 	if (S_ISDIR(p->upper_st.mode)) {
-		return scan_subdir(scan, p, is_opaque);
+		return scan_subdir(scan, p, hidden_ns);
 	}
 	if (p->lower < 0) {
 		return add_change(scan, HK_CHANGE_ADDED, p);
@@ -455,31 +584,48 @@ static int scan_pair(struct scan *scan, struct pair *p, bool is_opaque)
 				      : add_change(scan, HK_CHANGE_METADATA, p);
 }
 
-/* @lower -1: nothing there. */
-static int scan_dir(struct scan *scan, int upper, int lower, bool is_opaque)
+/* Adds a name to a path, and takes it off again. */
+static void enter(struct hk_str *path, const char *name)
+{
+	hk_str_add(path, path->len > 0 ? "/" : "");
+	hk_str_add(path, name);
+}
+
+static void leave(struct hk_str *path, size_t len)
+{
+	if (!path->failed) {
+		path->len = len;
+		path->data[len] = '\0';
+	}
+}
+
+/* @lower -1: nothing there. @hidden_ns: as for open_pair() */
+static int scan_dir(struct scan *scan, int upper, int lower, int64_t hidden_ns)
 {
 	struct hk_layer_names names = {0};
 	size_t len = scan->path.len;
+	size_t below_len = scan->below.len;
 	int r = hk_layer_names_add(&names, upper);
 
-	if (r == 0 && is_opaque) {
+	if (r == 0 && hidden_ns != 0) {
 		r = hk_layer_names_add(&names, lower);
 	}
 	hk_layer_names_sort(&names);
 	for (size_t i = 0; r == 0 && i < names.count; i++) {
-		struct pair p;
+		struct pair p = {.upper = -1, .lower = -1};
 
-		if (len > 0) {
-			hk_str_add(&scan->path, "/");
+		enter(&scan->path, names.list[i]);
+		enter(&scan->below, names.list[i]);
+		r = scan->path.failed || scan->below.failed
+			? -ENOMEM
+			: open_pair(scan, upper, lower, names.list[i], hidden_ns, &p);
+		if (r == 0) {
+			r = scan_pair(scan, &p, hidden_ns);
 		}
-		hk_str_add(&scan->path, names.list[i]);
-		r = scan->path.failed ? -ENOMEM
-				      : open_pair(scan->ov, upper, lower, names.list[i], &p);
-		if (!scan->path.failed) {
-			r = r < 0 ? r : scan_pair(scan, &p, is_opaque);
-			finish_pair(&p);
-			scan->path.len = len;
-			scan->path.data[len] = '\0';
+		finish_pair(&p);
+		if (r == 0) {
+			leave(&scan->path, len);
+			leave(&scan->below, below_len);
 		}
 	}
 	hk_layer_names_finish(&names);
@@ -490,16 +636,19 @@ int hk_changes_collect(struct hk_layer *layer, struct hk_changes *changes, struc
 {
 	struct hk_overlay *ov = layer->ov;
 	struct scan scan = {.ov = ov, .changes = changes};
-	bool is_opaque = hk_ov_get_mark(ov, ov->upper, NULL, HK_OV_OPAQUE) == 'y';
-	int r = hk_layer_find_links(layer);
+	int r = hk_layer_moves_find(layer, &changes->moves);
 
 	if (r == 0) {
-		r = scan_dir(&scan, ov->upper, ov->host->root, is_opaque);
+		r = hk_layer_find_links(layer, &changes->moves);
+	}
+	if (r == 0) {
+		r = scan_dir(&scan, ov->upper, ov->host->root, 0);
 	}
 	if (r < 0) {
 		hk_fail(err, -r, "'%s'", hk_str_text(&scan.path));
 	}
 	hk_str_finish(&scan.path);
+	hk_str_finish(&scan.below);
 	return r;
 }
 
@@ -507,6 +656,7 @@ static void finish_list(struct hk_change_list *changes)
 {
 	for (size_t i = 0; i < changes->count; i++) {
 		free((char *)(uintptr_t)changes->list[i].path);
+		free((char *)(uintptr_t)changes->list[i].old_path);
 	}
 	free(changes->list);
 	*changes = (struct hk_change_list){0};
@@ -516,6 +666,7 @@ void hk_changes_finish(struct hk_changes *changes)
 {
 	finish_list(&changes->differ);
 	finish_list(&changes->same);
+	hk_layer_moves_finish(&changes->moves);
 }
 
 int hk_layer_each(struct hk_layer *layer, int (*each)(void *arg, const struct hk_change *change),

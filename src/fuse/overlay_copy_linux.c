@@ -195,12 +195,12 @@ static void leave_dir(struct hk_overlay *ov, struct hk_ov_inode *dir, const stru
 	hk_host_utimes(ov->host, dir->upper, times);
 }
 
-void hk_ov_note_impure(struct hk_overlay *ov, struct hk_ov_inode *dir)
+int hk_ov_note_impure(struct hk_overlay *ov, struct hk_ov_inode *dir)
 {
-	if (!dir->is_impure) {
-		/* Only listings look, and only for inode numbers. */
-		dir->is_impure = hk_ov_set_mark(ov, dir->upper, NULL, HK_OV_IMPURE, "y") == 0;
-	}
+	int r = dir->is_impure ? 0 : hk_ov_set_mark(ov, dir->upper, NULL, HK_OV_IMPURE, "y");
+
+	dir->is_impure |= r == 0;
+	return r;
 }
 
 /* From the work directory, or the index, to the inode's place. */
@@ -213,11 +213,11 @@ static int put_in_place(struct hk_overlay *ov, struct hk_ov_inode *dir, const ch
 	if (r < 0) {
 		return r;
 	}
-	/* seccomp write: linkat renameat */
-	r = HK_HOST_CALL(by_link ? linkat(from_dir, from, dir->upper, name, 0)
-				 : renameat(from_dir, from, dir->upper, name));
+	r = hk_ov_note_impure(ov, dir);
 	if (r == 0) {
-		hk_ov_note_impure(ov, dir);
+		/* seccomp write: linkat renameat */
+		r = HK_HOST_CALL(by_link ? linkat(from_dir, from, dir->upper, name, 0)
+					 : renameat(from_dir, from, dir->upper, name));
 	}
 	leave_dir(ov, dir, &around);
 	return r;
@@ -431,6 +431,8 @@ int hk_ov_own_tree(struct hk_overlay *ov, struct hk_ov_inode *dir)
 	if (r == 0) {
 		r = dir->xattr_whiteouts ? hk_ov_clear_whiteouts(ov, dir) : 0;
 		dir->xattr_whiteouts = false;
+		free(dir->redirect);
+		dir->redirect = NULL;
 		hk_close(&dir->lower);
 	}
 	return r;

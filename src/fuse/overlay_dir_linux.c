@@ -131,8 +131,7 @@ static int add_entry(struct hk_overlay *ov, struct hk_ov_inode *dir, bool is_upp
 static int read_layer(struct hk_overlay *ov, struct hk_ov_inode *dir, bool is_upper,
 	struct hk_ov_listing *listing)
 {
-	bool is_impure = is_upper &&
-		(dir->is_impure || hk_ov_get_mark(ov, dir->upper, NULL, HK_OV_IMPURE) != '\0');
+	bool is_impure = is_upper && dir->is_impure;
 	autoclose int fd = hk_host_open_dir(ov->host, is_upper ? dir->upper : dir->lower);
 	ssize_t n = fd < 0 ? fd : 1;
 

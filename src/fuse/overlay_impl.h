@@ -3,7 +3,9 @@
  * The inside of copy-on-write, shared by its files:
  *
  *	overlay_linux.c		opening a layer, the table of operations
- *	overlay_inode_linux.c	which inode a name stands for; the inodes that are in use
+ *	overlay_inode_linux.c	which inode a name stands for
+ *	overlay_live_linux.c	the inodes that are in use
+ *	overlay_moved_linux.c	directories that are elsewhere below than above
  *	overlay_slot_linux.c	objects and files: what the server holds by a number
  *	overlay_mark_linux.c	records, whiteouts and opaque directories: the marks in the upper layer
  *	overlay_copy_linux.c	copy-up
@@ -34,6 +36,7 @@
 #define HK_OV_WHITEOUT "user.overlay.whiteout"
 #define HK_OV_OPAQUE   "user.overlay.opaque"
 #define HK_OV_IMPURE   "user.overlay.impure"
+#define HK_OV_REDIRECT "user.overlay.redirect"
 #define HK_OV_ORIGIN   "user.hako.origin"
 
 enum {
@@ -56,7 +59,7 @@ struct hk_ov_id {
  * @uid, @gid: to be shown, where the copy could not be given to them; -1: the copy's own
  * @is_indexed: it had several names, so the index has one, too
  * @links: of these names, how many still stand below only
- * @path_hash: of the path it was copied from: if there is nothing any more, it was removed below
+ * @path_hash: of the lower path it was copied from: if there is nothing any more, it was removed below
  */
 struct hk_ov_record {
 	struct hk_ov_id id;
@@ -84,9 +87,10 @@ struct hk_ov_inode {
 	int upper, lower; /* O_PATH; -1: not there. Directories may have both */
 	bool has_record;
 	bool xattr_whiteouts; /* a directory that may have some */
-	bool is_impure;       /* a directory known to be marked so */
+	bool is_impure;       /* a directory in which something has a record */
 	bool is_copying;
 	struct hk_ov_record record;
+	char *redirect; /* owned; the path of @lower, "/a/b"; NULL: where it is above, or there is none */
 
 	atomic_bool is_copied; /* files open below look here, without a lock */
 };
@@ -140,7 +144,9 @@ static inline struct hk_overlay *hk_overlay_of(struct hk_backend *backend)
  * @has_upper, @has_lower: where; a directory may be in both
  * @is_whiteout: the upper tree says that there is nothing
  * @by_index: @upper is in the index, not at this name
+ * @mark: of an upper directory, HK_OV_OPAQUE's; 0 also where it does not matter
  * @upper_fd, @lower_fd: O_PATH, if asked for
+ * @redirect: owned; with @lower_fd: see struct hk_ov_inode
  */
 struct hk_ov_found {
 	bool is_cow;
@@ -148,9 +154,11 @@ struct hk_ov_found {
 	bool is_whiteout;
 	bool by_index;
 	bool has_record;
+	char mark;
 	int upper_fd, lower_fd;
 	struct hk_stat upper, lower;
 	struct hk_ov_record record;
+	char *redirect;
 };
 
 /* overlay_inode_linux.c. The tree is locked. */
@@ -164,24 +172,16 @@ void hk_ov_found_stat(const struct hk_ov_found *found, struct hk_stat *st);
 /** hk_ov_reach() - the inode at a name, with a reference */
 int hk_ov_reach(struct hk_overlay *ov, struct hk_ov_inode *dir, const char *name,
 	struct hk_ov_inode **ret_inode);
-/** hk_ov_live() - the inode of this identity, if something refers to it, with a reference; else NULL */
-struct hk_ov_inode *hk_ov_live(struct hk_overlay *ov, const struct hk_ov_id *id);
 /** hk_ov_inode_new() - of what was just made in the upper tree (or below, if not cow). @fd is taken, also on failure */
 int hk_ov_inode_new(struct hk_overlay *ov, struct hk_ov_inode *dir, const char *name, int fd,
 	bool is_cow, struct hk_ov_inode **ret_inode);
-/** hk_ov_enter_root() - put ov->root into the table */
-void hk_ov_enter_root(struct hk_overlay *ov);
-void hk_ov_unref(struct hk_overlay *ov, struct hk_ov_inode *inode); /* NULL is fine */
-/** hk_ov_place() - it is found at @dir and @name from now on; @dir NULL: nowhere */
-int hk_ov_place(struct hk_overlay *ov, struct hk_ov_inode *inode, struct hk_ov_inode *dir,
-	const char *name);
-/** hk_ov_unplace() - if the inode @id is in use and was known at this name, it is nowhere now */
-void hk_ov_unplace(struct hk_overlay *ov, const struct hk_ov_id *id, struct hk_ov_inode *dir,
-	const char *name);
 int hk_ov_inode_stat(struct hk_overlay *ov, struct hk_ov_inode *inode, struct hk_stat *st);
 /** hk_ov_is_cow() - does this name go to the upper layer? */
 bool hk_ov_is_cow(struct hk_overlay *ov, struct hk_ov_inode *dir, const char *name);
-/** hk_ov_path_hash() - of the path of @name in @dir; 0: it is nowhere */
+/** hk_ov_lower_path() - of @name in the lower directory of @dir, "/a/b". Return: 0; -ENOENT: nowhere; -ENOMEM */
+int hk_ov_lower_path(
+	struct hk_overlay *ov, struct hk_ov_inode *dir, const char *name, char **ret_path);
+/** hk_ov_path_hash() - of that, without the slash; 0: it is nowhere */
 uint64_t hk_ov_path_hash(struct hk_overlay *ov, struct hk_ov_inode *dir, const char *name);
 /** hk_ov_hash() - FNV-1a */
 uint64_t hk_ov_hash(const char *text);
@@ -193,9 +193,48 @@ struct hk_ov_index_name {
 };
 /** hk_ov_index_name() - the name of a lower inode in the index */
 struct hk_ov_index_name hk_ov_index_name(const struct hk_ov_id *id);
-
 /** hk_ov_stat_with() - what a record has to say about the upper inode's own attributes */
 void hk_ov_stat_with(const struct hk_ov_record *record, struct hk_stat *st);
+
+/* overlay_moved_linux.c */
+
+/** hk_ov_is_moved() - does this mark (HK_OV_OPAQUE) say that the directory's lower one is elsewhere? */
+static inline bool hk_ov_is_moved(char mark)
+{
+	return mark == 'r' || mark == 'R';
+}
+/** hk_ov_is_original() - is @st what @record was copied from? Device numbers change with each boot */
+bool hk_ov_is_original(const struct hk_ov_record *record, const struct hk_stat *st);
+/** hk_ov_walk() - a directory by its path from @root, slashes as they come. Return: O_PATH descriptor or -errno */
+int hk_ov_walk(int root, const char *path);
+/**
+ * hk_ov_open_moved() - the lower directory of a moved one, if it still is where and what it was
+ * @dir, @name: the upper one, as for marks; @record: its record
+ * @ret_path: the caller's
+ *
+ * Return: O_PATH descriptor; -ENOENT where it is gone, or another; -errno
+ */
+int hk_ov_open_moved(struct hk_overlay *ov, int dir, const char *name,
+	const struct hk_ov_record *record, struct hk_stat *ret_st, char **ret_path);
+/** hk_ov_make_movable() - let a directory be renamed in the upper tree, whatever is below. The tree is locked for writing */
+int hk_ov_make_movable(struct hk_overlay *ov, struct hk_ov_inode *inode);
+
+/* overlay_live_linux.c */
+
+/** hk_ov_live() - the inode of this identity, if something refers to it, with a reference; else NULL */
+struct hk_ov_inode *hk_ov_live(struct hk_overlay *ov, const struct hk_ov_id *id);
+/** hk_ov_enter() - put @inode, which has no references yet, into the table; or find the one that is there, and free it */
+struct hk_ov_inode *hk_ov_enter(struct hk_overlay *ov, struct hk_ov_inode *inode);
+/** hk_ov_enter_root() - put ov->root into the table */
+void hk_ov_enter_root(struct hk_overlay *ov);
+void hk_ov_unref(struct hk_overlay *ov, struct hk_ov_inode *inode); /* NULL is fine */
+/** hk_ov_place() - it is found at @dir and @name from now on; @dir NULL: nowhere. Return: 0; -ENOMEM; -ESTALE where
+ * @dir is within it, by what was known */
+int hk_ov_place(struct hk_overlay *ov, struct hk_ov_inode *inode, struct hk_ov_inode *dir,
+	const char *name);
+/** hk_ov_unplace() - if the inode @id is in use and was known at this name, it is nowhere now */
+void hk_ov_unplace(struct hk_overlay *ov, const struct hk_ov_id *id, struct hk_ov_inode *dir,
+	const char *name);
 
 /* overlay_slot_linux.c */
 void hk_ov_close(struct hk_backend *backend, int id);
@@ -206,7 +245,15 @@ void hk_ov_slots_finish(struct hk_overlay *ov);
 
 /* overlay_mark_linux.c: of the inode @name in @dir, or of @dir itself where @name is NULL. */
 void hk_ov_path(struct hk_overlay *ov, int dir, const char *name, char path[HK_OV_PATH_MAX]);
-/** hk_ov_get_mark() - the first byte of an attribute; 0: none */
+/** hk_ov_get_xattr() - an attribute of ours. Return: its length or -errno */
+ssize_t hk_ov_get_xattr(struct hk_overlay *ov, int dir, const char *name, const char *xattr,
+	void *value, size_t size);
+/**
+ * hk_ov_get_mark() - the first byte of an attribute; 0: none
+ *
+ * Of HK_OV_OPAQUE: 'y' nothing is below; 'x' there may be whiteouts by xattr; 'r' what is below is elsewhere, as
+ * HK_OV_REDIRECT says; 'R' both of these.
+ */
 char hk_ov_get_mark(struct hk_overlay *ov, int dir, const char *name, const char *xattr);
 int hk_ov_set_mark(
 	struct hk_overlay *ov, int dir, const char *name, const char *xattr, const char *value);
@@ -249,8 +296,8 @@ int hk_ov_own_tree(struct hk_overlay *ov, struct hk_ov_inode *dir);
 /** hk_ov_give_name() - an inode that is in the index gets the upper name of what it is below */
 int hk_ov_give_name(struct hk_overlay *ov, struct hk_ov_inode *dir, const char *name,
 	struct hk_ov_inode *inode);
-/** hk_ov_note_impure() - an inode with a record of its own has come into the directory */
-void hk_ov_note_impure(struct hk_overlay *ov, struct hk_ov_inode *dir);
+/** hk_ov_note_impure() - an inode with a record of its own comes into the directory */
+int hk_ov_note_impure(struct hk_overlay *ov, struct hk_ov_inode *dir);
 /** hk_ov_save_record() - the record has changed */
 int hk_ov_save_record(struct hk_overlay *ov, struct hk_ov_inode *inode);
 /** hk_ov_name_gone() - one name of an indexed inode is gone; @was_below: it was below only */

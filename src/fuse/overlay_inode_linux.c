@@ -5,7 +5,8 @@
  * Theory: a name is looked for in the upper directory, then, unless a whiteout or an opaque directory is in the way, in
  * the lower one. What was copied up has a record of what it was, and goes on under that identity. A file with several
  * names is copied up once: the index, a directory of the layer, has it under the number it has below, so that every
- * other name, though it stands below, leads to the copy.
+ * other name, though it stands below, leads to the copy. What is below an upper directory is at the same name, or where
+ * its redirection says (overlay_moved_linux.c).
  *
  * A name that is not for the upper layer (is_cow() says no) is looked for below only. The directory around one that is
  * may have an upper twin nevertheless, as a place for it: only names are taken from that.
@@ -29,33 +30,31 @@ struct hk_ov_id hk_ov_id_of(const struct hk_stat *st)
 		.dev = st->dev, .ino = st->ino, .mount = st->mount, .born_ns = st->born_ns};
 }
 
-static bool is_same_id(const struct hk_ov_id *a, const struct hk_ov_id *b)
-{
-	return a->ino == b->ino && a->dev == b->dev && a->mount == b->mount &&
-		a->born_ns == b->born_ns;
-}
-
 /* --- whose layer a name is --- */
 
-/* The path of @name in @dir. live_lock held. Return: false where it is nowhere, or too deep. */
-static bool path_of(
-	struct hk_overlay *ov, struct hk_ov_inode *dir, const char *name, struct hk_str *path)
+/* The path of @name in @dir, or (@below) in its lower directory. live_lock held. Return: false where it is nowhere, or
+ * too deep. */
+static bool path_of(struct hk_overlay *ov, struct hk_ov_inode *dir, const char *name, bool below,
+	struct hk_str *path)
 {
+	const struct hk_ov_inode *top = dir;
 	const char **parts;
 	unsigned depth = 0;
 	bool is_known = true;
 
-	for (struct hk_ov_inode *at = dir; at != ov->root && is_known; at = at->parent) {
-		is_known = at->parent != NULL && ++depth < MAX_PATH_DEPTH;
+	while (top != ov->root && is_known && !(below && top->redirect != NULL)) {
+		is_known = top->parent != NULL && ++depth < MAX_PATH_DEPTH;
+		top = top->parent;
 	}
 	parts = is_known ? hk_calloc(depth + 1, sizeof(*parts)) : NULL;
 	if (parts == NULL) {
 		return false;
 	}
 	depth = 0;
-	for (struct hk_ov_inode *at = dir; at != ov->root; at = at->parent) {
+	for (const struct hk_ov_inode *at = dir; at != top; at = at->parent) {
 		parts[depth++] = at->name;
 	}
+	hk_str_add(path, below && top->redirect != NULL ? top->redirect : "");
 	while (depth > 0) {
 		hk_str_add(path, "/");
 		hk_str_add(path, parts[--depth]);
@@ -76,7 +75,7 @@ bool hk_ov_is_cow(struct hk_overlay *ov, struct hk_ov_inode *dir, const char *na
 		return true;
 	}
 	pthread_mutex_lock(&ov->live_lock);
-	is_known = path_of(ov, dir, name, &path);
+	is_known = path_of(ov, dir, name, false, &path);
 	pthread_mutex_unlock(&ov->live_lock);
 	/* What is nowhere goes with the directory it was in; nothing is made there any more. */
 	is_cow = is_known ? ov->is_cow(ov->arg, hk_str_text(&path)) : dir->is_cow;
@@ -94,18 +93,26 @@ uint64_t hk_ov_hash(const char *text)
 	return hash;
 }
 
-uint64_t hk_ov_path_hash(struct hk_overlay *ov, struct hk_ov_inode *dir, const char *name)
+int hk_ov_lower_path(
+	struct hk_overlay *ov, struct hk_ov_inode *dir, const char *name, char **ret_path)
 {
 	struct hk_str path = {0};
-	uint64_t hash = 0;
+	bool is_known;
+	int r;
 
 	pthread_mutex_lock(&ov->live_lock);
-	if (dir != NULL && path_of(ov, dir, name, &path)) {
-		hash = hk_ov_hash(hk_str_text(&path) + 1);
-	}
+	is_known = dir != NULL && path_of(ov, dir, name, true, &path);
 	pthread_mutex_unlock(&ov->live_lock);
+	r = is_known ? hk_str_take(&path, ret_path) : -ENOENT;
 	hk_str_finish(&path);
-	return hash;
+	return r;
+}
+
+uint64_t hk_ov_path_hash(struct hk_overlay *ov, struct hk_ov_inode *dir, const char *name)
+{
+	autofree char *path = NULL;
+
+	return hk_ov_lower_path(ov, dir, name, &path) < 0 ? 0 : hk_ov_hash(path + 1);
 }
 
 /* --- finding --- */
@@ -137,6 +144,8 @@ void hk_ov_found_finish(struct hk_ov_found *found)
 {
 	hk_close(&found->upper_fd);
 	hk_close(&found->lower_fd);
+	free(found->redirect);
+	found->redirect = NULL;
 }
 
 static void drop_upper(struct hk_ov_found *found)
@@ -169,7 +178,7 @@ static int find_upper(struct hk_overlay *ov, struct hk_ov_inode *dir, const char
 		drop_upper(found); /* not from here any more */
 		return -ENOENT;
 	}
-	found->has_record =
+	found->has_record = dir->is_impure &&
 		hk_ov_get_record(ov, dir->upper, name, &found->upper, &found->record) != 0;
 	return 0;
 }
@@ -228,6 +237,42 @@ static int find_lower(struct hk_overlay *ov, struct hk_ov_inode *dir, const char
 	return 0;
 }
 
+/* A directory that was renamed: what is below is elsewhere. */
+static int find_moved(struct hk_overlay *ov, struct hk_ov_inode *dir, const char *name,
+	bool want_fds, struct hk_ov_found *found)
+{
+	autofree char *path = NULL;
+	autoclose int fd = -1;
+	int r = 0;
+
+	fd = hk_ov_open_moved(ov, dir->upper, name, &found->record, &found->lower, &path);
+	if (fd == -ENOENT && dir->lower >= 0) {
+		/* An interrupted hako apply may have renamed it there, too. */
+		r = look(ov, dir->lower, name, true, &fd, &found->lower);
+		if (r < 0 && r != -ENOENT) {
+			return r;
+		}
+		if (r == 0 && !hk_ov_is_original(&found->record, &found->lower)) {
+			hk_close(&fd);
+			fd = -ENOENT;
+		}
+	}
+	if (fd == -ENOENT) {
+		/* It may be elsewhere by now, as another's. */
+		found->record.id = hk_ov_id_of(&found->upper);
+		return 0;
+	}
+	if (fd < 0) {
+		return fd;
+	}
+	found->has_lower = true;
+	if (want_fds) {
+		found->lower_fd = take_fd(&fd);
+		found->redirect = take_ptr(path);
+	}
+	return 0;
+}
+
 int hk_ov_find(struct hk_overlay *ov, struct hk_ov_inode *dir, const char *name, bool want_fds,
 	struct hk_ov_found *found)
 {
@@ -241,9 +286,19 @@ int hk_ov_find(struct hk_overlay *ov, struct hk_ov_inode *dir, const char *name,
 		if (r < 0 && (r != -ENOENT || (found->is_whiteout && found->is_cow))) {
 			return r;
 		}
-		if (found->has_upper && may_be_below && found->is_cow) {
-			may_be_below = S_ISDIR(found->upper.mode) &&
-				hk_ov_get_mark(ov, dir->upper, name, HK_OV_OPAQUE) != 'y';
+		if (found->has_upper && S_ISDIR(found->upper.mode) &&
+			(may_be_below || found->has_record)) {
+			found->mark = hk_ov_get_mark(ov, dir->upper, name, HK_OV_OPAQUE);
+		}
+		if (found->has_upper && found->is_cow) {
+			may_be_below &= S_ISDIR(found->upper.mode) && found->mark != 'y' &&
+				!hk_ov_is_moved(found->mark);
+		}
+		if (found->is_cow && hk_ov_is_moved(found->mark)) {
+			r = find_moved(ov, dir, name, want_fds, found);
+			if (r < 0) {
+				return r;
+			}
 		}
 	}
 	if (may_be_below) {
@@ -341,166 +396,14 @@ int hk_ov_lower_has(struct hk_overlay *ov, struct hk_ov_inode *dir, const char *
 	return r == 0 ? 1 : r == -ENOENT ? 0 : r;
 }
 
-/* --- inodes in use --- */
+/* --- reaching --- */
 
-static struct hk_ov_inode **bucket_of(struct hk_overlay *ov, const struct hk_ov_id *id)
+static void load_marks(
+	struct hk_overlay *ov, struct hk_ov_inode *inode, const struct hk_ov_found *found)
 {
-	uint64_t hash = (id->ino ^ id->dev << 17 ^ id->mount << 40) * UINT64_C(0x9e3779b97f4a7c15);
-
-	return &ov->buckets[hash >> 52];
-}
-
-static_assert(HK_OV_BUCKETS == 1 << 12, "bucket_of() takes the upper 12 bits");
-
-/* live_lock held. */
-static struct hk_ov_inode *live_locked(struct hk_overlay *ov, const struct hk_ov_id *id)
-{
-	for (struct hk_ov_inode *i = *bucket_of(ov, id); i != NULL; i = i->hash_next) {
-		if (is_same_id(&i->id, id)) {
-			i->refs++;
-			return i;
-		}
-	}
-	return NULL;
-}
-
-struct hk_ov_inode *hk_ov_live(struct hk_overlay *ov, const struct hk_ov_id *id)
-{
-	struct hk_ov_inode *inode;
-
-	pthread_mutex_lock(&ov->live_lock);
-	inode = live_locked(ov, id);
-	pthread_mutex_unlock(&ov->live_lock);
-	return inode;
-}
-
-static void free_inode(struct hk_ov_inode *inode)
-{
-	hk_close(&inode->upper);
-	hk_close(&inode->lower);
-	free(inode->name);
-	free(inode);
-}
-
-void hk_ov_unref(struct hk_overlay *ov, struct hk_ov_inode *inode)
-{
-	struct hk_ov_inode *dead = NULL;
-
-	if (inode == NULL) {
-		return;
-	}
-	pthread_mutex_lock(&ov->live_lock);
-	/* The last reference to a child is one less to its parent. */
-	while (inode != NULL && --inode->refs == 0) {
-		struct hk_ov_inode **at = bucket_of(ov, &inode->id);
-		struct hk_ov_inode *parent = inode->parent;
-
-		while (*at != inode) {
-			at = &(*at)->hash_next;
-		}
-		*at = inode->hash_next;
-		inode->hash_next = dead;
-		dead = inode;
-		inode = parent;
-	}
-	pthread_mutex_unlock(&ov->live_lock);
-	while (dead != NULL) {
-		struct hk_ov_inode *next = dead->hash_next;
-
-		free_inode(dead);
-		dead = next;
-	}
-}
-
-int hk_ov_place(
-	struct hk_overlay *ov, struct hk_ov_inode *inode, struct hk_ov_inode *dir, const char *name)
-{
-	struct hk_ov_inode *old_parent = NULL;
-	char *copy;
-
-	if (inode == ov->root) {
-		return 0;
-	}
-	pthread_mutex_lock(&ov->live_lock);
-	if (inode->parent == dir && (dir == NULL || strcmp(inode->name, name) == 0)) {
-		pthread_mutex_unlock(&ov->live_lock);
-		return 0;
-	}
-	copy = dir != NULL ? hk_strdup(name) : NULL;
-	if (dir != NULL && copy == NULL) {
-		pthread_mutex_unlock(&ov->live_lock);
-		return -ENOMEM;
-	}
-	old_parent = inode->parent;
-	free(inode->name);
-	inode->name = copy;
-	inode->parent = dir;
-	if (dir != NULL) {
-		dir->refs++;
-	}
-	pthread_mutex_unlock(&ov->live_lock);
-	hk_ov_unref(ov, old_parent);
-	return 0;
-}
-
-void hk_ov_unplace(
-	struct hk_overlay *ov, const struct hk_ov_id *id, struct hk_ov_inode *dir, const char *name)
-{
-	struct hk_ov_inode *inode = hk_ov_live(ov, id);
-	bool is_there;
-
-	if (inode == NULL) {
-		return;
-	}
-	pthread_mutex_lock(&ov->live_lock);
-	is_there = inode->parent == dir && strcmp(inode->name, name) == 0;
-	pthread_mutex_unlock(&ov->live_lock);
-	if (is_there) {
-		hk_ov_place(ov, inode, NULL, NULL);
-	}
-	hk_ov_unref(ov, inode);
-}
-
-/* Enters @inode, which has no references yet, or finds the one that is there and frees it. */
-static struct hk_ov_inode *enter(struct hk_overlay *ov, struct hk_ov_inode *inode)
-{
-	struct hk_ov_inode *live;
-	struct hk_ov_inode **bucket;
-
-	pthread_mutex_lock(&ov->live_lock);
-	live = live_locked(ov, &inode->id);
-	if (live == NULL) {
-		bucket = bucket_of(ov, &inode->id);
-		inode->hash_next = *bucket;
-		inode->refs = 1;
-		*bucket = inode;
-	}
-	pthread_mutex_unlock(&ov->live_lock);
-	if (live == NULL) {
-		return inode;
-	}
-	free_inode(inode);
-	return live;
-}
-
-void hk_ov_enter_root(struct hk_overlay *ov)
-{
-	struct hk_ov_inode **bucket = bucket_of(ov, &ov->root->id);
-
-	ov->root->hash_next = *bucket;
-	*bucket = ov->root;
-}
-
-static void load_marks(struct hk_overlay *ov, struct hk_ov_inode *inode)
-{
-	char opaque;
-
 	if (S_ISDIR(inode->type) && inode->upper >= 0) {
-		opaque = hk_ov_get_mark(ov, inode->upper, NULL, HK_OV_OPAQUE);
-		inode->xattr_whiteouts = opaque == 'x';
-		if (opaque == 'y' && inode->is_cow) {
-			hk_close(&inode->lower);
-		}
+		inode->xattr_whiteouts = found->mark == 'x' || found->mark == 'R';
+		inode->is_impure = hk_ov_get_mark(ov, inode->upper, NULL, HK_OV_IMPURE) != '\0';
 	}
 }
 
@@ -524,9 +427,10 @@ static int inode_from(struct hk_overlay *ov, struct hk_ov_found *found, struct h
 	inode->lower = take_fd(&found->lower_fd);
 	inode->has_record = found->has_record;
 	inode->record = found->record;
+	inode->redirect = take_ptr(found->redirect);
 	atomic_init(&inode->is_copied, inode->is_cow && inode->upper >= 0);
-	load_marks(ov, inode);
-	inode = enter(ov, inode);
+	load_marks(ov, inode, found);
+	inode = hk_ov_enter(ov, inode);
 	r = name != NULL ? hk_ov_place(ov, inode, dir, name) : 0;
 	if (r < 0) {
 		hk_ov_unref(ov, inode);

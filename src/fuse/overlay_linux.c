@@ -347,6 +347,7 @@ static int open_root(struct hk_overlay *ov, const char *layer, struct hk_err *er
 	root->has_record = true;
 	root->id = root->record.id;
 	root->xattr_whiteouts = hk_ov_get_mark(ov, root->upper, NULL, HK_OV_OPAQUE) == 'x';
+	root->is_impure = hk_ov_get_mark(ov, root->upper, NULL, HK_OV_IMPURE) != '\0';
 	atomic_init(&root->is_copied, root->is_cow);
 	ov->root = root;
 	hk_ov_enter_root(ov);

@@ -41,8 +41,8 @@ bool hk_ov_is_our_xattr(const char *name)
 	return strncmp(name, "user.overlay.", 13) == 0 || strncmp(name, "user.hako.", 10) == 0;
 }
 
-/* The call without following the last component, but following the number of @dir itself. */
-static ssize_t get_xattr(struct hk_overlay *ov, int dir, const char *name, const char *xattr,
+/* Without following the last component, but following the number of @dir itself. */
+ssize_t hk_ov_get_xattr(struct hk_overlay *ov, int dir, const char *name, const char *xattr,
 	void *value, size_t size)
 {
 	char path[HK_OV_PATH_MAX];
@@ -87,7 +87,7 @@ char hk_ov_get_mark(struct hk_overlay *ov, int dir, const char *name, const char
 {
 	char value[4];
 
-	return get_xattr(ov, dir, name, xattr, value, sizeof(value)) > 0 ? value[0] : '\0';
+	return hk_ov_get_xattr(ov, dir, name, xattr, value, sizeof(value)) > 0 ? value[0] : '\0';
 }
 
 int hk_ov_set_mark(
@@ -218,7 +218,7 @@ int hk_ov_get_record(struct hk_overlay *ov, int dir, const char *name, const str
 	if (!S_ISREG(st->mode) && !S_ISDIR(st->mode)) {
 		return get_side_record(ov, st, record);
 	}
-	n = get_xattr(ov, dir, name, HK_OV_ORIGIN, text, sizeof(text) - 1);
+	n = hk_ov_get_xattr(ov, dir, name, HK_OV_ORIGIN, text, sizeof(text) - 1);
 	if (n == -EACCES) {
 		return get_side_record(ov, st, record);
 	}
@@ -262,7 +262,7 @@ bool hk_ov_is_whiteout(
 		return st->rdev == 0;
 	}
 	return by_xattr && S_ISREG(st->mode) && st->size == 0 &&
-		get_xattr(ov, dir, name, HK_OV_WHITEOUT, NULL, 0) >= 0;
+		hk_ov_get_xattr(ov, dir, name, HK_OV_WHITEOUT, NULL, 0) >= 0;
 }
 
 struct hk_ov_temp hk_ov_temp(struct hk_overlay *ov)
@@ -286,7 +286,8 @@ static int make_xattr_whiteout(
 	close(fd);
 	r = set_xattr(ov, ov->work, temp->text, HK_OV_WHITEOUT, "y", 1);
 	if (r == 0 && !dir->xattr_whiteouts) {
-		r = hk_ov_set_mark(ov, dir->upper, NULL, HK_OV_OPAQUE, "x");
+		r = hk_ov_set_mark(
+			ov, dir->upper, NULL, HK_OV_OPAQUE, dir->redirect != NULL ? "R" : "x");
 		dir->xattr_whiteouts = r == 0;
 	}
 	return r;

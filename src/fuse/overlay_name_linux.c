@@ -222,13 +222,14 @@ int hk_ov_link(struct hk_backend *backend, int obj, int dir_obj, const char *nam
 	}
 	pthread_rwlock_wrlock(&ov->tree);
 	r = hk_ov_is_cow(ov, dir, name) != inode->is_cow ? -EXDEV : hk_ov_copy_up(ov, inode, 0);
+	if (r == 0 && inode->has_record && inode->is_cow) {
+		r = hk_ov_upper_dir(ov, dir);
+		r = r < 0 ? r : hk_ov_note_impure(ov, dir);
+	}
 	if (r == 0) {
 		r = make(ov, dir, name, &(struct making){.kind = MAKE_LINK, .inode = inode});
 	}
 	if (r == 0) {
-		if (inode->has_record && inode->is_cow) {
-			hk_ov_note_impure(ov, dir);
-		}
 		r = hk_ov_place(ov, inode, dir, name);
 	}
 	pthread_rwlock_unlock(&ov->tree);

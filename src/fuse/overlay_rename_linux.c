@@ -2,9 +2,9 @@
 /*
  * Renaming in a copy-on-write tree: see overlay_impl.h.
  *
- * Theory: what moves is first brought into the upper tree as a whole, a directory with all that is in it, and opaque; then
- * it is one rename there, which leaves a whiteout where something stands below. That costs a copy of the tree, once,
- * but no name ever has to be looked for elsewhere than where it stands; and rename(2) of a directory works always.
+ * Theory: what moves is first brought into the upper tree, a directory without what is in it, but with a note where that
+ * is below (overlay_moved_linux.c); then it is one rename there, which leaves a whiteout where something stands below.
+ * So rename(2) of a directory works always, and costs the same for any.
  *
  * Limits: across the border of what is copy-on-write: EXDEV.
  */
@@ -54,13 +54,11 @@ static int own_end(struct hk_overlay *ov, struct end *end)
 	if (r < 0) {
 		return r;
 	}
-	if (!is_dir(end)) {
-		return end->found.by_index ? hk_ov_give_name(ov, end->dir, end->name, end->inode)
-					   : hk_ov_copy_up(ov, end->inode, 0);
+	if (is_dir(end)) {
+		return hk_ov_make_movable(ov, end->inode);
 	}
-	r = hk_ov_own_tree(ov, end->inode);
-	/* Where it goes, there may be a directory below. */
-	return r < 0 ? r : hk_ov_set_mark(ov, end->inode->upper, NULL, HK_OV_OPAQUE, "y");
+	return end->found.by_index ? hk_ov_give_name(ov, end->dir, end->name, end->inode)
+				   : hk_ov_copy_up(ov, end->inode, 0);
 }
 
 /* May the target be replaced? */
@@ -188,22 +186,16 @@ static int rename_cow(struct hk_overlay *ov, struct end *from, struct end *to, b
 	if (r == 0) {
 		r = hk_ov_upper_dir(ov, to->dir);
 	}
+	if (r == 0 && from->inode->has_record) {
+		r = hk_ov_note_impure(ov, to->dir);
+	}
+	if (r == 0 && exchange && to->inode->has_record) {
+		r = hk_ov_note_impure(ov, from->dir);
+	}
 	if (r == 0 && waits != ov->wait_count) {
 		r = -EAGAIN; /* much may have happened: from the start */
 	}
-	if (r == 0) {
-		r = move(ov, from, to, exchange);
-	}
-	if (r < 0) {
-		return r;
-	}
-	if (from->inode->has_record || is_dir(from)) {
-		hk_ov_note_impure(ov, to->dir);
-	}
-	if (exchange && to->inode->has_record) {
-		hk_ov_note_impure(ov, from->dir);
-	}
-	return 0;
+	return r < 0 ? r : move(ov, from, to, exchange);
 }
 
 /* Tells the inodes in use where they are now. */

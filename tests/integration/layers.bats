@@ -28,7 +28,7 @@ cow() {
 
 # What differs within the test's directory, without its path.
 summary() {
-	hako diff -s t "$dir" | sed "s|${dir#/}/||"
+	hako diff -s t "$dir" | sed "s|${dir#/}/||g"
 }
 
 @test "diff lists what was added, changed, deleted, and what only has another mode" {
@@ -218,4 +218,99 @@ new" ]
 	done
 	[ "$status" = 0 ]
 	[[ "$output" == *"/g"* ]]
+}
+
+@test "a renamed directory is told and applied as one, with what was changed in it" {
+	mkdir -p big/sub big/out pair1 pair2
+	seq 1000 | (cd big/sub && xargs -I{} sh -c 'echo {} >f{}')
+	echo a >pair1/a
+	echo b >pair2/b
+	cow 'mv big moved; echo new >moved/sub/f1; rm moved/sub/f2; mv moved/out out; mkdir big; echo x >big/again;
+		mv pair1 t; mv pair2 pair1; mv t pair2; mkdir -p new/place; mv moved/sub new/place/sub2; cat new/place/sub2/f3'
+	# Nothing was copied for it.
+	[ "$(find "$XDG_DATA_HOME/hako/layers/t/upper" -type f | wc -l)" = 2 ]
+	run summary
+	[[ "$output" == *"R  big/ -> moved/"* ]]
+	[[ "$output" == *"R  big/out/ -> out/"* ]]
+	[[ "$output" == *"R  big/sub/ -> new/place/sub2/
+C  new/place/sub2/f1
+D  new/place/sub2/f2"* ]]
+	[[ "$output" == *"A  big/
+A  big/again"* ]]
+	run hako diff t "$dir/new"
+	[[ "$output" == *"--- a/"*"/big/sub/f1
++++ b/"*"/new/place/sub2/f1"* ]]
+	inode=$(stat -c %i big/sub)
+	run hako apply t
+	echo "$output"
+	[ "$status" = 0 ]
+	[ "$(stat -c %i new/place/sub2)" = "$inode" ]
+	[ "$(cat new/place/sub2/f1 new/place/sub2/f3 big/again pair1/b pair2/a)" = "new
+3
+x
+b
+a" ]
+	[ ! -e new/place/sub2/f2 ] && [ -d out ] && [ -d moved ] && [ "$(ls big)" = again ]
+	run hako diff -s t
+	[ "$output" = "" ]
+}
+
+@test "a renamed directory that is gone below is a conflict, and shows no other's files" {
+	mkdir one two
+	echo 1 >one/f
+	echo 2 >two/f
+	cow 'mv one uno; mv two due; echo 3 >due/g'
+	rm -r one
+	mv two three
+	mkdir two
+	echo other >two/h
+	run hako trace --cow --keep t -- sh -ec "cd '$dir'; ls uno due three"
+	echo "$output"
+	[ "$status" = 0 ]
+	[[ "$output" == "due:
+g
+
+three:
+f
+
+uno:" ]]
+	run hako diff -s t "$dir"
+	[[ "$output" == *"A! "*"/due/"* ]]
+	run hako apply t "$dir"
+	[ "$status" = 1 ]
+	[ "$(cat three/f two/h)" = "2
+other" ]
+}
+
+@test "apply of a path without a change is an error, and does nothing" {
+	echo x >f
+	cow 'echo y >f; echo z >g'
+	run hako apply t "$dir/g" "$dir/none"
+	[ "$status" = 125 ]
+	expect_line "$output" "the layer has no change at" "hako diff --summary"
+	[ ! -e g ]
+}
+
+@test "what changed deep in a directory that the layer removes is a conflict" {
+	mkdir -p gone/deep/er anew/deep
+	echo x >gone/deep/er/f
+	echo x >anew/deep/f
+	cow 'rm -r gone anew; mkdir anew; echo y >anew/g'
+	sleep 0.02
+	echo later >gone/deep/er/f
+	echo later >anew/deep/f
+	run hako diff -s t "$dir"
+	[[ "$output" == *"D! "*"/gone/"* && "$output" == *"D! "*"/anew/deep/"* ]]
+	run hako apply t "$dir"
+	[ "$status" = 1 ]
+	[ "$(cat gone/deep/er/f anew/deep/f)" = "later
+later" ]
+	[ "$(cat anew/g)" = y ]
+	# Also the next time.
+	run hako apply t "$dir"
+	[ "$status" = 1 ]
+	[ -e anew/deep/f ]
+	run hako apply t "$dir" --force
+	[ "$status" = 0 ]
+	[ ! -e gone ] && [ "$(ls anew)" = g ]
 }

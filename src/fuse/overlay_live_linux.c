@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * The inodes of a copy-on-write tree that are in use: see overlay_impl.h.
+ *
+ * Theory: a table by identity. An inode is in it for as long as something refers to it: slots, calls at work, and
+ * children, which need its name.
+ *
+ * Limits: where the host moves directories about, what is above may have led to a directory within itself: a place that
+ * would close a circle is refused (ESTALE), and the next look finds it anew.
+ */
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "fuse/overlay_impl.h"
+
+static bool is_same_id(const struct hk_ov_id *a, const struct hk_ov_id *b)
+{
+	return a->ino == b->ino && a->dev == b->dev && a->mount == b->mount &&
+		a->born_ns == b->born_ns;
+}
+
+static struct hk_ov_inode **bucket_of(struct hk_overlay *ov, const struct hk_ov_id *id)
+{
+	uint64_t hash = (id->ino ^ id->dev << 17 ^ id->mount << 40) * UINT64_C(0x9e3779b97f4a7c15);
+
+	return &ov->buckets[hash >> 52];
+}
+
+static_assert(HK_OV_BUCKETS == 1 << 12, "bucket_of() takes the upper 12 bits");
+
+/* live_lock held. */
+static struct hk_ov_inode *live_locked(struct hk_overlay *ov, const struct hk_ov_id *id)
+{
+	for (struct hk_ov_inode *i = *bucket_of(ov, id); i != NULL; i = i->hash_next) {
+		if (is_same_id(&i->id, id)) {
+			i->refs++;
+			return i;
+		}
+	}
+	return NULL;
+}
+
+struct hk_ov_inode *hk_ov_live(struct hk_overlay *ov, const struct hk_ov_id *id)
+{
+	struct hk_ov_inode *inode;
+
+	pthread_mutex_lock(&ov->live_lock);
+	inode = live_locked(ov, id);
+	pthread_mutex_unlock(&ov->live_lock);
+	return inode;
+}
+
+static void free_inode(struct hk_ov_inode *inode)
+{
+	hk_close(&inode->upper);
+	hk_close(&inode->lower);
+	free(inode->redirect);
+	free(inode->name);
+	free(inode);
+}
+
+void hk_ov_unref(struct hk_overlay *ov, struct hk_ov_inode *inode)
+{
+	struct hk_ov_inode *dead = NULL;
+
+	if (inode == NULL) {
+		return;
+	}
+	pthread_mutex_lock(&ov->live_lock);
+	/* The last reference to a child is one less to its parent. */
+	while (inode != NULL && --inode->refs == 0) {
+		struct hk_ov_inode **at = bucket_of(ov, &inode->id);
+		struct hk_ov_inode *parent = inode->parent;
+
+		while (*at != inode) {
+			at = &(*at)->hash_next;
+		}
+		*at = inode->hash_next;
+		inode->hash_next = dead;
+		dead = inode;
+		inode = parent;
+	}
+	pthread_mutex_unlock(&ov->live_lock);
+	while (dead != NULL) {
+		struct hk_ov_inode *next = dead->hash_next;
+
+		free_inode(dead);
+		dead = next;
+	}
+}
+
+/* live_lock held. */
+static bool is_within(const struct hk_ov_inode *outer, const struct hk_ov_inode *inner)
+{
+	while (inner != NULL && inner != outer) {
+		inner = inner->parent;
+	}
+	return inner != NULL;
+}
+
+int hk_ov_place(
+	struct hk_overlay *ov, struct hk_ov_inode *inode, struct hk_ov_inode *dir, const char *name)
+{
+	struct hk_ov_inode *old_parent = NULL;
+	char *copy;
+
+	if (inode == ov->root) {
+		return 0;
+	}
+	pthread_mutex_lock(&ov->live_lock);
+	if (inode->parent == dir && (dir == NULL || strcmp(inode->name, name) == 0)) {
+		pthread_mutex_unlock(&ov->live_lock);
+		return 0;
+	}
+	if (S_ISDIR(inode->type) && is_within(inode, dir)) {
+		pthread_mutex_unlock(&ov->live_lock);
+		return -ESTALE;
+	}
+	copy = dir != NULL ? hk_strdup(name) : NULL;
+	if (dir != NULL && copy == NULL) {
+		pthread_mutex_unlock(&ov->live_lock);
+		return -ENOMEM;
+	}
+	old_parent = inode->parent;
+	free(inode->name);
+	inode->name = copy;
+	inode->parent = dir;
+	if (dir != NULL) {
+		dir->refs++;
+	}
+	pthread_mutex_unlock(&ov->live_lock);
+	hk_ov_unref(ov, old_parent);
+	return 0;
+}
+
+void hk_ov_unplace(
+	struct hk_overlay *ov, const struct hk_ov_id *id, struct hk_ov_inode *dir, const char *name)
+{
+	struct hk_ov_inode *inode = hk_ov_live(ov, id);
+	bool is_there;
+
+	if (inode == NULL) {
+		return;
+	}
+	pthread_mutex_lock(&ov->live_lock);
+	is_there = inode->parent == dir && strcmp(inode->name, name) == 0;
+	pthread_mutex_unlock(&ov->live_lock);
+	if (is_there) {
+		hk_ov_place(ov, inode, NULL, NULL);
+	}
+	hk_ov_unref(ov, inode);
+}
+
+struct hk_ov_inode *hk_ov_enter(struct hk_overlay *ov, struct hk_ov_inode *inode)
+{
+	struct hk_ov_inode *live;
+	struct hk_ov_inode **bucket;
+
+	pthread_mutex_lock(&ov->live_lock);
+	live = live_locked(ov, &inode->id);
+	if (live == NULL) {
+		bucket = bucket_of(ov, &inode->id);
+		inode->hash_next = *bucket;
+		inode->refs = 1;
+		*bucket = inode;
+	}
+	pthread_mutex_unlock(&ov->live_lock);
+	if (live == NULL) {
+		return inode;
+	}
+	free_inode(inode);
+	return live;
+}
+
+void hk_ov_enter_root(struct hk_overlay *ov)
+{
+	struct hk_ov_inode **bucket = bucket_of(ov, &ov->root->id);
+
+	ov->root->hash_next = *bucket;
+	*bucket = ov->root;
+}
