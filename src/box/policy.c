@@ -141,6 +141,10 @@ static int read_rules(struct hk_box_policy *policy, struct hk_layout *layout, st
 
 static int open_audit(struct hk_box_policy *policy, struct hk_layout *layout, struct hk_err *err)
 {
+	for (unsigned i = 0; i < layout->export_count; i++) {
+		policy->roots[i] = (struct hk_audit_root){
+			.path = layout->exports[i].root, .host = layout->exports[i].path};
+	}
 	return hk_audit_create(
 		&(struct hk_audit_options){
 			.log_fd = layout->config->log_fd,
@@ -148,6 +152,8 @@ static int open_audit(struct hk_box_policy *policy, struct hk_layout *layout, st
 			.home = find_home(policy, layout),
 			.cwd = hk_layout_workdir(layout),
 			.proc = "",
+			.roots = policy->roots,
+			.root_count = layout->export_count,
 			.start_later = true,
 		},
 		&policy->audit, err);

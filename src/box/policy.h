@@ -22,6 +22,7 @@ struct hk_box_cow {
 struct hk_box_policy {
 	struct hk_rules *rules; /* owned; NULL: there are none */
 	struct hk_audit *audit; /* owned; NULL: there is none */
+	struct hk_audit_root roots[HK_LAYOUT_MAX_EXPORTS];
 	struct hk_box_cow cows[HK_LAYOUT_MAX_EXPORTS];
 	char home[HK_CONTROL_MAX_PATH + 1];
 };

@@ -35,6 +35,8 @@ struct hk_audit {
 	struct hk_processes *processes;  /* owned */
 	char *home, *cwd;                /* owned */
 	atomic_uint_fast64_t violations;
+	const struct hk_audit_root *roots; /* borrowed */
+	unsigned root_count;
 	pthread_t thread;
 	bool has_thread;
 
@@ -252,7 +254,8 @@ static void *run(void *argument)
 
 	pthread_setname_np(pthread_self(), "hako-audit");
 	if (audit->log_fd >= 0) {
-		hk_lines_begin(&audit->lines, clock_ns(CLOCK_REALTIME));
+		hk_lines_begin(
+			&audit->lines, clock_ns(CLOCK_REALTIME), audit->roots, audit->root_count);
 		hk_json_flush(&audit->lines.json);
 	}
 	pthread_mutex_lock(&audit->lock);
@@ -350,6 +353,8 @@ int hk_audit_create(
 	}
 	init_locks(audit);
 	audit->log_fd = options->log_fd;
+	audit->roots = options->roots;
+	audit->root_count = options->root_count;
 	audit->lines.json.put = put_log;
 	audit->results.rules = options->rules;
 	audit->ring = hk_malloc(RING_BYTES);

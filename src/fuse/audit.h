@@ -73,6 +73,11 @@ struct hk_audit_event {
 	bool exact;
 };
 
+/** struct hk_audit_root - what is below @path in the log is below @host on the host; both borrowed */
+struct hk_audit_root {
+	const char *path, *host;
+};
+
 /**
  * struct hk_audit_options
  * @log_fd: lines go there; -1: none. Borrowed
@@ -81,6 +86,7 @@ struct hk_audit_event {
  * @cwd: likewise with $PWD
  * @proc: where processes are looked up, a /proc of the pid namespace that events have their pids of; NULL: "/proc";
  *	"": nowhere, as their pids are a guest's: its processes have nothing to do with ours of the same number
+ * @roots: @root_count of them, for the first line; the innermost counts. Borrowed; none: paths are the host's
  * @start_later: by hk_audit_start(); events that come before wait in the queue
  */
 struct hk_audit_options {
@@ -88,6 +94,8 @@ struct hk_audit_options {
 	const struct hk_rules *rules;
 	const char *home, *cwd;
 	const char *proc;
+	const struct hk_audit_root *roots;
+	unsigned root_count;
 	bool start_later;
 };
 

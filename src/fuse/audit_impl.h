@@ -166,7 +166,8 @@ struct hk_lines {
 	char who[HK_LINE_WHO_SIZE];
 };
 
-void hk_lines_begin(struct hk_lines *lines, uint64_t time_ns);
+void hk_lines_begin(struct hk_lines *lines, uint64_t time_ns, const struct hk_audit_root *roots,
+	unsigned root_count);
 void hk_lines_event(
 	struct hk_lines *lines, const struct hk_record *record, const struct hk_rules *rules);
 void hk_lines_end(struct hk_lines *lines, uint64_t time_ns, uint64_t events, uint64_t violations,

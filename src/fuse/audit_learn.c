@@ -566,7 +566,7 @@ static int write_policy(struct learner *l, const char *command)
 	hk_str_escape(shown, sizeof(shown), command, strlen(command));
 	fprintf(l->to,
 		"# What this run needed: %s\n"
-		"# Learnt by hako trace --learn. See hako-policy(5); the last rule that matches "
+		"# Learnt by hako --learn. See hako-policy(5); the last rule that matches "
 		"decides.\n"
 		"\n"
 		"deny * /**\n"

@@ -266,7 +266,8 @@ static void add_who(struct hk_lines *lines, const struct hk_record *record)
 	memcpy(lines->who, start, lines->who_len);
 }
 
-void hk_lines_begin(struct hk_lines *lines, uint64_t time_ns)
+void hk_lines_begin(struct hk_lines *lines, uint64_t time_ns, const struct hk_audit_root *roots,
+	unsigned root_count)
 {
 	struct hk_json *json = &lines->json;
 
@@ -274,6 +275,13 @@ void hk_lines_begin(struct hk_lines *lines, uint64_t time_ns)
 	ADD_NAME(json, "op", "begin");
 	ADD_NUMBER(json, "version", HK_AUDIT_VERSION);
 	ADD_NAME(json, "hako", HAKO_VERSION);
+	for (unsigned i = 0; i < root_count; i++) {
+		hk_json_raw(json, i == 0 ? ",\"roots\":[{" : ",{");
+		json->comma = false;
+		hk_json_bytes(json, "path", roots[i].path, strlen(roots[i].path));
+		hk_json_bytes(json, "host", roots[i].host, strlen(roots[i].host));
+		hk_json_raw(json, i == root_count - 1 ? "}]" : "}");
+	}
 	ADD(json, "}\n");
 }
 

@@ -541,15 +541,22 @@ static void test_start_later(void **state)
 {
 	struct fixture f = {.log = log_file()};
 	struct hk_audit_options options = {.log_fd = f.log, .proc = "", .start_later = true};
+	static const struct hk_audit_root roots[] = {
+		{"/usr", "/usr"}, {"/src", "/home/me/a \"b\""}};
 	struct hk_err err = HK_ERR_INIT;
 
 	(void)state;
+	options.roots = roots;
+	options.root_count = HK_ARRAY_SIZE(roots);
 	assert_int_equal(hk_audit_create(&options, &f.audit, &err), 0);
 	tell(&f, (struct hk_audit_event){.path = "/early"});
 	assert_int_equal(lseek(f.log, 0, SEEK_END), 0);
 	assert_int_equal(hk_audit_start(f.audit, &err), 0);
 	tell(&f, (struct hk_audit_event){.path = "/late"});
 	finish(&f);
+	assert_has(line(&f, 0),
+		"\"roots\":[{\"path\":\"/usr\",\"host\":\"/usr\"},{\"path\":\"/src\",\"host\":"
+		"\"/home/me/a \\\"b\\\"\"}]}");
 	assert_non_null(strstr(f.text, "\"/early\""));
 	assert_non_null(strstr(f.text, "\"/late\""));
 	end(&f);
