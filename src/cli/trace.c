@@ -36,8 +36,9 @@
 /* How long a command that is told to end may take to do so. */
 #define GRACE_NS (2 * HK_NS_PER_SEC)
 
-static const int signals[] = {
-	SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGCONT, SIGTSTP, SIGALRM};
+/* Those that stop, too: we stop when the command has, and once. */
+static const int signals[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGCONT, SIGTSTP,
+	SIGTTIN, SIGTTOU, SIGALRM};
 
 /* Why the command ended, or is about to. */
 enum ending { BY_ITSELF, BY_TIMEOUT, BY_VIOLATION };

@@ -99,6 +99,65 @@ $(sh -c 'grep -E "^Sig(Ign|Blk)" /proc/self/status')" ]
 	[ "$(cat first)" = y ]
 }
 
+@test "standard streams that are closed stay so, and nothing of hako's takes their place" {
+	"$HAKO_BIN" trace --log log -- sh -c '[ ! -e /proc/self/fd/0 ] && [ ! -e /proc/self/fd/1 ] && echo x >made' <&- >&- 2>&-
+	[ -e made ]
+	grep -q "$PWD/made" log
+	[ "$(head -c 1 log)" = '{' ]
+	trace --policy nosuchfile -- true <&-
+	[ "$status" -eq 125 ]
+}
+
+@test "many arguments, a long one, a long environment, a deep directory" {
+	long=$(head -c 130000 /dev/zero | tr '\0' x)
+	LONG=$long trace -- sh -c 'echo $# ${#1} ${#LONG}' sh "$long" $(seq 10000)
+	[ "$out" = "10001 130000 130000" ]
+	for _ in $(seq 20); do
+		mkdir "${long:0:200}"
+		cd "${long:0:200}"
+	done
+	trace -- sh -c 'echo x >made; cat made; pwd -P | wc -c'
+	[ "$out" = "x
+$(pwd -P | wc -c)" ]
+}
+
+@test "a directory that is gone, and one that another mount has" {
+	need_root "mount"
+	mkdir gone other bound
+	cd gone
+	rmdir ../gone
+	trace -- true
+	[ "$status" -eq 2 ]
+	expect_line "$err" "current directory" "No such file" "change to one"
+	cd ../other
+	unshare -m sh -c 'mount --make-rprivate / && mount --bind ../bound . && cd ../other && "$1" trace -- sh -c "pwd; echo x >made"' \
+		sh "$HAKO_BIN" >../out
+	[ "$(cat ../out)" = "$PWD" ]
+	[ -e ../bound/made ]
+}
+
+@test "in a trace, in a chroot, without /proc: said" {
+	trace -- "$HAKO_BIN" trace -- true
+	[ "$status" -eq 125 ]
+	expect_line "$err" "inside of a hako trace"
+	need_root "chroot"
+	mkdir -p root/usr root/proc
+	for name in bin lib lib64; do
+		ln -s usr/$name root/$name
+	done
+	cp "$HAKO_BIN" root/hako
+	# $1: what is done before
+	in_chroot() {
+		unshare -m sh -c 'mount --make-rprivate / && mount --bind /usr root/usr && eval "$1" && chroot root /hako trace -- true' sh "$1"
+	}
+	run in_chroot true
+	[ "$status" -eq 125 ]
+	expect_line "$output" "/proc/self/mountinfo" "mount it"
+	run in_chroot "mount -t proc proc root/proc"
+	[ "$status" -eq 125 ]
+	expect_line "$output" "no mount point" "chroot"
+}
+
 @test "a signal's status; no such command; a file that is none; no command" {
 	trace -- sh -c 'kill -9 $$'
 	[ "$status" -eq 137 ]
@@ -158,6 +217,21 @@ $(sh -c 'grep -E "^Sig(Ign|Blk)" /proc/self/status')" ]
 		'send=\x1a' 'expect=Stopped' 'send=fg\n' 'expect=done' 'send=exit $?\n' -- env PS1='$ ' bash --norc -i
 	echo "$output"
 	[ "$status" -eq 4 ]
+}
+
+@test "in the background it stops when it reads the terminal, and goes on in the foreground" {
+	run pty 'expect=$ ' "send=$HAKO_BIN trace -- cat &\n" 'expect=$ ' 'send=while ! jobs | grep Stopped; do sleep 0.1; done\n' \
+		'expect=Stopped' 'expect=$ ' 'send=fg\n' 'expect=cat' 'send=hello\n' 'expect=hello' 'expect=hello' 'send=\x04' \
+		'expect=$ ' 'send=exit 7\n' -- env PS1='$ ' bash --norc -i
+	echo "$output"
+	[ "$status" -eq 7 ]
+}
+
+@test "the terminal's size, and its end" {
+	run pty size=30x100 'expect=30 100' size=40x120 'expect=40 120' kill=HUP 'expect=hung up' -- "$HAKO_BIN" trace -- \
+		sh -c 'trap "stty size" WINCH; trap "echo hung up; exit 3" HUP; stty size; while :; do sleep 0.1; done'
+	echo "$output"
+	[ "$status" -eq 3 ]
 }
 
 @test "a shell inside has job control, and the terminal is back afterwards" {
