@@ -3,8 +3,7 @@
  * What the kernel of a mount is told unasked: files to pass through, names and data to forget.
  *
  * Passthrough: the kernel opens the file once more with the credentials of the thread that registers it, and each write
- * is made with these. A thread that may keep set-id bits (CAP_FSETID) would keep them for everybody, also where a file
- * gets them while it is open; so that capability is laid down for the moment.
+ * is made with these. So the thread must not have the right to keep set-id bits (setid_linux.h).
  *
  * Notifications are written like replies, with 0 for the request they answer.
  *
@@ -25,6 +24,7 @@
 #include "base/log.h"
 #include "base/util.h"
 #include "fuse/proto.h"
+#include "fuse/setid_linux.h"
 
 HK_LOG_CHANNEL("fuse");
 
@@ -33,56 +33,27 @@ static struct hk_fuse_tell *tell_of(struct hk_fuse_transport *transport)
 	return hk_container_of(transport, struct hk_fuse_tell, transport);
 }
 
-/* What the thread may do, asked once. */
-static _Thread_local struct {
-	bool known;
-	struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3];
-} my_caps;
-
-static_assert(CAP_FSETID < 32 && CAP_SYS_ADMIN < 32, "linux/capability.h");
-
-static bool may(unsigned capability)
-{
-	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
-
-	if (!my_caps.known) {
-		my_caps.known = syscall(SYS_capget, &head, my_caps.sets) == 0;
-	}
-	return (my_caps.sets[0].effective & 1u << capability) != 0;
-}
-
-/* Lays CAP_FSETID down, or takes it up again. Return: false where the thread does not have it. */
-static bool hold_fsetid(bool hold)
+static bool is_admin(void)
 {
 	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
 	struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3];
 
-	if (!may(CAP_FSETID)) {
-		return false;
-	}
-	memcpy(sets, my_caps.sets, sizeof(sets));
-	if (!hold) {
-		sets[0].effective &= ~(1u << CAP_FSETID);
-	}
-	return syscall(SYS_capset, &head, sets) == 0;
+	static_assert(CAP_SYS_ADMIN < 32, "linux/capability.h");
+	return syscall(SYS_capget, &head, sets) == 0 &&
+		(sets[0].effective & 1u << CAP_SYS_ADMIN) != 0;
 }
 
 static int backing_open(struct hk_fuse_transport *transport, int fd)
 {
 	struct hk_fuse_tell *tell = tell_of(transport);
 	struct fuse_backing_map map = {.fd = fd};
-	bool held;
 	int id;
 
-	if (atomic_load_explicit(&tell->no_backing, memory_order_relaxed)) {
+	if (atomic_load_explicit(&tell->no_backing, memory_order_relaxed) || !hk_setid_lay_down()) {
 		return -EPERM;
 	}
-	held = hold_fsetid(false);
 	id = ioctl(tell->fd, FUSE_DEV_IOC_BACKING_OPEN, &map);
 	id = id < 0 ? -errno : id;
-	if (held) {
-		hold_fsetid(true);
-	}
 	if (id == -EPERM || id == -ENOTTY) {
 		atomic_store(&tell->no_backing, true); /* it will not change its mind */
 		hk_log_debug("no passthrough: %s", strerror(-id));
@@ -140,7 +111,7 @@ void hk_fuse_tell_init(struct hk_fuse_tell *tell, int fd)
 		.forget_entry = forget_entry,
 		.forget_data = forget_data,
 	};
-	if (!may(CAP_SYS_ADMIN)) {
+	if (!is_admin()) {
 		/* Not even asked for: a mount with passthrough cannot carry an overlayfs. */
 		tell->transport.backing_open = NULL;
 		tell->transport.backing_close = NULL;

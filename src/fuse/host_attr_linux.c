@@ -15,6 +15,7 @@
 
 #include "base/str.h"
 #include "fuse/host_impl_linux.h"
+#include "fuse/setid_linux.h"
 
 struct fd_path {
 	char text[32];
@@ -42,12 +43,14 @@ static struct fd_path path_of(struct hk_backend *backend, int fd)
 
 int hk_host_chmod(struct hk_backend *backend, int obj, mode_t mode)
 {
+	hk_setid_take_up_for(mode);
 	/* seccomp write: fchmodat */
 	return HK_HOST_CALL(fchmodat(hk_host_of(backend)->proc_fd, hk_fd_name(obj).text, mode, 0));
 }
 
 int hk_host_chown(struct hk_backend *backend, int obj, uid_t uid, gid_t gid)
 {
+	hk_setid_take_up_of(obj);
 	/* seccomp write: fchownat */
 	return HK_HOST_CALL(fchownat(obj, "", uid, gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW));
 }
@@ -61,6 +64,7 @@ int hk_host_utimes(struct hk_backend *backend, int obj, const struct timespec ti
 
 int hk_host_truncate(struct hk_backend *backend, int obj, uint64_t size_bytes)
 {
+	hk_setid_take_up_of(obj);
 	/* seccomp write: truncate */
 	return HK_HOST_CALL(truncate(path_of(backend, obj).text, (off_t)size_bytes));
 }
@@ -95,6 +99,8 @@ ssize_t hk_host_listxattr(struct hk_backend *backend, int obj, char *names, size
 int hk_host_setxattr(struct hk_backend *backend, int obj, const char *name, const void *value,
 	size_t size, int flags)
 {
+	/* An ACL changes the mode. */
+	hk_setid_take_up_of(obj);
 	/* seccomp write: setxattr */
 	return HK_HOST_CALL(setxattr(path_of(backend, obj).text, name, value, size, flags));
 }

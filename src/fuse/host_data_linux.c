@@ -13,6 +13,7 @@
 
 #include "base/cleanup.h"
 #include "fuse/host_impl_linux.h"
+#include "fuse/setid_linux.h"
 
 int hk_host_open_file(struct hk_backend *backend, int obj, int flags)
 {
@@ -21,6 +22,9 @@ int hk_host_open_file(struct hk_backend *backend, int obj, int flags)
 	int fd;
 
 	flags |= O_CLOEXEC | O_NOCTTY | O_LARGEFILE;
+	if ((flags & O_TRUNC) != 0) {
+		hk_setid_take_up_of(obj);
+	}
 	fd = HK_HOST_CALL(openat(proc_fd, name.text, flags));
 	if (fd == -EPERM && (flags & O_NOATIME) != 0) {
 		/* The guest's caller owns the file; the monitor may not. It is a wish only. */
@@ -39,6 +43,7 @@ ssize_t hk_host_read(struct hk_backend *backend, int file, const struct iovec *i
 ssize_t hk_host_write(struct hk_backend *backend, int file, const struct iovec *iov, unsigned count,
 	uint64_t offset, bool append)
 {
+	hk_setid_take_up_of(file);
 	/* seccomp write: pwritev2 pwritev */
 	return HK_HOST_CALL(
 		pwritev2(file, iov, (int)count, (off_t)offset, append ? RWF_APPEND : 0));
@@ -46,6 +51,7 @@ ssize_t hk_host_write(struct hk_backend *backend, int file, const struct iovec *
 
 int hk_host_resize(struct hk_backend *backend, int file, uint64_t size_bytes)
 {
+	hk_setid_take_up_of(file);
 	/* seccomp write: ftruncate */
 	return HK_HOST_CALL(ftruncate(file, (off_t)size_bytes));
 }
@@ -58,6 +64,7 @@ int hk_host_fsync(struct hk_backend *backend, int file, bool data_only)
 
 int hk_host_allocate(struct hk_backend *backend, int file, int mode, uint64_t offset, uint64_t len)
 {
+	hk_setid_take_up_of(file);
 	/* seccomp write: fallocate */
 	return HK_HOST_CALL(fallocate(file, mode, (off_t)offset, (off_t)len));
 }
@@ -74,6 +81,7 @@ ssize_t hk_host_copy(struct hk_backend *backend, int from, uint64_t from_offset,
 	off_t in = (off_t)from_offset;
 	off_t out = (off_t)to_offset;
 
+	hk_setid_take_up_of(to);
 	/* seccomp write: copy_file_range */
 	return HK_HOST_CALL(copy_file_range(from, &in, to, &out, len, 0));
 }

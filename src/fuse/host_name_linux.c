@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "fuse/host_impl_linux.h"
+#include "fuse/setid_linux.h"
 
 /* What to create, and how. */
 struct creation {
@@ -115,6 +116,7 @@ static int create(
 	int obj;
 	int r;
 
+	hk_setid_take_up_for(c->mode);
 	if (other) {
 		/* seccomp write: setfsgid setfsuid */
 		setfsgid(cred->gid);
@@ -129,6 +131,7 @@ static int create(
 	if (other) {
 		setfsuid(host->uid);
 		setfsgid(host->gid);
+		hk_setid_is_up();
 		if (fd == -EACCES || fd == -EPERM) {
 			fd = create_once(c);
 			give = true;

@@ -727,6 +727,31 @@ static void test_privileges_go_with_a_write(void **state)
 	clean_up(&m);
 }
 
+/* Registering a file to pass through takes a right away from the thread: root has it all the same. */
+static void test_root_keeps_setid(void **state)
+{
+	struct mounted m;
+	int fd;
+
+	start_passing(&m);
+	put(below(&m, "f"), "text", 0755);
+	must(chown(below(&m, "f"), 1234, 1234) == 0);
+	put(at(&m, "passed"), "text", 0600);
+	assert_int_equal(chmod(at(&m, "f"), 06755), 0);
+	assert_int_equal(mode_of(below(&m, "f")) & 07777, 06755);
+	put(at(&m, "passed"), "text", 0600);
+	fd = open(at(&m, "f"), O_RDWR | O_CLOEXEC);
+	put(at(&m, "passed again"), "text", 0600);
+	assert_int_equal(touch(fd, true), 4);
+	assert_int_equal(mode_of(below(&m, "f")) & 07777, 06755);
+	put(at(&m, "and again"), "text", 0600);
+	assert_int_equal(ftruncate(fd, 2), 0);
+	assert_int_equal(mode_of(below(&m, "f")) & 07777, 06755);
+	assert_int_equal(hk_fuse_dev_count(m.dev, FUSE_WRITE), 1);
+	close(fd);
+	clean_up(&m);
+}
+
 /* That there is none is remembered for a while: but not once one was set. */
 static void test_capabilities_set_are_seen(void **state)
 {
@@ -789,6 +814,7 @@ int main(void)
 		cmocka_unit_test(test_opens_of_a_file_agree),
 		cmocka_unit_test(test_privileges_go_with_a_write),
 		cmocka_unit_test(test_capabilities_set_are_seen),
+		cmocka_unit_test(test_root_keeps_setid),
 		cmocka_unit_test(test_acls),
 	};
 
