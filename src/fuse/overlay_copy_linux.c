@@ -253,29 +253,34 @@ static int install(
 	struct hk_overlay *ov, struct hk_ov_inode *inode, struct copy *copy, unsigned how)
 {
 	struct hk_ov_record record = record_of(ov, inode, copy);
+	struct hk_ov_inode *parent = inode->parent;
 	int fd = -1;
-	int r = 0;
+	int r = parent != NULL ? hk_ov_wake(ov, parent) : 0;
 
+	if (r < 0) {
+		drop_copy(ov, copy, S_ISDIR(inode->type));
+		return r;
+	}
 	if (S_ISREG(inode->type)) {
 		fd = hk_host_open_name(ov->work, copy->temp.text, O_PATH, 0);
 		r = fd < 0 ? fd : 0;
 	} else {
 		fd = take_fd(&copy->fd);
 	}
-	if (r == 0 && inode->parent != NULL) {
-		r = hk_ov_upper_dir(ov, inode->parent);
+	if (r == 0 && parent != NULL) {
+		r = hk_ov_upper_dir(ov, parent);
 	}
 	if (r == 0 && !S_ISDIR(inode->type) && copy->st.nlink > 1) {
 		r = install_indexed(ov, inode, copy, &record, how);
 	} else if (r == 0) {
 		r = hk_ov_set_record(ov, ov->work, copy->temp.text, &record);
-		if (r == 0 && inode->parent != NULL) {
-			r = put_in_place(
-				ov, inode->parent, inode->name, ov->work, copy->temp.text, false);
+		if (r == 0 && parent != NULL) {
+			r = put_in_place(ov, parent, inode->name, ov->work, copy->temp.text, false);
 		} else if (r == 0) {
 			unlinkat(ov->work, copy->temp.text, 0); /* open, without a name */
 		}
 	}
+	hk_ov_unref(ov, parent);
 	if (r < 0) {
 		hk_close(&fd);
 		drop_copy(ov, copy, S_ISDIR(inode->type));
@@ -294,16 +299,22 @@ static int install(
 
 int hk_ov_upper_dir(struct hk_overlay *ov, struct hk_ov_inode *dir)
 {
+	struct hk_ov_inode *parent = dir->parent;
 	struct copy copy;
 	int r;
 
 	if (dir->upper >= 0) {
 		return 0;
 	}
-	if (dir->parent == NULL) {
+	if (parent == NULL) {
 		return -ENOENT; /* removed */
 	}
-	r = hk_ov_upper_dir(ov, dir->parent);
+	r = hk_ov_wake(ov, parent);
+	if (r < 0) {
+		return r;
+	}
+	r = hk_ov_upper_dir(ov, parent);
+	hk_ov_unref(ov, parent);
 	if (r == 0) {
 		r = make_copy(ov, dir, &copy, 0);
 	}

@@ -16,7 +16,7 @@
  *
  * An *inode* is one that something refers to: it has its descriptors (O_PATH) in the lower and the upper tree, and
  * remembers where it was found last, because that is where a copy goes. All objects and files of one inode share it,
- * so all of them see a copy-up.
+ * so all of them see a copy-up. A directory that only inodes in it refer to is *parked*: it has a name, and no descriptors.
  *
  * Locks, in this order:
  *
@@ -80,6 +80,8 @@ struct hk_ov_inode {
 	/* Under live_lock. */
 	struct hk_ov_inode *hash_next;
 	unsigned refs;              /* slots, children, calls at work */
+	unsigned children;          /* inodes whose parent this is */
+	bool is_parked;             /* upper and lower are closed, until hk_ov_wake() */
 	struct hk_ov_inode *parent; /* counted in its refs; NULL: the root, or without a name */
 	char *name;                 /* owned */
 
@@ -228,6 +230,9 @@ struct hk_ov_inode *hk_ov_enter(struct hk_overlay *ov, struct hk_ov_inode *inode
 /** hk_ov_enter_root() - put ov->root into the table */
 void hk_ov_enter_root(struct hk_overlay *ov);
 void hk_ov_unref(struct hk_overlay *ov, struct hk_ov_inode *inode); /* NULL is fine */
+/** hk_ov_wake() - a reference to an inode that is known as a parent only. The tree is locked for writing. Return: 0;
+ * -ESTALE where it is not found again; -errno */
+int hk_ov_wake(struct hk_overlay *ov, struct hk_ov_inode *inode);
 /** hk_ov_place() - it is found at @dir and @name from now on; @dir NULL: nowhere. Return: 0; -ENOMEM; -ESTALE where
  * @dir is within it, by what was known */
 int hk_ov_place(struct hk_overlay *ov, struct hk_ov_inode *inode, struct hk_ov_inode *dir,

@@ -108,6 +108,7 @@ static int init(struct hk_overlay *ov)
 	int r;
 
 	ov->base.ops = &overlay_ops;
+	ov->base.fds_each = 3; /* an open one, and those of its inode in both trees */
 	ov->layer = -1;
 	ov->upper = -1;
 	ov->work = -1;

@@ -3,7 +3,8 @@
  * The inodes of a copy-on-write tree that are in use: see overlay_impl.h.
  *
  * Theory: a table by identity. An inode is in it for as long as something refers to it: slots, calls at work, and
- * children, which need its name.
+ * children, which need its name. Who is left with children only gives its descriptors back, so there are no more of
+ * them than the server's objects account for, however deep the tree; they are opened again when a copy goes there.
  *
  * Limits: where the host moves directories about, what is above may have led to a directory within itself: a place that
  * would close a circle is refused (ESTALE), and the next look finds it anew.
@@ -65,6 +66,8 @@ static void free_inode(struct hk_ov_inode *inode)
 void hk_ov_unref(struct hk_overlay *ov, struct hk_ov_inode *inode)
 {
 	struct hk_ov_inode *dead = NULL;
+	int upper = -1;
+	int lower = -1;
 
 	if (inode == NULL) {
 		return;
@@ -82,8 +85,18 @@ void hk_ov_unref(struct hk_overlay *ov, struct hk_ov_inode *inode)
 		inode->hash_next = dead;
 		dead = inode;
 		inode = parent;
+		if (parent != NULL) {
+			parent->children--;
+		}
+	}
+	if (inode != NULL && inode->refs == inode->children && inode != ov->root) {
+		inode->is_parked = true;
+		upper = take_fd(&inode->upper);
+		lower = take_fd(&inode->lower);
 	}
 	pthread_mutex_unlock(&ov->live_lock);
+	hk_close(&upper);
+	hk_close(&lower);
 	while (dead != NULL) {
 		struct hk_ov_inode *next = dead->hash_next;
 
@@ -130,6 +143,10 @@ int hk_ov_place(
 	inode->parent = dir;
 	if (dir != NULL) {
 		dir->refs++;
+		dir->children++;
+	}
+	if (old_parent != NULL) {
+		old_parent->children--;
 	}
 	pthread_mutex_unlock(&ov->live_lock);
 	hk_ov_unref(ov, old_parent);
@@ -154,6 +171,14 @@ void hk_ov_unplace(
 	hk_ov_unref(ov, inode);
 }
 
+/* live_lock held. @found: the same one, found again */
+static void unpark(struct hk_ov_inode *inode, struct hk_ov_inode *found)
+{
+	inode->upper = take_fd(&found->upper);
+	inode->lower = take_fd(&found->lower);
+	inode->is_parked = false;
+}
+
 struct hk_ov_inode *hk_ov_enter(struct hk_overlay *ov, struct hk_ov_inode *inode)
 {
 	struct hk_ov_inode *live;
@@ -166,6 +191,8 @@ struct hk_ov_inode *hk_ov_enter(struct hk_overlay *ov, struct hk_ov_inode *inode
 		inode->hash_next = *bucket;
 		inode->refs = 1;
 		*bucket = inode;
+	} else if (live->is_parked) {
+		unpark(live, inode);
 	}
 	pthread_mutex_unlock(&ov->live_lock);
 	if (live == NULL) {
@@ -181,4 +208,34 @@ void hk_ov_enter_root(struct hk_overlay *ov)
 
 	ov->root->hash_next = *bucket;
 	*bucket = ov->root;
+}
+
+int hk_ov_wake(struct hk_overlay *ov, struct hk_ov_inode *inode)
+{
+	struct hk_ov_inode *parent = inode->parent;
+	struct hk_ov_inode *found = NULL;
+	bool is_parked;
+	int r;
+
+	pthread_mutex_lock(&ov->live_lock);
+	inode->refs++;
+	is_parked = inode->is_parked;
+	pthread_mutex_unlock(&ov->live_lock);
+	if (!is_parked) {
+		return 0;
+	}
+	r = parent == NULL ? -ESTALE : hk_ov_wake(ov, parent);
+	if (r == 0) {
+		/* Finds @inode itself, which is in the table. */
+		r = hk_ov_reach(ov, parent, inode->name, &found);
+		hk_ov_unref(ov, parent);
+	}
+	if (r == 0 && found != inode) {
+		r = -ESTALE;
+	}
+	hk_ov_unref(ov, found);
+	if (r < 0) {
+		hk_ov_unref(ov, inode);
+	}
+	return r == -ENOENT ? -ESTALE : r;
 }

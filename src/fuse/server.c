@@ -58,6 +58,12 @@ HK_LOG_CHANNEL("fuse");
 /* Files may be passed through to an overlayfs (depth 1), too, as the root of a container is. */
 enum { STACK_DEPTH = 2 };
 
+static void set_fd_limit(struct hk_fuse_server *server, unsigned limit)
+{
+	server->fds.limit = limit;
+	server->fds.handle_limit = limit - limit / 4;
+}
+
 int hk_fuse_server_create(
 	struct hk_fuse_owner *owner, struct hk_fuse_server **ret_server, struct hk_err *err)
 {
@@ -75,8 +81,7 @@ int hk_fuse_server_create(
 		free(server);
 		return hk_fail(err, ENOMEM, "file server");
 	}
-	server->fds.limit = limit;
-	server->fds.handle_limit = limit - limit / 4;
+	set_fd_limit(server, limit);
 	clock_gettime(CLOCK_REALTIME, &server->started);
 	if (hk_nodes_init(&server->nodes, &server->fds) < 0) {
 		hk_answers_free(server->answers);
@@ -219,6 +224,11 @@ int hk_fuse_server_export(
 		if (r < 0) {
 			return r;
 		}
+	}
+	if (export->backend->fds_each > 1) {
+		/* One for the other: as if all exports were of this kind. */
+		set_fd_limit(server,
+			HK_MIN(server->fds.limit, hk_host_fd_limit() / export->backend->fds_each));
 	}
 	export->rules = config->rules;
 	export->audit = config->audit;

@@ -314,3 +314,18 @@ later" ]
 	[ "$status" = 0 ]
 	[ ! -e gone ] && [ "$(ls anew)" = g ]
 }
+
+@test "a tree larger than the number of descriptors allowed" {
+	for d in $(seq 40); do
+		mkdir -p "a$((d % 4))/b$((d % 10))/c$d"
+		for f in $(seq 25); do
+			echo "$d $f" >"a$((d % 4))/b$((d % 10))/c$d/f$f"
+		done
+	done
+	ulimit -n 256
+	cow 'test $(find . -type f | wc -l) = 1000; for d in a*/b*/c*; do echo x >>$d/f1; done;
+		test $(cat $(find . -name f1) | wc -l) = 80; mv a0 z; rm -r a1; test $(find z a2 -type f | wc -l) = 500; rm -r z a2'
+	run hako diff -s t "$dir"
+	[ "$(grep -c '^C .*/f1$' <<<"$output")" = 10 ]
+	[ "$(grep -c '^D ' <<<"$output")" = 3 ]
+}
