@@ -35,6 +35,14 @@ int hk_fmt(char *buf, size_t size, const char *fmt, ...)
 	return (size_t)n < size ? n : -ENAMETOOLONG;
 }
 
+bool hk_str_ends_with(const char *text, const char *end)
+{
+	size_t text_len = strlen(text);
+	size_t end_len = strlen(end);
+
+	return text_len >= end_len && memcmp(text + text_len - end_len, end, end_len) == 0;
+}
+
 /* Makes room for @extra bytes and a NUL. */
 static bool reserve(struct hk_str *s, size_t extra)
 {

@@ -20,6 +20,9 @@
  */
 int hk_fmt(char *buf, size_t size, const char *fmt, ...) HK_PRINTF(3, 4);
 
+/** hk_str_ends_with() - are the last bytes of @text those of @end? A text that is nothing else ends with it, too. */
+bool hk_str_ends_with(const char *text, const char *end);
+
 /**
  * struct hk_str - a growing NUL-terminated string; zero-initialize, then hk_str_finish()
  * @data: owned; NULL while empty (hk_str_text() gives "" then)

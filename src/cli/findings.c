@@ -41,22 +41,14 @@ static void join(struct hk_str *text, char *const *argv)
 	}
 }
 
-static bool ends_with(const char *text, const char *end)
-{
-	size_t len = strlen(text);
-	size_t end_len = strlen(end);
-
-	return len > end_len && strcmp(text + len - end_len, end) == 0;
-}
-
 typedef int report_fn(struct hk_audit *audit, FILE *to, const char *command);
 
 static report_fn *report_for(const char *path)
 {
-	if (ends_with(path, ".html") || ends_with(path, ".htm")) {
+	if (hk_str_ends_with(path, ".html") || hk_str_ends_with(path, ".htm")) {
 		return hk_audit_report_html;
 	}
-	return ends_with(path, ".json") ? hk_audit_report_json : hk_audit_summary;
+	return hk_str_ends_with(path, ".json") ? hk_audit_report_json : hk_audit_summary;
 }
 
 /* Takes @fd over, which may be -1. */

@@ -9,6 +9,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "base/str.h"
 #include "cli/opts.h"
 #include "cli/parse.h"
 
@@ -64,14 +65,6 @@ void hk_trace_options_print_help(void)
 	     "found, 126 if it cannot be executed, 125 if hako itself failed. See hako-trace(1).");
 }
 
-static bool ends_with(const char *text, const char *end)
-{
-	size_t len = strlen(text);
-	size_t end_len = strlen(end);
-
-	return len >= end_len && strcmp(text + len - end_len, end) == 0;
-}
-
 static int set_net(struct hk_trace_options *options, const char *value, struct hk_err *err)
 {
 	options->no_net = strcmp(value, "off") == 0;
@@ -96,7 +89,7 @@ static int add_view(struct hk_trace_options *options, const char *value, struct 
 	if (options->view_count == HK_TRACE_MAX_VIEWS) {
 		return hk_opts_bad_value("-v", value, "there are too many; write a policy", err);
 	}
-	while (!ends_with(value, kinds[i].word)) {
+	while (!hk_str_ends_with(value, kinds[i].word)) {
 		i++;
 	}
 	path = strndup(value, strlen(value) - strlen(kinds[i].word));

@@ -16,6 +16,7 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/str.h"
 #include "base/util.h"
 #include "kernel/elf_file.h"
 
@@ -209,20 +210,12 @@ int hk_modules_add_builtin(
 	return 0;
 }
 
-static bool ends_with(const char *text, const char *end)
-{
-	size_t text_len = strlen(text);
-	size_t end_len = strlen(end);
-
-	return text_len >= end_len && strcmp(text + text_len - end_len, end) == 0;
-}
-
 int hk_modules_add_file(struct hk_modules *modules, const char *path, struct hk_err *err)
 {
 	int r;
 
-	if (!ends_with(path, ".ko") && !ends_with(path, ".ko.xz") && !ends_with(path, ".ko.zst") &&
-		!ends_with(path, ".ko.gz")) {
+	if (!hk_str_ends_with(path, ".ko") && !hk_str_ends_with(path, ".ko.xz") &&
+		!hk_str_ends_with(path, ".ko.zst") && !hk_str_ends_with(path, ".ko.gz")) {
 		return 0;
 	}
 	r = add(modules, FROM_FILE, path, strlen(path), NULL, 0);

@@ -26,6 +26,16 @@ static void test_fmt(void **state)
 	assert_int_equal(hk_fmt(buf, 1, "%s", ""), 0);
 }
 
+static void test_ends_with(void **state)
+{
+	assert_true(hk_str_ends_with("vfat.ko.xz", ".ko.xz"));
+	assert_true(hk_str_ends_with(".ko", ".ko"));
+	assert_true(hk_str_ends_with("text", ""));
+	assert_false(hk_str_ends_with("vfat.ko.xz", ".ko"));
+	assert_false(hk_str_ends_with("o", ".ko"));
+	assert_false(hk_str_ends_with("", ".ko"));
+}
+
 static void test_str_grows(void **state)
 {
 	struct hk_str s = {0};
@@ -357,6 +367,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_fmt),
+		cmocka_unit_test(test_ends_with),
 		cmocka_unit_test(test_str_grows),
 		cmocka_unit_test(test_str_of_nothing),
 		cmocka_unit_test(test_str_keeps_nul_bytes),
