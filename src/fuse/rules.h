@@ -37,7 +37,7 @@ enum hk_verdict {
 
 /** enum hk_class - classes of operations, as rules name them */
 enum hk_class {
-	HK_CLASS_READ,   /* open for reading, read, readlink, getxattr */
+	HK_CLASS_READ,   /* open for reading, read, readlink, getxattr of user.* */
 	HK_CLASS_WRITE,  /* open for writing, truncate, fallocate */
 	HK_CLASS_CREATE, /* a new name: create, mkdir, mknod, symlink, the target of a rename */
 	HK_CLASS_DELETE, /* a name goes: unlink, rmdir, the source of a rename, what a rename replaces */
