@@ -3,6 +3,7 @@
 # Needs /dev/fuse and leave to mount, no engine.
 
 load helpers
+load packages
 
 setup_file() {
 	find_trace
@@ -47,34 +48,12 @@ expected_log() {
 	done
 }
 
-# A package whose configure, make, check and install do what those of real ones do.
+# $base/other/hello-1.0.tar.gz
 make_package() {
-	mkdir -p pkg-1.0
-	cat >pkg-1.0/configure <<-'EOF'
-		#!/bin/sh
-		set -e
-		echo 'int main(void) { return 0; }' >conftest.c
-		${CC:-cc} -o conftest conftest.c && ./conftest
-		rm -f conftest conftest.c
-		sed "s:@prefix@:$1:" Makefile.in >Makefile
-	EOF
-	cat >pkg-1.0/Makefile.in <<-'EOF'
-		.RECIPEPREFIX = >
-		prefix = @prefix@
-		CC = cc
-		hello: hello.o
-		> $(CC) -o $@ hello.o
-		check: hello
-		> ./hello | grep -q hello
-		install: hello
-		> mkdir -p $(DESTDIR)$(prefix)/bin
-		> install -m 0755 hello $(DESTDIR)$(prefix)/bin/hello
-		> ln -sf hello $(DESTDIR)$(prefix)/bin/hallo
-	EOF
-	printf '#include <stdio.h>\nint main(void) { puts("hello"); return 0; }\n' >pkg-1.0/hello.c
-	chmod +x pkg-1.0/configure
-	tar cf "$base/other/pkg-1.0.tar" pkg-1.0
-	rm -r pkg-1.0
+	cd "$base/other"
+	make_autotools_package
+	rm autoreconf.log
+	cd "$base/build"
 }
 
 # As ebuild.sh: one bash for each phase, which sets its own limits.
@@ -85,12 +64,12 @@ make_ebuild() {
 		__sb_append_var() { local var="SANDBOX_$1"; export ${var}="${!var:+${!var}:}$2"; }
 		addwrite() { __sb_append_var WRITE "$1"; }
 		addpredict() { __sb_append_var PREDICT "$1"; }
-		src_unpack() { tar xf "$OTHER/pkg-1.0.tar"; }
-		src_configure() { cd pkg-1.0 && ./configure /usr; }
-		src_compile() { cd pkg-1.0 && make; }
-		src_test() { addpredict /; cd pkg-1.0 && make check && ! touch "$OTHER/tested"; }
-		src_install() { cd pkg-1.0 && make install DESTDIR="$PWD/../image"; }
-		src_wrong() { cd pkg-1.0 && make install DESTDIR="$OTHER/image"; }
+		src_unpack() { tar xf "$OTHER/hello-1.0.tar.gz"; }
+		src_configure() { cd hello-1.0 && ./configure --prefix=/usr --quiet; }
+		src_compile() { cd hello-1.0 && make; }
+		src_test() { addpredict /; cd hello-1.0 && make check && ! touch "$OTHER/tested"; }
+		src_install() { cd hello-1.0 && make install DESTDIR="$PWD/../image"; }
+		src_wrong() { cd hello-1.0 && make install DESTDIR="$OTHER/image"; }
 		"src_$1"
 	EOF
 	chmod +x "$base/bin/ebuild.sh"
@@ -107,7 +86,7 @@ make_ebuild() {
 		[ ! -e "$SANDBOX_LOG" ]
 	done
 	[ "$(image/usr/bin/hallo)" = hello ]
-	[ "$(ls "$base/other")" = pkg-1.0.tar ]
+	[ "$(ls "$base/other")" = hello-1.0.tar.gz ]
 }
 
 @test "a phase that writes elsewhere: log, messages, summary, status" {
@@ -119,7 +98,7 @@ make_ebuild() {
 	[ "$status" -eq 2 ] # make's
 	[ ! -e "$base/other/image" ]
 	# mkdir(1) cuts its argument at a slash while it works, and the log has what /proc shows then.
-	expected_log >"$base/expected" <<<"mkdir image $base/other/image mkdir -p $base/other/image usr/bin"
+	expected_log >"$base/expected" <<<"mkdir image $base/other/image /usr/bin/mkdir -p $base/other/image usr/bin"
 	cmp "$base/expected" "$SANDBOX_LOG"
 	[ "$(stat -c %a "$SANDBOX_LOG")" = 644 ]
 	grep -qxF " * ACCESS DENIED:  mkdir:          $base/other/image" "$base/err"
