@@ -53,6 +53,7 @@
 #include "fuse/proto.h"
 #include "fuse/dev_impl_linux.h"
 #include "fuse/server_impl.h"
+#include "fuse/setid_linux.h"
 
 HK_LOG_CHANNEL("fuse");
 
@@ -317,6 +318,7 @@ static int start_worker_locked(struct hk_fuse_dev *dev, int fd)
 	w->fd = fd;
 	w->in = buffers;
 	w->out = buffers + BUFFER_BYTES;
+	hk_setid_take_up(); /* it inherits what this thread may do */
 	r = pthread_create(&w->thread, NULL, serve, w);
 	if (r != 0) {
 		munmap(buffers, 2 * (size_t)BUFFER_BYTES);

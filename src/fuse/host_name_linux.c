@@ -131,7 +131,9 @@ static int create(
 	if (other) {
 		setfsuid(host->uid);
 		setfsgid(host->gid);
-		hk_setid_is_up();
+		if (cred->uid != host->uid) {
+			hk_setid_is_up();
+		}
 		if (fd == -EACCES || fd == -EPERM) {
 			fd = create_once(c);
 			give = true;

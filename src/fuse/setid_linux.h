@@ -19,7 +19,7 @@ void hk_setid_take_up_for(mode_t mode);
 /** hk_setid_take_up_of() - the same, if the file, or object, has some */
 void hk_setid_take_up_of(int fd);
 
-/** hk_setid_is_up() - it was taken up by other means: setfsuid(2) back to root does so */
+/** hk_setid_is_up() - it was taken up by other means: setfsuid(2) from somebody else back to root does so */
 void hk_setid_is_up(void);
 
 #endif
