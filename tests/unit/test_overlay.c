@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -627,6 +628,235 @@ static void test_temporary_file_gets_a_name(void **state)
 	check_lower();
 }
 
+/* A way that leads nowhere else: each of @paths is gone from @b. */
+static void check_gone(struct hk_backend *b, const char *const *paths)
+{
+	struct hk_stat st;
+
+	for (; *paths != NULL; paths++) {
+		int r = stat_of(b, *paths, &st);
+
+		if (r != -ENOENT) {
+			fail_msg("'%s' is there: %d", *paths, r);
+		}
+	}
+}
+
+static void rename_path(struct hk_backend *b, const char *from, const char *to, int expected)
+{
+	const char *old_name;
+	const char *new_name;
+	int old_dir = walk_dir(b, from, &old_name);
+	int new_dir = walk_dir(b, to, &new_name);
+
+	assert_true(old_dir >= 0 && new_dir >= 0);
+	assert_int_equal(b->ops->rename(b, old_dir, old_name, new_dir, new_name, 0), expected);
+	put(b, old_dir);
+	put(b, new_dir);
+}
+
+static void test_nothing_is_copied_to_rename(void **state)
+{
+	static const char *const gone[] = {"d", "n/in", "n/e/g", NULL};
+	struct hk_backend *b;
+
+	(void)state;
+	begin("mkdir -p d/e d/in/deep t; echo x >d/e/f; echo y >d/e/g; echo z >d/in/deep/h");
+	b = open_overlay();
+	rename_path(b, "d", "n", 0);
+	rename_path(b, "n/in", "t/out", 0);
+	rename_path(b, "t/out/deep", "t/out/deeper", 0);
+	assert_int_equal(write_at(b, "n/e/f", "X", 0), 0);
+	rename_path(b, "n/e/g", "t/g", 0);
+	for (unsigned i = 0; i < 2; i++) {
+		check_gone(b, gone);
+		assert_string_equal(content_of(b, "n/e/f", NULL), "X\n");
+		assert_string_equal(content_of(b, "t/g", NULL), "y\n");
+		assert_string_equal(content_of(b, "t/out/deeper/h", NULL), "z\n");
+		b->ops->destroy(b);
+		b = open_overlay();
+	}
+	b->ops->destroy(b);
+	shell("cd %s/layer/upper; test $(find . -type f | wc -l) = 2", top);
+	check_lower();
+}
+
+/* A host that makes circles of what the layer has renamed, or takes it away. */
+static void test_renamed_below_meanwhile(void **state)
+{
+	static const char *const gone[] = {"b/new/f", "b/new/h", NULL};
+	struct hk_backend *b;
+	struct hk_stat st;
+
+	(void)state;
+	begin("mkdir a b; echo x >a/f; echo y >b/g");
+	b = open_overlay();
+	rename_path(b, "a", "b/new", 0);
+	assert_int_equal(write_at(b, "b/new/f", "X", 0), 0);
+	b->ops->destroy(b);
+
+	/* Below, b is in a now, which the layer shows in b. */
+	shell("mv %s/lower/b %s/lower/a/b", top, top);
+	b = open_overlay();
+	assert_string_equal(content_of(b, "b/new/f", NULL), "X\n");
+	stat_of(b, "b/new/b/new/b", &st);
+	stat_of(b, "b/new/b/g", &st);
+	write_at(b, "b/new/b/g", "Y", 0);
+	b->ops->destroy(b);
+
+	/* Another directory stands where it was. */
+	shell("cd %s/lower; rm -rf a; mkdir a b; echo other >a/h", top);
+	b = open_overlay();
+	check_gone(b, gone + 1);
+	assert_string_equal(content_of(b, "b/new/f", NULL), "X\n");
+	rename_path(b, "b/new", "newer", 0);
+	assert_string_equal(content_of(b, "newer/f", NULL), "X\n");
+	b->ops->destroy(b);
+}
+
+static void test_copy_up_where_parents_are_closed(void **state)
+{
+	struct hk_backend *b;
+	struct hk_stat st;
+	int obj;
+
+	(void)state;
+	begin("mkdir -p a/b/c/d; echo x >a/b/c/d/f");
+	b = open_overlay();
+	/* Of all on the way only this is held. */
+	obj = walk(b, "a/b/c/d/f");
+	assert_int_equal(b->ops->chmod(b, obj, 0600), 0);
+	assert_int_equal(stat_of(b, "a/b/c/d/f", &st), 0);
+	assert_int_equal(st.mode & 07777, 0600);
+	put(b, obj);
+	/* And where the way is another by now. */
+	obj = walk(b, "a/b/c/d");
+	rename_path(b, "a/b", "n", 0);
+	assert_int_equal(b->ops->chmod(b, obj, 0700), 0);
+	put(b, obj);
+	assert_int_equal(stat_of(b, "n/c/d", &st), 0);
+	assert_int_equal(st.mode & 07777, 0700);
+	b->ops->destroy(b);
+	check_lower();
+}
+
+/* Return: -ENODATA where it has none; the length */
+static ssize_t raw_xattr(struct hk_backend *b, const char *path, const char *name, char value[256])
+{
+	int obj = walk(b, path);
+	ssize_t n = b->ops->getxattr(b, obj, name, value, 256);
+
+	put(b, obj);
+	return n;
+}
+
+static void test_copy_up_takes_acls_and_capabilities(void **state)
+{
+	static const char *const files[][2] = {{"d/f", "system.posix_acl_access"},
+		{"d", "system.posix_acl_default"}, {"cap", "security.capability"}};
+	struct hk_backend *b;
+	unsigned seen = 0;
+
+	(void)state;
+	/* Not every file system has them, nor may everybody set them. */
+	begin("mkdir d; echo x >d/f; echo y >cap; setfacl -m u:12:rw d/f 2>/dev/null;"
+	      "setfacl -d -m g:12:rx d 2>/dev/null; setfattr -n security.capability "
+	      "-v 0x0100000200040000000000000000000000000000 cap 2>/dev/null; true");
+	b = open_overlay();
+	for (unsigned i = 0; i < HK_ARRAY_SIZE(files); i++) {
+		char before[256];
+		char after[256];
+		ssize_t n = raw_xattr(b, files[i][0], files[i][1], before);
+		int obj = walk(b, files[i][0]);
+		struct timespec times[2] = {{.tv_sec = 1}, {.tv_sec = 2}};
+
+		assert_int_equal(b->ops->utimes(b, obj, times), 0);
+		put(b, obj);
+		assert_int_equal(raw_xattr(b, files[i][0], files[i][1], after), n);
+		if (n > 0) {
+			assert_memory_equal(before, after, (size_t)n);
+			seen++;
+		}
+	}
+	b->ops->destroy(b);
+	check_lower();
+	if (seen == 0) {
+		skip();
+	}
+}
+
+/* --- many at once --- */
+
+enum { WRITERS = 8 };
+
+struct writer {
+	struct hk_backend *b;
+	pthread_barrier_t *start;
+	unsigned number;
+};
+
+/* Every thread copies up the same files, and writes its byte into each. */
+static void *write_all(void *arg)
+{
+	static const char *const paths[] = {"d/big", "d/small", "linked", "d/other"};
+	struct writer *writer = arg;
+	char letter[2] = {(char)('A' + writer->number), '\0'};
+	char name[8];
+	struct hk_stat st;
+
+	hk_fmt(name, sizeof(name), "n%u", writer->number);
+	for (unsigned i = 0; i < HK_ARRAY_SIZE(paths); i++) {
+		pthread_barrier_wait(writer->start);
+		assert_int_equal(write_at(writer->b, paths[i], letter, writer->number), 0);
+		assert_int_equal(stat_of(writer->b, paths[i], &st), 0);
+	}
+	pthread_barrier_wait(writer->start);
+	/* One of them renames the directory that all the others change something in. */
+	if (writer->number == 0) {
+		rename_path(writer->b, "e", "moved", 0);
+	} else {
+		int r = write_at(writer->b, "e/in/f", letter, writer->number);
+
+		assert_true(r == 0 || r == -ENOENT || r == -ESTALE);
+	}
+	return NULL;
+}
+
+static void test_threads_copy_up_one(void **state)
+{
+	struct writer writers[WRITERS];
+	pthread_t threads[WRITERS];
+	pthread_barrier_t start;
+	struct hk_backend *b;
+	struct hk_stat st;
+
+	(void)state;
+	begin("mkdir -p d e/in; head -c 3000000 /dev/zero >d/big; echo 01234567 >d/small;"
+	      "echo 01234567 >linked; ln linked d/other; echo 01234567 >e/in/f");
+	b = open_overlay();
+	pthread_barrier_init(&start, NULL, WRITERS);
+	for (unsigned i = 0; i < WRITERS; i++) {
+		writers[i] = (struct writer){.b = b, .start = &start, .number = i};
+		assert_int_equal(pthread_create(&threads[i], NULL, write_all, &writers[i]), 0);
+	}
+	for (unsigned i = 0; i < WRITERS; i++) {
+		pthread_join(threads[i], NULL);
+	}
+	pthread_barrier_destroy(&start);
+	assert_string_equal(content_of(b, "d/small", NULL), "ABCDEFGH\n");
+	assert_string_equal(content_of(b, "linked", NULL), "ABCDEFGH\n");
+	assert_string_equal(content_of(b, "d/other", NULL), "ABCDEFGH\n");
+	assert_string_equal(content_of(b, "d/big", NULL), "ABCDEFGH");
+	assert_int_equal(stat_of(b, "d/big", &st), 0);
+	assert_int_equal(st.size, 3000000);
+	assert_int_equal(stat_of(b, "linked", &st), 0);
+	assert_int_equal(st.nlink, 2);
+	assert_int_equal(stat_of(b, "moved/in/f", &st), 0);
+	b->ops->destroy(b);
+	shell("test -z \"$(ls %s/layer/work)\"", top);
+	check_lower();
+}
+
 static bool is_in_cow(void *arg, const char *path)
 {
 	return strncmp(path, "/cow/", 5) == 0 || strncmp(path, "/d/cow", 6) == 0;
@@ -964,6 +1194,11 @@ int main(void)
 		cmocka_unit_test(test_unlinked_file_lives_on),
 		cmocka_unit_test(test_directory_made_anew_is_empty),
 		cmocka_unit_test(test_renamed_directory),
+		cmocka_unit_test(test_nothing_is_copied_to_rename),
+		cmocka_unit_test(test_renamed_below_meanwhile),
+		cmocka_unit_test(test_copy_up_where_parents_are_closed),
+		cmocka_unit_test(test_copy_up_takes_acls_and_capabilities),
+		cmocka_unit_test(test_threads_copy_up_one),
 		cmocka_unit_test(test_positions_are_stable),
 		cmocka_unit_test(test_temporary_file_gets_a_name),
 		cmocka_unit_test(test_parts_are_cow),
