@@ -219,12 +219,19 @@ static int find_layers(struct trace *trace, struct hk_err *err)
 	return 0;
 }
 
+static int nothing_to_keep(const struct trace *trace, struct hk_err *err)
+{
+	hk_fail_msg(err, EINVAL, "--keep %s: nothing is to be kept apart", trace->options.keep);
+	return hk_err_hint(
+		err, "give --cow, or -v DIR:cow, or a policy with cow rules, or leave it out");
+}
+
 static int make_layer(struct trace *trace, struct hk_err *err)
 {
 	int r = 0;
 
 	if (!trace->options.cow && !hk_trace_needs_layer(trace->trace)) {
-		return 0;
+		return trace->options.keep == NULL ? 0 : nothing_to_keep(trace, err);
 	}
 	if (trace->layers == NULL) {
 		r = hk_layers_dir(&trace->layers, err);
