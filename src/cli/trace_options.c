@@ -62,7 +62,9 @@ void hk_trace_options_print_help(void)
 	     "to files. Without a policy it only looks on.\n");
 	hk_opts_print(stdout, table, OPT_COUNT);
 	puts("\nThe exit status is the command's; 128+N if signal N killed it, 127 if it was not\n"
-	     "found, 126 if it cannot be executed, 125 if hako itself failed. See hako-trace(1).");
+	     "found, 126 if it cannot be executed, 125 if hako itself failed. See "
+	     "hako-trace(1).\n\n"
+	     "hako trace --gentoo [COMMAND] stands in for Gentoo's sandbox: see hako-sandbox(1).");
 }
 
 static int set_net(struct hk_trace_options *options, const char *value, struct hk_err *err)

@@ -43,8 +43,8 @@
 #include "base/util.h"
 #include "trace/sandbox_impl_linux.h"
 
-/* What unknown groups show as; a range ends about here. */
-enum { OVERFLOW_GID = 65534 };
+/* What unknown users and groups show as; a range ends about here. */
+enum { OVERFLOW_ID = 65534 };
 
 struct range {
 	uint64_t first, count;
@@ -62,6 +62,25 @@ static int64_t sysctl(const char *path)
 	}
 	free(text);
 	return value;
+}
+
+bool hk_ids_all_known(void)
+{
+	autofclose FILE *map = fopen("/proc/self/uid_map", "re");
+	uint64_t known = 0;
+	char line[80];
+
+	/* Lines of FIRST OUTSIDE COUNT */
+	while (map != NULL && fgets(line, sizeof(line), map) != NULL) {
+		uint64_t numbers[3];
+		char *rest = line;
+
+		for (size_t i = 0; i < HK_ARRAY_SIZE(numbers); i++) {
+			numbers[i] = strtoull(rest, &rest, 10);
+		}
+		known += numbers[2];
+	}
+	return map == NULL || known >= OVERFLOW_ID;
 }
 
 /* Our mirror is its root, and our filter refuses namespaces. */
@@ -151,7 +170,7 @@ static void join_groups(gid_t *groups, int count, gid_t own)
 	size_t known_count = 0;
 
 	for (int i = 0; i < count; i++) {
-		if (groups[i] == own || groups[i] < OVERFLOW_GID) {
+		if (groups[i] == own || groups[i] < OVERFLOW_ID) {
 			groups[known_count++] = groups[i];
 		}
 	}

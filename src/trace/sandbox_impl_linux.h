@@ -79,6 +79,8 @@ int hk_fuse_mount(int device, struct hk_err *err);
 int hk_ids_enter(struct hk_sandbox_setup *setup, struct hk_err *err);
 /** hk_ids_map() - what the caller does for it. Return: 1 if all ids are mapped; 0 if only his own are */
 int hk_ids_map(pid_t pid);
+/** hk_ids_all_known() - does this process's user namespace know every id that files have? One made by hand may not. */
+bool hk_ids_all_known(void);
 /** hk_ids_probe() - may user namespaces be made? Return: 0, or -errno with the reason */
 int hk_ids_probe(struct hk_err *err);
 

@@ -126,7 +126,7 @@ static int make_namespaces(struct hk_sandbox_setup *setup, struct hk_err *err)
 	int r;
 
 	setup->privileged = hk_rights_are_full();
-	setup->all_ids = setup->privileged;
+	setup->all_ids = setup->privileged && hk_ids_all_known();
 	r = setup->privileged ? 0 : hk_ids_enter(setup, err);
 	if (r < 0) {
 		return r;
@@ -243,7 +243,7 @@ int hk_sandbox_create(const struct hk_sandbox_options *options, struct hk_sandbo
 	}
 	sandbox->socket = -1;
 	sandbox->pidfd = -1;
-	sandbox->all_ids = true;
+	sandbox->all_ids = hk_ids_all_known();
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0) {
 		r = hk_fail(err, errno, "sandbox");
 		hk_sandbox_destroy(sandbox);

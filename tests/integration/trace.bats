@@ -794,6 +794,27 @@ nobody_trace() {
 	expect_line "$(cat err)" "/dev/fuse" "No such file" "mknod"
 }
 
+@test "without the module, or user namespaces: said, with what to do" {
+	as_user
+	mknod -m 666 "$public/none" c 10 250 # of a module that is not there
+	mv "$public/none" "$public/fuse"
+	user_trace -- true
+	[ "$status" -eq 125 ]
+	expect_line "$err" "No such device" "modprobe fuse"
+	run unshare -Ur sh -c 'echo 0 >/proc/sys/user/max_user_namespaces &&
+		exec setpriv --bounding-set=-all --inh-caps=-all "$1" trace -- true' sh "$HAKO_BIN"
+	[ "$status" -eq 125 ]
+	expect_line "$output" "user namespace" "sysctl user.max_user_namespaces"
+}
+
+@test "root of a user namespace that knows no other" {
+	unshare -Urm true 2>/dev/null || skip "no user namespaces here"
+	mkdir -m 1777 public
+	run unshare -Urm "$HAKO_BIN" trace -- sh -c 'id -u; echo x >public/made; cat public/made; rm public/made; tty -s </dev/ptmx && echo terminal'
+	[ "$status" -eq 0 ]
+	[ "$output" = $'0\nx\nterminal' ]
+}
+
 @test "it starts in no time" {
 	best=1000000
 	for _ in 1 2 3 4 5 6 7 8 9 10; do
