@@ -477,6 +477,42 @@ $(pwd -P | wc -c)" ]
 	[ -z "$out" ]
 }
 
+# Every way of escapes.c, by a dynamic and a static program, to names that begin with "by-".
+all_ways() {
+	gcc -O1 -o "$1/escapes" "$BATS_TEST_DIRNAME/escapes.c"
+	gcc -O1 -static -o "$1/escapes-static" "$BATS_TEST_DIRNAME/escapes.c" || skip "no static libc"
+	ways=$("$1/escapes" list)
+	# Where the kernel has none, it is no way.
+	(cd "$1" && ./escapes io_uring by-test 2>/dev/null) || ways=${ways//io_uring/}
+	rm -f "$1/by-test"
+	try_all="for way in $(echo $ways); do ./escapes \$way by-\$way 2>/dev/null; ./escapes-static \$way by-\$way-static 2>/dev/null; done; ls by-* | wc -l"
+	count=$(($(wc -w <<<"$ways") * 2))
+}
+
+@test "what LD_PRELOAD and ptrace miss is in the log, and denied" {
+	need_compiler
+	all_ways .
+	trace --log log -- sh -c "$try_all"
+	[ "$out" = "$count" ]
+	for way in $ways; do
+		grep '"op":"\(create\|mknod\|rename\)"' log | grep -q "$PWD/by-$way\""
+		grep '"op":"\(create\|mknod\|rename\)"' log | grep -q "$PWD/by-$way-static\""
+	done
+	rm by-*
+	printf 'deny create $PWD/by-*\n' >policy
+	trace --policy policy -- sh -c "$try_all"
+	[ "$out" = 0 ]
+	[ "$(find . -name 'by-*')" = "" ]
+	as_user
+	all_ways "$public"
+	printf 'deny create %s/by-*\n' "$public" >"$public/policy"
+	user_trace --policy policy --log log -- sh -c "$try_all"
+	[ "$out" = 0 ]
+	[ "$(grep -c '/by-.*"verdict":"deny"' "$public/log")" -ge "$count" ]
+	user_trace -- sh -c "$try_all"
+	[ "$out" = "$count" ]
+}
+
 @test "a policy cannot be left by moving what is above, linking, or racing" {
 	mkdir -p top/secret top/open
 	echo key >top/secret/key
