@@ -295,10 +295,16 @@ static int make_xattr_whiteout(
 
 int hk_ov_make_whiteout(struct hk_overlay *ov, struct hk_ov_inode *dir, const char *name)
 {
-	struct hk_ov_temp temp = hk_ov_temp(ov);
+	struct hk_ov_temp temp;
 	/* seccomp write: mknodat */
-	int r = HK_HOST_CALL(mknodat(ov->work, temp.text, S_IFCHR, 0));
+	int r = HK_HOST_CALL(mknodat(dir->upper, name, S_IFCHR, 0));
 
+	if (r == 0) {
+		return 0;
+	}
+	/* There is something to be replaced, or it must be done another way. */
+	temp = hk_ov_temp(ov);
+	r = HK_HOST_CALL(mknodat(ov->work, temp.text, S_IFCHR, 0));
 	if (r == -EPERM || r == -EOPNOTSUPP || r == -EINVAL) {
 		r = make_xattr_whiteout(ov, dir, &temp);
 	}

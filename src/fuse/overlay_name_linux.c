@@ -87,8 +87,16 @@ static int make_upper(
 {
 	struct hk_ov_found found;
 	int made;
-	int r = hk_ov_find(ov, dir, name, false, &found);
+	int r;
 
+	if (dir->lower < 0 && dir->upper >= 0 && m->kind == MAKE_FILE) {
+		/* Nothing is below, so the host says all there is to say; of a whiteout, too. */
+		made = make_at(ov, dir->upper, name, m);
+		if (made != -EEXIST) {
+			return made;
+		}
+	}
+	r = hk_ov_find(ov, dir, name, false, &found);
 	if (r != -ENOENT) {
 		return r < 0 ? r : -EEXIST;
 	}
@@ -320,7 +328,8 @@ static int remove_cow_file(struct hk_overlay *ov, struct hk_ov_inode *dir, const
 	bool is_indexed = found->has_upper ? found->has_record && found->record.is_indexed
 					   : found->lower.nlink > 1;
 	bool was_below = found->by_index || !found->has_upper;
-	int below = hk_ov_lower_has(ov, dir, name);
+	/* Where there is no upper one, it is what is below that was found. */
+	int below = found->has_upper ? hk_ov_lower_has(ov, dir, name) : 1;
 	unsigned waits = ov->wait_count;
 	int r = below < 0 ? below : hk_ov_upper_dir(ov, dir);
 

@@ -21,7 +21,10 @@
 #include "fuse/host_impl_linux.h"
 #include "fuse/transfer.h"
 
-enum { BUFFER = 256 << 10 };
+enum {
+	BUFFER = 256 << 10,
+	NO_HOLES = 4096, /* up to this, a hole would save nothing, nor would sharing */
+};
 
 static int copy_by_hand(int from, int to, uint64_t at, uint64_t end)
 {
@@ -76,8 +79,11 @@ int hk_transfer_data(int from, int to, uint64_t size_bytes)
 {
 	uint64_t at = 0;
 
+	if (size_bytes <= NO_HOLES) {
+		return copy_range(from, to, 0, size_bytes);
+	}
 	/* seccomp write: ioctl:FICLONE ftruncate */
-	if (size_bytes == 0 || ioctl(to, FICLONE, from) == 0) {
+	if (ioctl(to, FICLONE, from) == 0) {
 		return 0;
 	}
 	while (at < size_bytes) {
