@@ -65,6 +65,14 @@ b"'
 		assert sum(l.get("bytes_written", 0) for l in mine) == 2
 		assert any(l.get("path") == os.getcwd() + "/a\nb" and l.get("mode") == "0777" for l in lines)
 		assert any(l["op"] == "exec" and l["path"].endswith("/cat") for l in lines[1:-1])
+		# What is closed was opened, be it by the kernel: a program, and its loader.
+		opened = []
+		for l in lines[1:-1]:
+		    if l["op"] in ("open", "create", "exec") and "error" not in l:
+		        opened.append(l["path"])
+		    if l["op"] == "close":
+		        opened.remove(l["path"])
+		assert opened == [], opened
 	END
 }
 

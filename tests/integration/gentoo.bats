@@ -212,7 +212,7 @@ make_ebuild() {
 	[ "$(sed -n "s|^R: $base/other/||p" "$SANDBOX_LOG" | tr '\n' ' ')" = "no1 no2 no3 no4 no5 no6 6 " ]
 }
 
-@test "what is told may be long; what is nonsense, or from a thousand processes, does no harm" {
+@test "what is told may be long; what is nonsense, or from many processes, does no harm" {
 	sandbox "long=\$(printf '/none/%04d:' {1..2000})
 		export SANDBOX_WRITE=\$long\$SANDBOX_WRITE:$base/other
 		: >$base/other/1
@@ -221,7 +221,7 @@ make_ebuild() {
 		head -c 100000 /dev/urandom >&\$HAKO_SANDBOX_FD
 		printf 'SANDBOX_ON=0' >&\$HAKO_SANDBOX_FD
 		: >$base/other/no2
-		for i in {1..1000}; do ( SANDBOX_ON=0; : >$base/other/2 ) & done; wait
+		for i in {1..200}; do ( SANDBOX_ON=0; : >$base/other/2 ) & done; wait
 		: >$base/other/no3"
 	[ "$(ls "$base/other" | tr '\n' ' ')" = "1 2 " ]
 	[ "$(sed -n "s|^R: $base/other/||p" "$SANDBOX_LOG" | tr '\n' ' ')" = "no1 no2 no3 " ]
