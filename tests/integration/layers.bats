@@ -329,3 +329,80 @@ later" ]
 	[ "$(grep -c '^C .*/f1$' <<<"$output")" = 10 ]
 	[ "$(grep -c '^D ' <<<"$output")" = 3 ]
 }
+
+# Layers on a file system of their own, for the time of a test.
+mount_layers() {
+	mkdir -p "$XDG_DATA_HOME"
+	mount -t "$1" -o "$2" hako-test "$XDG_DATA_HOME" 2>/dev/null || skip "$1 cannot be mounted here"
+}
+
+teardown() {
+	if mountpoint -q "$XDG_DATA_HOME"; then
+		umount "$XDG_DATA_HOME"
+	fi
+}
+
+@test "a full disk is told to the command, and nothing below or in the layer is lost" {
+	head -c 300000 /dev/zero >below
+	head -c 3000000 /dev/zero >large
+	mount_layers tmpfs size=2m
+	cow 'echo kept >kept; ! echo x >>large; ! head -c 4000000 /dev/zero >big; rm -f big; echo x >>below; rm kept2 2>/dev/null || :
+		cat kept; mv below moved; echo new >new'
+	[[ "$output" == *"No space left on device"* ]]
+	[ "$(stat -c %s below large)" = "300000
+3000000" ]
+	run summary
+	[ "$output" = "D  below
+A  kept
+A  moved
+A  new" ]
+	run hako apply t "$dir"
+	[ "$status" = 0 ]
+	[ "$(stat -c %s moved large)" = "300002
+3000000" ]
+	[ "$(cat kept new)" = "kept
+new" ]
+}
+
+@test "a file system without the attributes a layer needs is told at the start" {
+	mount_layers ramfs size=1m
+	run hako trace --cow --keep t -- true
+	echo "$output"
+	[ "$status" = 125 ]
+	expect_line "$output" "t'" "attributes"
+	[[ "$output" == *XDG_DATA_HOME* ]]
+}
+
+@test "odd names come through, and reach no terminal as they are" {
+	local nl=$'new\nline' esc=$'esc\e[31m' bytes=$'bytes\xff\xfe'
+	echo 1 >"$nl"
+	echo 2 >"$esc"
+	cow "for f in *; do echo x >>\"\$f\"; done; echo 3 >\"\$(printf 'bytes\377\376')\"; echo >-dash; echo >'  blank '"
+	run hako diff t "$dir"
+	echo "$output" | cat -v
+	[ "$status" = 0 ]
+	[[ "$output" != *$'\e'* ]]
+	[[ "$output" == *'new\nline'* || "$output" == *'new\x0aline'* ]]
+	run hako apply t "$dir/$bytes" "$dir/$esc"
+	[ "$status" = 0 ]
+	[ "$(cat "$bytes" "$esc")" = "3
+2
+x" ]
+	[ "$(cat "$nl")" = 1 ]
+	run hako apply t
+	[ "$status" = 0 ]
+	[ "$(cat "$nl")" = "1
+x" ]
+	[ -e ./-dash ] && [ -e "  blank " ]
+}
+
+@test "what is large or sparse is told without being read for long" {
+	truncate -s 20G sparse
+	cow 'echo x >>sparse; truncate -s 30G new'
+	[ "$(du -s "$XDG_DATA_HOME" | cut -f 1)" -lt 10000 ]
+	run timeout 100 "$HAKO_BIN" diff t "$dir"
+	echo "$output"
+	[ "$status" = 0 ]
+	[[ "$output" == *"Binary files "*"sparse"* && "$output" == *"Binary files "*"new"* ]]
+	[ "$(stat -c %s sparse)" = 21474836480 ]
+}

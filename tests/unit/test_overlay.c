@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <pthread.h>
+#include <signal.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -857,6 +858,94 @@ static void test_threads_copy_up_one(void **state)
 	check_lower();
 }
 
+/* --- killed in the middle --- */
+
+enum { KILLED_FILES = 40 };
+
+static void change_until_killed(int to)
+{
+	struct hk_backend *b = open_overlay();
+	char path[32];
+
+	for (unsigned i = 0;; i++) {
+		hk_fmt(path, sizeof(path), "d/f%u", i % KILLED_FILES);
+		write_at(b, path, "NEW", 0);
+		hk_fmt(path, sizeof(path), "e%u", i % 8);
+		rename_path(b, path, "moved", 0);
+		rename_path(b, "moved", path, 0);
+		if (write(to, "x", 1) != 1) {
+			_exit(1);
+		}
+	}
+}
+
+static void kill_after(unsigned operations)
+{
+	int ends[2];
+	char byte;
+	pid_t pid;
+
+	assert_int_equal(pipe(ends), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		close(ends[0]);
+		change_until_killed(ends[1]);
+	}
+	close(ends[1]);
+	for (unsigned i = 0; i < operations; i++) {
+		assert_int_equal(read(ends[0], &byte, 1), 1);
+	}
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	close(ends[0]);
+}
+
+static void test_killed_layer_is_whole(void **state)
+{
+	struct hk_backend *b;
+	struct names names;
+	struct hk_stat st;
+	char path[32];
+
+	(void)state;
+	begin("mkdir d e0 e1 e2 e3 e4 e5 e6 e7; for i in $(seq 0 39); do head -c 100000 /dev/zero "
+	      ">d/f$i;"
+	      "echo end >>d/f$i; done; for i in 0 1 2 3 4 5 6 7; do echo $i >e$i/f; done; ln d/f0 "
+	      "linked");
+	for (unsigned round = 0; round < 12; round++) {
+		kill_after(round * 3);
+		b = open_overlay();
+		list(b, "d", &names);
+		assert_int_equal(names.count, KILLED_FILES);
+		for (unsigned i = 0; i < names.count; i++) {
+			const char *text;
+			int n;
+
+			/* The old one or the new one, nothing in between. */
+			n = hk_fmt(path, sizeof(path), "d/%s", names.name[i]);
+			assert_true(n > 0);
+			text = content_of(b, path, NULL);
+			assert_true(text[0] == '\0' || strncmp(text, "NEW", 3) == 0);
+			assert_int_equal(stat_of(b, path, &st), 0);
+			assert_int_equal(st.size, 100004);
+		}
+		for (unsigned i = 0; i < 8; i++) {
+			/* Where it is, or where it was about to be. */
+			hk_fmt(path, sizeof(path), "e%u/f", i);
+			if (stat_of(b, path, &st) < 0) {
+				hk_fmt(path, sizeof(path), "e%u", i);
+				rename_path(b, "moved", path, 0);
+				hk_fmt(path, sizeof(path), "e%u/f", i);
+			}
+			assert_int_equal(content_of(b, path, NULL)[0], '0' + (int)i);
+		}
+		b->ops->destroy(b);
+		shell("test -z \"$(ls %s/layer/work)\"", top);
+	}
+	check_lower();
+}
+
 static bool is_in_cow(void *arg, const char *path)
 {
 	return strncmp(path, "/cow/", 5) == 0 || strncmp(path, "/d/cow", 6) == 0;
@@ -1199,6 +1288,7 @@ int main(void)
 		cmocka_unit_test(test_copy_up_where_parents_are_closed),
 		cmocka_unit_test(test_copy_up_takes_acls_and_capabilities),
 		cmocka_unit_test(test_threads_copy_up_one),
+		cmocka_unit_test(test_killed_layer_is_whole),
 		cmocka_unit_test(test_positions_are_stable),
 		cmocka_unit_test(test_temporary_file_gets_a_name),
 		cmocka_unit_test(test_parts_are_cow),
