@@ -97,7 +97,8 @@ static void climb(struct hk_fuse_server *server, struct hk_node *node, struct pa
 	enum step_result result = STEP_UP;
 
 	for (unsigned depth = 0; depth < PATH_DEPTH && result == STEP_UP && id != root; depth++) {
-		struct hk_node *at = hk_nodes_get(&server->nodes, id);
+		/* The first is pinned already. */
+		struct hk_node *at = depth == 0 ? node : hk_nodes_get(&server->nodes, id);
 		uint64_t here = id;
 
 		if (at == NULL) {
@@ -108,7 +109,9 @@ static void climb(struct hk_fuse_server *server, struct hk_node *node, struct pa
 			path->dir_end = path->at - 1; /* where the slash will be */
 		}
 		result = step(server, at, epoch, path, &id);
-		hk_node_put(&server->nodes, at);
+		if (depth > 0) {
+			hk_node_put(&server->nodes, at);
+		}
 		if (result == STEP_KEPT && path->dir == here) {
 			return; /* it was this one's */
 		}
