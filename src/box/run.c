@@ -567,10 +567,12 @@ void hk_box_give_up(struct hk_box *box)
 		return;
 	}
 	box->result.code = SIGTERM;
-	end_command(box, HK_BOX_STOPPED);
-	if (box->phase <= HK_PHASE_BOOTING) {
-		leave(box);
+	if (box->phase > HK_PHASE_BOOTING) {
+		end_command(box, HK_BOX_STOPPED);
+		return;
 	}
+	box->result.end = HK_BOX_STOPPED;
+	leave(box);
 }
 
 void hk_box_resize(struct hk_box *box, uint16_t rows, uint16_t cols)
