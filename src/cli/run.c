@@ -23,6 +23,7 @@
 #include "cli/builtin.h"
 #include "cli/explain.h"
 #include "cli/findings.h"
+#include "cli/layers.h"
 #include "cli/report.h"
 #include "cli/run_options.h"
 #include "cli/terminal_linux.h"
@@ -192,6 +193,7 @@ static int open_outputs(struct run *run, struct hk_err *err)
 	const struct hk_run_options *options = &run->options;
 	struct hk_box_config *config = &run->options.config;
 	struct hk_findings *findings = &run->findings;
+	struct hk_err ignored = HK_ERR_INIT;
 	int r = 0;
 
 	*findings = (struct hk_findings){
@@ -220,6 +222,10 @@ static int open_outputs(struct run *run, struct hk_err *err)
 		if (run->hidden[i] != NULL) {
 			config->hidden[config->hidden_count++] = run->hidden[i];
 		}
+	}
+	/* No place for layers is an error only for who needs one. */
+	if (config->policy != NULL && options->layers.dir == NULL) {
+		(void)hk_layers_dir(&run->options.layers.dir, &ignored);
 	}
 	if (options->layers.dir != NULL) {
 		config->hidden[config->hidden_count++] = options->layers.dir;
