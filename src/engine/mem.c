@@ -16,6 +16,7 @@
 #include "base/cleanup.h"
 #include "base/sys.h"
 #include "base/util.h"
+#include "engine/mem_impl.h"
 
 static const uint64_t ram_min_bytes = 32 * HK_MIB;
 static const uint64_t window_alignment = HK_GIB;
@@ -83,6 +84,7 @@ void hk_mem_finish(struct hk_mem *mem)
 {
 	for (unsigned i = 0; i < mem->region_count; i++) {
 		if (mem->regions[i].kind == HK_REGION_WINDOW) {
+			hk_window_unguard(mem->regions[i].host);
 			/* seccomp: munmap */
 			munmap(mem->regions[i].host, mem->regions[i].len_bytes);
 		}
@@ -131,22 +133,39 @@ int hk_mem_add_window(struct hk_mem *mem, uint64_t len_bytes,
 		return hk_fail(err, errno, "reserve a window of %llu MiB",
 			(unsigned long long)(len_bytes / HK_MIB));
 	}
+
+	int r = hk_window_guard(host, len_bytes);
+
+	if (r < 0) {
+		munmap(host, len_bytes);
+		return hk_fail_msg(err, -r, "too many windows in one process");
+	}
 	*ret_region = add_region(
 		mem, HK_REGION_WINDOW, hk_align_up(end, window_alignment), len_bytes, host);
 	return 0;
 }
 
-void *hk_mem_at(const struct hk_mem *mem, hk_gpa gpa, uint64_t len)
+static void *find(const struct hk_mem *mem, hk_gpa gpa, uint64_t len, unsigned kinds)
 {
 	for (unsigned i = 0; i < mem->region_count; i++) {
 		const struct hk_mem_region *region = &mem->regions[i];
 
-		if (region->kind == HK_REGION_RAM && gpa >= region->gpa &&
+		if ((kinds & 1u << region->kind) != 0 && gpa >= region->gpa &&
 			hk_range_within(gpa - region->gpa, len, region->len_bytes)) {
 			return region->host + (gpa - region->gpa);
 		}
 	}
 	return NULL;
+}
+
+void *hk_mem_at(const struct hk_mem *mem, hk_gpa gpa, uint64_t len)
+{
+	return find(mem, gpa, len, 1u << HK_REGION_RAM);
+}
+
+void *hk_mem_buffer_at(const struct hk_mem *mem, hk_gpa gpa, uint64_t len)
+{
+	return find(mem, gpa, len, 1u << HK_REGION_RAM | 1u << HK_REGION_WINDOW);
 }
 
 hk_gpa hk_mem_gpa(const struct hk_mem *mem, const void *host)
@@ -156,12 +175,12 @@ hk_gpa hk_mem_gpa(const struct hk_mem *mem, const void *host)
 	for (unsigned i = 0; i < mem->region_count; i++) {
 		const struct hk_mem_region *region = &mem->regions[i];
 
-		if (region->kind == HK_REGION_RAM && at >= region->host &&
+		if (at >= region->host &&
 			(uint64_t)(at - region->host) < region->len_bytes) {
 			return region->gpa + (uint64_t)(at - region->host);
 		}
 	}
-	assert(!"what hk_mem_at() gave lies in RAM");
+	assert(!"what hk_mem_at() gave lies in a region");
 	return 0;
 }
 

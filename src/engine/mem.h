@@ -106,14 +106,21 @@ int hk_mem_add_window(struct hk_mem *mem, uint64_t len_bytes,
  * hk_mem_at() - the checked translator
  * @len: bytes the caller will touch; the whole range must be in one RAM region
  *
- * Windows are not reachable through it: their pages come and go.
- * Any thread.
+ * Windows are not reachable through it: their pages come and go. Any thread.
  *
  * Return: host pointer, valid while the memory lives, or NULL.
  */
 void *hk_mem_at(const struct hk_mem *mem, hk_gpa gpa, uint64_t len);
 
-/** hk_mem_gpa() - hk_mem_at() backwards: @host is what it gave, or within. Any thread. */
+/**
+ * hk_mem_buffer_at() - the same for data that the guest wants moved, which may be in a window, too
+ *
+ * A guest reads and writes what it has mapped like any other memory, so also with requests to devices. What is not there
+ * gives EFAULT to a system call; the monitor's own accesses find an empty page.
+ */
+void *hk_mem_buffer_at(const struct hk_mem *mem, hk_gpa gpa, uint64_t len);
+
+/** hk_mem_gpa() - both backwards: @host is what they gave, or within. Any thread. */
 hk_gpa hk_mem_gpa(const struct hk_mem *mem, const void *host);
 
 /** hk_mem_read() / hk_mem_write() - copy once. Return: 0, or -EFAULT (then nothing was copied). */

@@ -167,6 +167,8 @@ static void block_signals(sigset_t *ret_old)
 		sigdelset(&set, signo);
 	}
 	sigdelset(&set, SIGSYS); /* how a refused system call is reported; blocked, it kills */
+	sigdelset(&set, SIGBUS); /* so do these; see engine/window_linux.c */
+	sigdelset(&set, SIGSEGV);
 	pthread_sigmask(SIG_BLOCK, &set, ret_old);
 }
 

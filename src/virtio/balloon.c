@@ -217,7 +217,8 @@ static void release_segments(struct balloon *balloon, const struct hk_chain *cha
 		hk_gpa end = hk_align_down(start + segment->iov_len, HK_PAGE_SIZE);
 
 		start = hk_align_up(start, HK_PAGE_SIZE);
-		if (start < end) {
+		/* Not what is in a window, which is no page of its own. */
+		if (start < end && hk_mem_at(balloon->dev.mem, start, end - start) != NULL) {
 			run_add(balloon, &run, start, end - start);
 		}
 	}

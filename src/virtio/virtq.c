@@ -188,9 +188,9 @@ static int add_segment(struct hk_virtq *vq, struct hk_chain *chain, const struct
 	if (total > UINT32_MAX) {
 		return break_queue(vq, "chain of 4 GiB or more");
 	}
-	host = hk_mem_at(vq->mem, desc->addr, desc->len);
+	host = hk_mem_buffer_at(vq->mem, desc->addr, desc->len);
 	if (host == NULL) {
-		return break_queue(vq, "buffer outside RAM");
+		return break_queue(vq, "buffer outside of memory");
 	}
 	chain->iov[count] = (struct iovec){.iov_base = host, .iov_len = desc->len};
 	if (desc->flags & DESC_F_WRITE) {

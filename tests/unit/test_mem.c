@@ -1,12 +1,19 @@
 /* SPDX-License-Identifier: ISC */
 /* Guest memory: the layout, and that no address outside RAM is ever translated. */
+#include <errno.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <cmocka.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
 
 #include "base/util.h"
 #include "engine/mem.h"
@@ -130,6 +137,77 @@ static void windows_stand_above_ram_and_are_not_translated(void **state)
 	hk_mem_finish(&mem);
 }
 
+/* Buffers may lie in a window, whole; what is not there then is no end of the monitor. Return: 0 if so. */
+static int use_buffers(void)
+{
+	const struct hk_mem_region *window;
+	struct hk_mem mem;
+	uint8_t *at;
+	int fds[2];
+	bool good;
+
+	if (hk_mem_create(&mem, 64 * HK_MIB, NULL) < 0 ||
+		hk_mem_add_window(&mem, 4 * HK_MIB, &window, NULL) < 0 || pipe(fds) < 0) {
+		return 1;
+	}
+	at = hk_mem_buffer_at(&mem, window->gpa + 8192, 4096);
+	good = (uintptr_t)window->host % (2 * HK_MIB) == 0 && at == window->host + 8192 &&
+		hk_mem_buffer_at(&mem, 4096, 1) == mem.ram + 4096 &&
+		hk_mem_gpa(&mem, at + 5) == window->gpa + 8197 &&
+		hk_mem_buffer_at(&mem, window->gpa + 4 * HK_MIB - 1, 2) == NULL &&
+		hk_mem_buffer_at(&mem, window->gpa - 1, 2) == NULL;
+	/* The kernel says so, */
+	good = good && write(fds[1], at, 1) == -1 && errno == EFAULT;
+	/* and we find an empty page. */
+	good = good && *(volatile uint8_t *)at == 0;
+	*(volatile uint8_t *)at = 1;
+	good = good && *(volatile uint8_t *)at == 1;
+	hk_mem_finish(&mem);
+	return good ? 0 : 2;
+}
+
+/* What lies elsewhere goes on to be fatal. */
+static int use_nothing(void)
+{
+	const struct hk_mem_region *window;
+	struct hk_mem mem;
+	volatile uint8_t *nowhere =
+		mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	hk_mem_create(&mem, 64 * HK_MIB, NULL);
+	hk_mem_add_window(&mem, HK_MIB, &window, NULL);
+	return *nowhere;
+}
+
+/* In a process whose signals are not cmocka's, nor a sanitizer's. Return: as waitpid() has it. */
+static int in_child(int (*run)(void))
+{
+	struct rlimit none = {0};
+	int status;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		setrlimit(RLIMIT_CORE, &none);
+		signal(SIGSEGV, SIG_DFL);
+		signal(SIGBUS, SIG_DFL);
+		_exit(run());
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	return status;
+}
+
+/* First of all, as handlers are set once in a process. */
+static void buffers_in_windows(void **state)
+{
+	int status = in_child(use_buffers);
+
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+	status = in_child(use_nothing);
+	assert_true(WIFSIGNALED(status));
+	assert_int_equal(WTERMSIG(status), SIGSEGV);
+}
+
 static void too_many_windows(void **state)
 {
 	const struct hk_mem_region *window;
@@ -149,6 +227,7 @@ static void too_many_windows(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(buffers_in_windows),
 		cmocka_unit_test(small_guest_has_one_region),
 		cmocka_unit_test(large_guest_leaves_the_hole),
 		cmocka_unit_test(sizes_that_cannot_be),
