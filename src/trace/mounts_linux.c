@@ -332,6 +332,7 @@ static int make_rest(
 int hk_mounts_enter(const struct hk_sandbox_setup *setup, struct hk_err *err)
 {
 	struct clones clones = {.proc = -1, .sys = -1, .console = -1};
+	struct hk_inherited *inherited = NULL;
 	mode_t mask = umask(0);
 	int r;
 
@@ -340,11 +341,18 @@ int hk_mounts_enter(const struct hk_sandbox_setup *setup, struct hk_err *err)
 	}
 	r = clone_host(setup->options, &clones, err);
 	if (r == 0) {
+		r = hk_inherited_find(&inherited, err);
+	}
+	if (r == 0) {
 		r = change_root(setup, err);
 	}
 	if (r == 0) {
 		r = make_rest(setup, &clones, err);
 	}
+	if (r == 0) {
+		hk_inherited_reopen(inherited);
+	}
+	hk_inherited_free(inherited);
 	finish_clones(&clones);
 	umask(mask);
 	if (r == 0 && chdir(setup->options->cwd) < 0) {

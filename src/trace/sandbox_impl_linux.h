@@ -6,6 +6,7 @@
  *	ids_linux.c		the user namespace of a caller who is not root
  *	fuse_mount_linux.c	/dev/fuse, its mount, and what may be missing
  *	mounts_linux.c		what the command sees: the mirror, /proc, /sys, /dev
+ *	inherit_linux.c		directories that the caller has left open
  *	rights_linux.c		capabilities; seccomp_linux.c: system calls
  *	init_linux.c		process 1
  *
@@ -83,6 +84,13 @@ int hk_ids_map(pid_t pid);
 bool hk_ids_all_known(void);
 /** hk_ids_probe() - may user namespaces be made? Return: 0, or -errno with the reason */
 int hk_ids_probe(struct hk_err *err);
+
+/* inherit_linux.c: in process 1. Directories among the descriptors that the command will inherit, found while the host is in
+ * sight, and opened anew in the mirror. */
+struct hk_inherited;
+int hk_inherited_find(struct hk_inherited **ret_list, struct hk_err *err);
+void hk_inherited_reopen(const struct hk_inherited *list);
+void hk_inherited_free(struct hk_inherited *list);
 
 /* mounts_linux.c: in process 1 */
 int hk_mounts_enter(const struct hk_sandbox_setup *setup, struct hk_err *err);

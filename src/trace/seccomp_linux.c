@@ -130,6 +130,8 @@ static void add_abi(struct hk_bpf *bpf, bool wide, bool net)
 	add_namespaces(bpf, wide ? SYS_clone : 120);
 	add_namespaces(bpf, wide ? SYS_unshare : 310);
 	if (!net) {
+		/* It makes sockets, too, and nobody looks at its calls. */
+		refuse_if_equal(bpf, 425 /* io_uring_setup */, ENOSYS);
 		add_socket(bpf, wide ? SYS_socket : 359);
 		if (!wide) {
 			/* Its arguments are in memory; libc has used socket(2) for many years. */

@@ -578,6 +578,19 @@ all_ways() {
 	[ "$out" = some ]
 }
 
+@test "a directory that the caller has left open is one of the mirror" {
+	mkdir secret
+	echo key >secret/key
+	echo free >free
+	printf 'deny * $PWD/secret/**\n' >policy
+	exec 7<"$PWD" 8</proc
+	trace --policy policy -- sh -c 'cat /proc/self/fd/7/free; cat /proc/self/fd/7/secret/key; cat /proc/self/fd/8/self/comm; ls /proc/self/fd/8/ | grep -c "^[1-9]"'
+	exec 7<&- 8<&-
+	[ "${out%%$'\n'*}" = $'free' ]
+	[[ $out != *key* ]]
+	[[ $out == *cat$'\n'[1-5] ]]
+}
+
 @test "root: no devices, no kernel switches, no other processes' files" {
 	need_root "try it"
 	disk=$(stat -c '%Hd %Ld' / )
