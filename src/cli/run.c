@@ -298,6 +298,11 @@ static int start_attendant(struct run *run, struct hk_err *err)
 	unsigned to_remove = layers->keep == NULL ? layers->count : 0;
 	int r = check_ask(run, err);
 
+	if (r == 0 && layers->keep != NULL && layers->count == 0) {
+		hk_fail_msg(err, EINVAL, "--keep %s: the policy keeps nothing apart", layers->keep);
+		hk_err_hint(err, "leave it out, or give the policy rules of 'cow'");
+		return -EINVAL;
+	}
 	if (r < 0 || (!hk_box_asks(run->box) && to_remove == 0)) {
 		return r;
 	}

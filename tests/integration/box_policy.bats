@@ -137,6 +137,31 @@ logged() {
 	[ "$(ls "$XDG_DATA_HOME/hako/layers")" = t ]
 }
 
+@test "hako is killed: its temporary layer goes nevertheless" {
+	"$HAKO_BIN" run -v "$PWD/w:/w:cow" -- sh -c 'echo 2 >/w/one; echo ready; sleep 1000' >out 2>err </dev/null &
+	pid=$!
+	for _ in $(seq 600); do
+		if [ -s out ] || ! kill -0 $pid; then
+			break
+		fi
+		sleep 0.2
+	done
+	if grep -q "no user.* attributes" err; then
+		skip "the data directory's file system keeps no user.* attributes (the rig's tmpfs, Linux 6.1)"
+	fi
+	[ "$(cat out)" = ready ]
+	[ "$(find "$XDG_DATA_HOME/hako/layers" -name one)" ]
+	kill -9 $pid
+	for _ in $(seq 100); do
+		if [ -z "$(ls "$XDG_DATA_HOME/hako/layers")" ]; then
+			break
+		fi
+		sleep 0.1
+	done
+	[ -z "$(ls "$XDG_DATA_HOME/hako/layers")" ]
+	[ "$(cat w/one)" = one ]
+}
+
 @test "a redirect across shares; to what is in none" {
 	mkdir other
 	echo right >other/file
@@ -147,6 +172,9 @@ logged() {
 	under -- true <<<'redirect read /w/one => /nowhere/file'
 	[ "$status" -eq 125 ]
 	expect_line "$err" "policy:1: " "'/nowhere/file' is in no share" "-v"
+	under --keep t -- true <<<'deny read /w/one'
+	[ "$status" -eq 125 ]
+	expect_line "$err" "--keep t" "cow"
 	under -- true <<<'deny raed /w/one'
 	[ "$status" -eq 125 ]
 	expect_line "$err" "policy:1:6: 'raed'" "expected read, write"
