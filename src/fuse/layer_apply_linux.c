@@ -578,7 +578,7 @@ static int apply_all(struct hk_apply *apply,
 		}
 		r = hk_apply_change(apply, change);
 		if (r < 0) {
-			return hk_fail(err, -r, "'%s'", change->path);
+			return hk_layer_fail(err, r, change->path, NULL);
 		}
 		apply->is_done[i] = true;
 	}
@@ -610,7 +610,7 @@ static int leave_all(struct hk_apply *apply, bool whole, struct hk_err *err)
 		int r = apply->is_done[i] ? drop_change(apply, change) : 0;
 
 		if (r < 0) {
-			return hk_fail(err, -r, "layer: '%s'", change->path);
+			return hk_layer_fail(err, r, change->path, "leave the layer");
 		}
 		if (apply->is_done[i] && S_ISDIR(change->upper.st_mode)) {
 			give_times(apply, change);
@@ -620,7 +620,8 @@ static int leave_all(struct hk_apply *apply, bool whole, struct hk_err *err)
 		int r = drop_change(apply, &apply->changes.same.list[i]);
 
 		if (r < 0) {
-			return hk_fail(err, -r, "layer: '%s'", apply->changes.same.list[i].path);
+			return hk_layer_fail(
+				err, r, apply->changes.same.list[i].path, "leave the layer");
 		}
 	}
 	prune(apply, ov->upper, ov->host->root);

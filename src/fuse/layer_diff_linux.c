@@ -118,7 +118,7 @@ static int diff_files(
 
 	if (old_fd < 0 || new_fd < 0 || out < 0) {
 		r = old_fd < 0 ? old_fd : new_fd < 0 ? new_fd : out;
-		return hk_fail(err, -r, "'%s'", change->path);
+		return hk_layer_fail(err, r, change->path, NULL);
 	}
 	label(old_label, has_old ? "a/" : "/dev/null", has_old ? change->old_path : "");
 	label(new_label, has_new ? "b/" : "/dev/null", has_new ? change->path : "");
@@ -133,7 +133,7 @@ static int diff_files(
 		return 0;
 	}
 	r = copy_out(out, to);
-	return r < 0 ? hk_fail(err, -r, "diff of '%s'", change->path) : 0;
+	return r < 0 ? hk_layer_fail(err, r, change->path, "diff") : 0;
 }
 
 static const char *type_name(mode_t mode)

@@ -43,6 +43,9 @@ struct hk_changes {
 int hk_changes_collect(struct hk_layer *layer, struct hk_changes *changes, struct hk_err *err);
 void hk_changes_finish(struct hk_changes *changes);
 
+/** hk_layer_fail() - hk_fail() about a path, of which nobody knows what is in it. @doing: NULL or a word. Return: @r */
+int hk_layer_fail(struct hk_err *err, int r, const char *path, const char *doing);
+
 /** hk_layer_is_same_meta() - mode, owner, attributes of two objects; and the time, but of directories */
 bool hk_layer_is_same_meta(struct hk_overlay *ov, int upper, int lower);
 

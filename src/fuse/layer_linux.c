@@ -65,6 +65,15 @@ int hk_layer_lower(const char *path, char **ret_lower, struct hk_err *err)
 	return 0;
 }
 
+int hk_layer_fail(struct hk_err *err, int r, const char *path, const char *doing)
+{
+	char shown[256];
+
+	hk_str_escape(shown, sizeof(shown), path, strlen(path));
+	return hk_fail(err, -r, "'%s'%s%s", shown, doing != NULL ? ": " : "",
+		doing != NULL ? doing : "");
+}
+
 void hk_layer_close(struct hk_layer *layer)
 {
 	if (layer != NULL) {
@@ -645,7 +654,7 @@ int hk_changes_collect(struct hk_layer *layer, struct hk_changes *changes, struc
 		r = scan_dir(&scan, ov->upper, ov->host->root, 0);
 	}
 	if (r < 0) {
-		hk_fail(err, -r, "'%s'", hk_str_text(&scan.path));
+		hk_layer_fail(err, r, hk_str_text(&scan.path), NULL);
 	}
 	hk_str_finish(&scan.path);
 	hk_str_finish(&scan.below);

@@ -293,7 +293,7 @@ int hk_apply_renames(struct hk_apply *apply, bool *ret_again, struct hk_err *err
 			int r = is_pending(apply, i) ? try_rename(apply, i) : 0;
 
 			if (r < 0) {
-				return hk_fail(err, -r, "'%s': rename", list[i].path);
+				return hk_layer_fail(err, r, list[i].path, "rename");
 			}
 			is_more |= r > 0;
 		}
@@ -303,7 +303,7 @@ int hk_apply_renames(struct hk_apply *apply, bool *ret_again, struct hk_err *err
 		int r = is_pending(apply, i) ? own(apply, &list[i]) : 0;
 
 		if (r < 0) {
-			return hk_fail(err, -r, "'%s': copy", list[i].path);
+			return hk_layer_fail(err, r, list[i].path, "copy");
 		}
 		*ret_again |= is_pending(apply, i);
 	}

@@ -186,13 +186,13 @@ new" ]
 
 @test "a layer in use is left alone" {
 	cow 'true'
-	"$HAKO_BIN" trace --cow --keep t -- sleep 2 >/dev/null 2>&1 &
+	"$HAKO_BIN" trace --cow --keep t -- sh -c 'echo started; sleep 2' >"$BATS_TEST_TMPDIR/out" 2>/dev/null &
 	pid=$!
-	for _ in $(seq 30); do
-		run hako diff t
-		[ "$status" = 0 ] || break
+	for _ in $(seq 200); do
+		[ ! -s "$BATS_TEST_TMPDIR/out" ] || break
 		sleep 0.05
 	done
+	run hako diff t
 	[ "$status" = 125 ]
 	[[ "$output" == *"in use"* ]]
 	run hako discard t
