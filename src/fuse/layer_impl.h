@@ -110,8 +110,12 @@ struct hk_apply {
 
 /** hk_apply_change() - make it so below, whatever is there. Return: 0 or -errno */
 int hk_apply_change(struct hk_apply *apply, const struct hk_change *change);
+/* layer_opaque_linux.c */
+
 /** hk_apply_unfold_around() - let no directory that @path is in hide what is below: whiteouts do, name by name */
 int hk_apply_unfold_around(struct hk_overlay *ov, const char *path);
+/** hk_apply_unfold_tree() - nor any at or in @upper, O_PATH like what is below it */
+int hk_apply_unfold_tree(struct hk_overlay *ov, int upper, int lower);
 /** hk_apply_remove_at() - with all that is in it */
 int hk_apply_remove_at(int dir, const char *name);
 

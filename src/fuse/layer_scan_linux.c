@@ -1,0 +1,542 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * What is in a kept layer: see layer.h.
+ *
+ * Theory: both trees are walked together, the upper one leading. What was copied up and is as it was, is no change; only
+ * where attributes are alike is data compared. Below has changed if what a copy's record says of its original is no
+ * longer so; or, where there is no record (a whiteout, a file that replaced another), if what is below, or anything in
+ * it, is newer.
+ *
+ * A renamed directory is compared with what it was below, and its old name counts as free (layer_moves_linux.c).
+ *
+ * Limits: the time of a directory alone is no change.
+ */
+#include <linux/limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/cleanup.h"
+#include "base/str.h"
+#include "base/sys.h"
+#include "base/util.h"
+#include "fuse/layer_impl.h"
+
+enum { BLOCK = 65536 };
+
+/* --- comparing --- */
+
+/* One name, in both trees. */
+struct pair {
+	int upper, lower; /* O_PATH; -1: not there */
+	struct hk_stat upper_st, lower_st;
+	bool is_whiteout;
+	bool has_record;
+	struct hk_ov_record record;
+	char mark;
+	char *from;        /* owned; a renamed directory: the path of @lower, "/a/b" */
+	bool is_lost;      /* renamed, but what it was below is gone */
+	int64_t hidden_ns; /* since when what was below at this name is hidden; 0: not known */
+	int64_t newest_ns; /* the latest change in it */
+};
+
+/* Return: 1 same, 0 not, -errno. */
+static int same_data(struct hk_overlay *ov, const struct pair *p)
+{
+	autoclose int upper = hk_host_open_file(ov->host, p->upper, O_RDONLY);
+	autoclose int lower = hk_host_open_file(ov->host, p->lower, O_RDONLY | O_NOATIME);
+	autofree char *buf = hk_malloc(2 * BLOCK);
+	uint64_t at = 0;
+
+	if (upper < 0 || lower < 0 || buf == NULL) {
+		return upper < 0 ? upper : lower < 0 ? lower : -ENOMEM;
+	}
+	for (;;) {
+		ssize_t n = hk_pread_full(upper, buf, BLOCK, at);
+		ssize_t m = hk_pread_full(lower, buf + BLOCK, BLOCK, at);
+
+		if (n < 0 || m < 0) {
+			return (int)(n < 0 ? n : m);
+		}
+		if (n != m || memcmp(buf, buf + BLOCK, (size_t)n) != 0) {
+			return 0;
+		}
+		if (n == 0) {
+			return 1;
+		}
+		at += (uint64_t)n;
+	}
+}
+
+static int same_content(struct hk_overlay *ov, const struct pair *p)
+{
+	char upper[PATH_MAX];
+	char lower[PATH_MAX];
+	ssize_t n;
+	ssize_t m;
+
+	switch (p->upper_st.mode & S_IFMT) {
+	case S_IFREG:
+		return p->upper_st.size != p->lower_st.size ? 0 : same_data(ov, p);
+	case S_IFLNK:
+		n = readlinkat(p->upper, "", upper, sizeof(upper));
+		m = readlinkat(p->lower, "", lower, sizeof(lower));
+		return n > 0 && n == m && memcmp(upper, lower, (size_t)n) == 0;
+	case S_IFCHR:
+	case S_IFBLK:
+		return p->upper_st.rdev == p->lower_st.rdev;
+	default:
+		return 1;
+	}
+}
+
+/* Does @a have no attribute that @b has not, or has with another value? Counts them. */
+static bool has_xattrs_of(struct hk_overlay *ov, int a, int b, unsigned *count)
+{
+	autofree char *names = hk_malloc(XATTR_LIST_MAX);
+	autofree char *values = hk_malloc(2 * XATTR_SIZE_MAX);
+	ssize_t len;
+
+	if (names == NULL || values == NULL) {
+		return false;
+	}
+	len = hk_host_listxattr(ov->host, a, names, XATTR_LIST_MAX);
+	for (ssize_t at = 0; at < len; at += (ssize_t)strlen(names + at) + 1) {
+		ssize_t n;
+		ssize_t m;
+
+		if (hk_ov_is_our_xattr(names + at)) {
+			continue;
+		}
+		n = hk_host_getxattr(ov->host, a, names + at, values, XATTR_SIZE_MAX);
+		m = hk_host_getxattr(
+			ov->host, b, names + at, values + XATTR_SIZE_MAX, XATTR_SIZE_MAX);
+		if (n != m || (n > 0 && memcmp(values, values + XATTR_SIZE_MAX, (size_t)n) != 0)) {
+			return false;
+		}
+		(*count)++;
+	}
+	return true;
+}
+
+static bool same_meta(struct hk_overlay *ov, const struct pair *p)
+{
+	const struct hk_stat *u = &p->upper_st;
+	const struct hk_stat *l = &p->lower_st;
+	unsigned upper_count = 0;
+	unsigned lower_count = 0;
+
+	if (u->mode != l->mode || u->uid != l->uid || u->gid != l->gid ||
+		(!S_ISDIR(u->mode) && hk_timespec_ns(u->mtime) != hk_timespec_ns(l->mtime))) {
+		return false;
+	}
+	return has_xattrs_of(ov, p->upper, p->lower, &upper_count) &&
+		has_xattrs_of(ov, p->lower, p->upper, &lower_count) && upper_count == lower_count;
+}
+
+/* The latest change of what @fd (O_PATH) is, and of all in it. Return: 0 or -errno. */
+static int find_newest(
+	struct hk_overlay *ov, int fd, const struct hk_stat *st, int64_t *ret_newest_ns)
+{
+	struct hk_layer_names names = {0};
+	int r = 0;
+
+	*ret_newest_ns = HK_MAX(*ret_newest_ns, hk_timespec_ns(st->ctime));
+	if (S_ISDIR(st->mode)) {
+		r = hk_layer_names_add(&names, fd);
+	}
+	for (size_t i = 0; r == 0 && i < names.count; i++) {
+		struct hk_stat sub_st;
+		autoclose int sub = -1;
+
+		r = ov->host->ops->lookup(ov->host, fd, names.list[i], &sub_st);
+		if (r == 0 && S_ISDIR(sub_st.mode)) {
+			sub = hk_host_open_name(fd, names.list[i], O_PATH, 0);
+		}
+		if (r == 0) {
+			r = find_newest(ov, sub, &sub_st, ret_newest_ns);
+		}
+		r = r == -ENOENT ? 0 : r;
+	}
+	hk_layer_names_finish(&names);
+	return r == -EACCES ? 0 : r;
+}
+
+/* @path: the lower one. */
+static bool is_conflict(const struct pair *p, const char *path)
+{
+	const struct hk_stat *l = &p->lower_st;
+	bool is_copy = p->upper >= 0 && p->has_record && p->record.path_hash == hk_ov_hash(path);
+
+	if (p->from != NULL || p->is_lost) {
+		return p->is_lost || p->newest_ns > p->hidden_ns;
+	}
+	if (p->lower < 0) {
+		return is_copy; /* removed below */
+	}
+	if (p->upper >= 0 && S_ISDIR(p->upper_st.mode) && S_ISDIR(l->mode)) {
+		return false;
+	}
+	if (is_copy && p->record.id.ino == l->ino && !S_ISDIR(l->mode)) {
+		return p->record.ctime_ns != hk_timespec_ns(l->ctime) ||
+			p->record.mtime_ns != hk_timespec_ns(l->mtime) || p->record.size != l->size;
+	}
+	if (is_copy) {
+		return true; /* another inode by now */
+	}
+	return p->newest_ns > p->hidden_ns;
+}
+
+/* --- collecting --- */
+
+static struct stat to_stat(const struct hk_stat *st)
+{
+	return (struct stat){
+		.st_dev = makedev((unsigned)(st->dev >> 32), (unsigned)st->dev),
+		.st_ino = st->ino,
+		.st_mode = st->mode,
+		.st_nlink = st->nlink,
+		.st_uid = st->uid,
+		.st_gid = st->gid,
+		.st_rdev = st->rdev,
+		.st_size = (off_t)st->size,
+		.st_blksize = st->blksize,
+		.st_blocks = (blkcnt_t)st->blocks,
+		.st_atim = st->atime,
+		.st_mtim = st->mtime,
+		.st_ctim = st->ctime,
+	};
+}
+
+struct scan {
+	struct hk_overlay *ov;
+	struct hk_changes *changes;
+	struct hk_str path;  /* of the directory at hand */
+	struct hk_str below; /* and of what it is compared with */
+};
+
+static int add_to(struct scan *scan, struct hk_change_list *to, enum hk_change_kind kind,
+	const struct pair *p)
+{
+	struct hk_change change = {.kind = kind};
+
+	if (to->count == to->cap) {
+		size_t cap = to->cap == 0 ? 64 : to->cap * 2;
+		struct hk_change *list = hk_realloc_array(to->list, cap, sizeof(*list));
+
+		if (list == NULL) {
+			return -ENOMEM;
+		}
+		to->list = list;
+		to->cap = cap;
+	}
+	change.path = hk_strdup(hk_str_text(&scan->path));
+	change.old_path =
+		hk_strdup(kind == HK_CHANGE_RENAMED ? p->from + 1 : hk_str_text(&scan->below));
+	if (change.path == NULL || change.old_path == NULL) {
+		free((char *)(uintptr_t)change.path);
+		free((char *)(uintptr_t)change.old_path);
+		return -ENOMEM;
+	}
+	if (p->upper >= 0) {
+		change.upper = to_stat(&p->upper_st);
+	}
+	if (p->lower >= 0) {
+		change.lower = to_stat(&p->lower_st);
+	}
+	change.conflict = is_conflict(p, hk_str_text(&scan->below));
+	to->list[to->count++] = change;
+	return 0;
+}
+
+static int add_change(struct scan *scan, enum hk_change_kind kind, const struct pair *p)
+{
+	return add_to(scan, &scan->changes->differ, kind, p);
+}
+
+static void finish_pair(struct pair *p)
+{
+	hk_close(&p->upper);
+	hk_close(&p->lower);
+	free(p->from);
+	p->from = NULL;
+}
+
+static int look(struct hk_overlay *ov, int dir, const char *name, int *ret_fd, struct hk_stat *st)
+{
+	int fd = dir < 0 ? -ENOENT : hk_host_open_name(dir, name, O_PATH, 0);
+
+	if (fd < 0) {
+		return fd == -ENOENT ? 0 : fd;
+	}
+	*ret_fd = fd;
+	return ov->host->ops->stat(ov->host, fd, st);
+}
+
+/* A renamed directory: what it was below. What is below at its new name is hidden by it. */
+static int open_moved(struct scan *scan, int upper, const char *name, struct pair *p)
+{
+	struct hk_overlay *ov = scan->ov;
+	struct hk_stat st;
+	int fd = hk_ov_open_moved(ov, upper, name, &p->record, &st, &p->from);
+	int r = 0;
+
+	if (fd < 0 && fd != -ENOENT) {
+		return fd;
+	}
+	if (fd < 0 && p->lower >= 0 && hk_ov_is_original(&p->record, &p->lower_st)) {
+		return 0; /* an interrupted hako apply */
+	}
+	p->is_lost = fd < 0;
+	if (fd >= 0 && strcmp(p->from + 1, hk_str_text(&scan->below)) == 0) {
+		free(p->from); /* it has come back */
+		p->from = NULL;
+	} else if (p->lower >= 0) {
+		r = find_newest(ov, p->lower, &p->lower_st, &p->newest_ns);
+	}
+	hk_close(&p->lower);
+	p->lower = fd < 0 ? -1 : fd;
+	p->lower_st = fd < 0 ? (struct hk_stat){0} : st;
+	return r;
+}
+
+/* When did @upper come to hide what is below? */
+static int64_t hidden_since(const struct pair *p)
+{
+	if (p->is_whiteout || p->upper_st.born_ns == 0) {
+		return hk_timespec_ns(p->upper_st.mtime);
+	}
+	return p->upper_st.born_ns;
+}
+
+/* @hidden_ns: since when all that is not in @upper is hidden; 0: it is not */
+static int open_pair(struct scan *scan, int upper, int lower, const char *name, int64_t hidden_ns,
+	struct pair *p)
+{
+	struct hk_overlay *ov = scan->ov;
+	int r;
+
+	*p = (struct pair){.upper = -1, .lower = -1, .hidden_ns = hidden_ns};
+	r = look(ov, upper, name, &p->upper, &p->upper_st);
+	if (r == 0) {
+		r = look(ov, lower, name, &p->lower, &p->lower_st);
+	}
+	if (r == 0 && p->lower >= 0 &&
+		hk_layer_moves_has(&scan->changes->moves, hk_str_text(&scan->below))) {
+		hk_close(&p->lower); /* the name is free, once that is renamed */
+		p->lower_st = (struct hk_stat){0};
+	}
+	if (r < 0 || p->upper < 0) {
+		return r;
+	}
+	p->is_whiteout = hk_ov_is_whiteout(ov, upper, name, &p->upper_st, true);
+	p->has_record = hk_ov_get_record(ov, p->upper, NULL, &p->upper_st, &p->record) != 0;
+	if (p->has_record) {
+		uint64_t ino = p->upper_st.ino;
+		int64_t born_ns = p->upper_st.born_ns;
+
+		/* Owners that could not be given; but which inode it is itself. */
+		hk_ov_stat_with(&p->record, &p->upper_st);
+		p->upper_st.ino = ino;
+		p->upper_st.born_ns = born_ns;
+	}
+	p->hidden_ns = hidden_since(p);
+	if (p->is_whiteout) {
+		hk_close(&p->upper);
+	} else if (S_ISDIR(p->upper_st.mode)) {
+		p->mark = hk_ov_get_mark(ov, p->upper, NULL, HK_OV_OPAQUE);
+	}
+	return p->has_record && hk_ov_is_moved(p->mark) ? open_moved(scan, upper, name, p) : 0;
+}
+
+bool hk_layer_is_same_meta(struct hk_overlay *ov, int upper, int lower)
+{
+	struct pair p = {.upper = upper, .lower = lower};
+
+	if (ov->host->ops->stat(ov->host, upper, &p.upper_st) < 0 ||
+		ov->host->ops->stat(ov->host, lower, &p.lower_st) < 0) {
+		return false;
+	}
+	if (hk_ov_get_record(ov, upper, NULL, &p.upper_st, &p.record) != 0) {
+		hk_ov_stat_with(&p.record, &p.upper_st);
+	}
+	return same_meta(ov, &p);
+}
+
+static int scan_dir(struct scan *scan, int upper, int lower, int64_t hidden_ns);
+
+static int scan_within(struct scan *scan, struct pair *p, int64_t hidden_ns)
+{
+	struct hk_str below = scan->below;
+	int lower = p->lower >= 0 && S_ISDIR(p->lower_st.mode) ? p->lower : -1;
+	int r;
+
+	if (p->from == NULL) {
+		return scan_dir(scan, p->upper, lower, hidden_ns);
+	}
+	scan->below = (struct hk_str){0};
+	hk_str_add(&scan->below, p->from + 1);
+	r = scan->below.failed ? -ENOMEM : scan_dir(scan, p->upper, lower, 0);
+	hk_str_finish(&scan->below);
+	scan->below = below;
+	return r;
+}
+
+/* A directory above, whatever is below. */
+static int scan_subdir(struct scan *scan, struct pair *p, int64_t hidden_ns)
+{
+	int r = 0;
+
+	if (p->lower < 0 || !S_ISDIR(p->lower_st.mode)) {
+		r = add_change(scan, p->lower >= 0 ? HK_CHANGE_CHANGED : HK_CHANGE_ADDED, p);
+	} else {
+		if (p->from != NULL) {
+			r = add_change(scan, HK_CHANGE_RENAMED, p);
+		}
+		if (r == 0 && !same_meta(scan->ov, p)) {
+			r = add_change(scan, HK_CHANGE_METADATA, p);
+		}
+	}
+	if (p->mark == 'y') {
+		hidden_ns = p->hidden_ns;
+	}
+	return r < 0 ? r : scan_within(scan, p, hidden_ns);
+}
+
+static int scan_pair(struct scan *scan, struct pair *p, int64_t hidden_ns)
+{
+	bool is_hidden = p->is_whiteout || hidden_ns != 0;
+	int r;
+
+	if (p->lower >= 0 && p->from == NULL &&
+		(p->upper < 0 ? is_hidden
+			      : (p->upper_st.mode & S_IFMT) != (p->lower_st.mode & S_IFMT) ||
+					!S_ISDIR(p->upper_st.mode))) {
+		r = find_newest(scan->ov, p->lower, &p->lower_st, &p->newest_ns);
+		if (r < 0) {
+			return r;
+		}
+	}
+	if (p->upper < 0) {
+		/* A whiteout; or nothing, which says the same in an opaque directory. */
+		return p->lower >= 0 && is_hidden ? add_change(scan, HK_CHANGE_DELETED, p) : 0;
+	}
+	if (S_ISDIR(p->upper_st.mode)) {
+		return scan_subdir(scan, p, hidden_ns);
+	}
+	if (p->lower < 0) {
+		return add_change(scan, HK_CHANGE_ADDED, p);
+	}
+	if ((p->upper_st.mode & S_IFMT) != (p->lower_st.mode & S_IFMT)) {
+		return add_change(scan, HK_CHANGE_CHANGED, p);
+	}
+	r = same_content(scan->ov, p);
+	if (r < 0) {
+		return r;
+	}
+	if (r == 0) {
+		return add_change(scan, HK_CHANGE_CHANGED, p);
+	}
+	return same_meta(scan->ov, p) ? add_to(scan, &scan->changes->same, HK_CHANGE_METADATA, p)
+				      : add_change(scan, HK_CHANGE_METADATA, p);
+}
+
+/* Adds a name to a path, and takes it off again. */
+static void enter(struct hk_str *path, const char *name)
+{
+	hk_str_add(path, path->len > 0 ? "/" : "");
+	hk_str_add(path, name);
+}
+
+static void leave(struct hk_str *path, size_t len)
+{
+	if (!path->failed) {
+		path->len = len;
+		path->data[len] = '\0';
+	}
+}
+
+/* @lower -1: nothing there. @hidden_ns: as for open_pair() */
+static int scan_dir(struct scan *scan, int upper, int lower, int64_t hidden_ns)
+{
+	struct hk_layer_names names = {0};
+	size_t len = scan->path.len;
+	size_t below_len = scan->below.len;
+	int r = hk_layer_names_add(&names, upper);
+
+	if (r == 0 && hidden_ns != 0) {
+		r = hk_layer_names_add(&names, lower);
+	}
+	hk_layer_names_sort(&names);
+	for (size_t i = 0; r == 0 && i < names.count; i++) {
+		struct pair p = {.upper = -1, .lower = -1};
+
+		enter(&scan->path, names.list[i]);
+		enter(&scan->below, names.list[i]);
+		r = scan->path.failed || scan->below.failed
+			? -ENOMEM
+			: open_pair(scan, upper, lower, names.list[i], hidden_ns, &p);
+		if (r == 0) {
+			r = scan_pair(scan, &p, hidden_ns);
+		}
+		finish_pair(&p);
+		if (r == 0) {
+			leave(&scan->path, len);
+			leave(&scan->below, below_len);
+		}
+	}
+	hk_layer_names_finish(&names);
+	return r;
+}
+
+int hk_changes_collect(struct hk_layer *layer, struct hk_changes *changes, struct hk_err *err)
+{
+	struct hk_overlay *ov = layer->ov;
+	struct scan scan = {.ov = ov, .changes = changes};
+	int r = hk_layer_moves_find(layer, &changes->moves);
+
+	if (r == 0) {
+		r = hk_layer_find_links(layer, &changes->moves);
+	}
+	if (r == 0) {
+		r = scan_dir(&scan, ov->upper, ov->host->root, 0);
+	}
+	if (r < 0) {
+		hk_layer_fail(err, r, hk_str_text(&scan.path), NULL);
+	}
+	hk_str_finish(&scan.path);
+	hk_str_finish(&scan.below);
+	return r;
+}
+
+static void finish_list(struct hk_change_list *changes)
+{
+	for (size_t i = 0; i < changes->count; i++) {
+		free((char *)(uintptr_t)changes->list[i].path);
+		free((char *)(uintptr_t)changes->list[i].old_path);
+	}
+	free(changes->list);
+	*changes = (struct hk_change_list){0};
+}
+
+void hk_changes_finish(struct hk_changes *changes)
+{
+	finish_list(&changes->differ);
+	finish_list(&changes->same);
+	hk_layer_moves_finish(&changes->moves);
+}
+
+int hk_layer_each(struct hk_layer *layer, int (*each)(void *arg, const struct hk_change *change),
+	void *arg, struct hk_err *err)
+{
+	struct hk_changes changes = {0};
+	int r = hk_changes_collect(layer, &changes, err);
+
+	for (size_t i = 0; r == 0 && i < changes.differ.count; i++) {
+		r = each(arg, &changes.differ.list[i]);
+	}
+	hk_changes_finish(&changes);
+	return r;
+}
