@@ -132,7 +132,7 @@ static void told(struct hk_source *source, uint32_t events)
 static void end_command(struct trace *trace, enum ending why)
 {
 	trace->ending = why;
-	hk_sandbox_signal(hk_trace_sandbox(trace->trace), SIGTERM);
+	hk_sandbox_end(hk_trace_sandbox(trace->trace));
 	hk_sandbox_signal(hk_trace_sandbox(trace->trace), SIGCONT);
 	hk_timer_arm(trace->loop, &trace->timer, hk_now_ns() + GRACE_NS);
 }
@@ -157,11 +157,12 @@ static void violation_seen(struct hk_event *event)
 	}
 }
 
-/* In a thread of the file server. */
+/* In a thread of the file server: the command is to know before it goes on with the refusal. */
 static void violated(void *arg)
 {
 	struct trace *trace = arg;
 
+	hk_sandbox_end(hk_trace_sandbox(trace->trace));
 	hk_event_signal(&trace->violation);
 }
 

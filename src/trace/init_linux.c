@@ -21,6 +21,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -179,6 +180,13 @@ static int take_place(struct init *init, struct hk_err *err)
 	return r;
 }
 
+static void tell_it_runs(const struct init *init)
+{
+	autoclose int pidfd = (int)syscall(SYS_pidfd_open, init->command, 0);
+
+	hk_sandbox_send(init->setup->socket, HK_WORD_RUNS, 0, NULL, pidfd);
+}
+
 void hk_init_run(const struct hk_sandbox_setup *setup)
 {
 	struct init init = {.setup = setup};
@@ -188,7 +196,7 @@ void hk_init_run(const struct hk_sandbox_setup *setup)
 	if (take_place(&init, &err) < 0 || start_command(&init, &at_command, &err) < 0) {
 		fail(&init, at_command, &err);
 	}
-	hk_sandbox_send(setup->socket, HK_WORD_RUNS, 0, NULL, -1);
+	tell_it_runs(&init);
 	for (;;) {
 		struct pollfd fds[] = {
 			{.fd = init.child_fd, .events = POLLIN},

@@ -25,7 +25,7 @@ enum hk_sandbox_word {
 	HK_WORD_FUSE,    /* to the caller, with the descriptor: the mirror is mounted */
 	HK_WORD_GO,      /* it is served */
 	HK_WORD_INIT,    /* to the caller: process 1 is @value */
-	HK_WORD_RUNS,    /* to the caller: the command was executed */
+	HK_WORD_RUNS,    /* to the caller, with a pidfd: the command was executed */
 	HK_WORD_STOPPED, /* to the caller: by signal @value */
 	HK_WORD_ENDED,   /* to the caller: with wait status @value */
 	HK_WORD_FAILED,  /* to the caller: @err says why; @value: at the command itself */

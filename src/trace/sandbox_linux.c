@@ -17,6 +17,7 @@
 #include <net/if.h>
 #include <poll.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
@@ -35,6 +36,8 @@ struct hk_sandbox {
 	int pidfd;   /* owned; of process 1 */
 	pid_t setup; /* 0: reaped, or never there */
 	pid_t init;
+	atomic_int command_fd; /* owned; a pidfd, -1: it does not run yet */
+	atomic_bool told_to_end;
 	bool all_ids;
 	bool ended; /* the command has; with @status */
 	int status;
@@ -243,6 +246,7 @@ int hk_sandbox_create(const struct hk_sandbox_options *options, struct hk_sandbo
 	}
 	sandbox->socket = -1;
 	sandbox->pidfd = -1;
+	sandbox->command_fd = -1;
 	sandbox->all_ids = hk_ids_all_known();
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0) {
 		r = hk_fail(err, errno, "sandbox");
@@ -282,6 +286,7 @@ static void reap_setup(struct hk_sandbox *sandbox)
 int hk_sandbox_start(struct hk_sandbox *sandbox, bool *ret_at_command, struct hk_err *err)
 {
 	struct hk_sandbox_message message = {0};
+	int command_fd = -1;
 	int r = hk_sandbox_send(sandbox->socket, HK_WORD_GO, 0, NULL, -1);
 
 	*ret_at_command = false;
@@ -289,7 +294,8 @@ int hk_sandbox_start(struct hk_sandbox *sandbox, bool *ret_at_command, struct hk
 		return hk_fail(err, -r, "sandbox");
 	}
 	/* Two processes speak now, in no order. */
-	r = expect(sandbox, HK_WORD_RUNS, &message, NULL, err);
+	r = expect(sandbox, HK_WORD_RUNS, &message, &command_fd, err);
+	atomic_store(&sandbox->command_fd, command_fd);
 	*ret_at_command = r < 0 && message.word == HK_WORD_FAILED && message.value != 0;
 	if (r == 0 && sandbox->init == 0) {
 		r = expect(sandbox, HK_WORD_INIT, &message, NULL, err);
@@ -341,6 +347,15 @@ int hk_sandbox_signal(struct hk_sandbox *sandbox, int signo)
 	return hk_sandbox_send(sandbox->socket, HK_WORD_SIGNAL, signo, NULL, -1);
 }
 
+void hk_sandbox_end(struct hk_sandbox *sandbox)
+{
+	int command_fd = atomic_load(&sandbox->command_fd);
+
+	if (command_fd >= 0 && !atomic_exchange(&sandbox->told_to_end, true)) {
+		syscall(SYS_pidfd_send_signal, command_fd, SIGTERM, NULL, 0);
+	}
+}
+
 void hk_sandbox_kill(struct hk_sandbox *sandbox)
 {
 	if (sandbox->init > 0) {
@@ -366,6 +381,8 @@ int hk_sandbox_wait(struct hk_sandbox *sandbox)
 
 void hk_sandbox_destroy(struct hk_sandbox *sandbox)
 {
+	int command_fd;
+
 	if (sandbox == NULL) {
 		return;
 	}
@@ -376,5 +393,7 @@ void hk_sandbox_destroy(struct hk_sandbox *sandbox)
 		waitpid(sandbox->init, NULL, 0);
 	}
 	hk_close(&sandbox->pidfd);
+	command_fd = atomic_load(&sandbox->command_fd);
+	hk_close(&command_fd);
 	free(sandbox);
 }

@@ -79,6 +79,8 @@ int hk_sandbox_news_fd(const struct hk_sandbox *sandbox);
 int hk_sandbox_news(struct hk_sandbox *sandbox);
 /** hk_sandbox_signal() - the caller got @signo: the command gets it, too, unless both were sent it, as one process group */
 int hk_sandbox_signal(struct hk_sandbox *sandbox, int signo);
+/** hk_sandbox_end() - the command, if it runs, is sent a SIGTERM, once, and has it when this returns. Any thread */
+void hk_sandbox_end(struct hk_sandbox *sandbox);
 /** hk_sandbox_kill() - the end of all that runs there; hk_sandbox_wait() is next */
 void hk_sandbox_kill(struct hk_sandbox *sandbox);
 /** hk_sandbox_wait() - until all is over. Return: wait status of the command, as waitpid() gives it; -ECHILD where it
