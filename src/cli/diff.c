@@ -66,7 +66,8 @@ static int print_line(void *arg, const struct hk_change *change)
 		printf("%s/ -> ", path);
 	}
 	hk_str_escape(path, sizeof(path), change->path, strlen(change->path));
-	printf("%s%s\n", path, S_ISDIR(st->st_mode) ? "/" : "");
+	printf("%s%s%s\n", path, S_ISDIR(st->st_mode) ? "/" : "",
+		change->replaces ? " (in place of what is there)" : "");
 	return 0;
 }
 

@@ -21,12 +21,14 @@ enum hk_change_kind {
  * struct hk_change - one path that differs
  * @path: from the lower directory, "usr/bin/hello"
  * @old_path: where it is below: what was renamed, and what is in it, has another than @path
+ * @replaces: renamed to where something else is below, which goes
  * @conflict: below has changed since it was copied up
  */
 struct hk_change {
 	enum hk_change_kind kind;
 	const char *path, *old_path;
 	struct stat lower, upper; /* of what exists */
+	bool replaces;
 	bool conflict;
 };
 

@@ -246,6 +246,7 @@ static int add_to(struct scan *scan, struct hk_change_list *to, enum hk_change_k
 	if (p->lower >= 0) {
 		change.lower = to_stat(&p->lower_st);
 	}
+	change.replaces = kind == HK_CHANGE_RENAMED && p->newest_ns != 0;
 	change.conflict = is_conflict(p, hk_str_text(&scan->below));
 	to->list[to->count++] = change;
 	return 0;

@@ -255,6 +255,18 @@ a" ]
 	[ "$output" = "" ]
 }
 
+@test "a directory renamed to where another was says so, and takes its place" {
+	mkdir one two
+	echo 1 >one/f
+	echo 2 >two/g
+	cow 'rm two/g; mv -T one two'
+	run summary
+	[ "$output" = "R  one/ -> two/ (in place of what is there)" ]
+	run hako apply t
+	[ "$status" = 0 ]
+	[ ! -e one ] && [ "$(ls two)" = f ]
+}
+
 @test "a renamed directory that is gone below is a conflict, and shows no other's files" {
 	mkdir one two
 	echo 1 >one/f
