@@ -8,12 +8,11 @@
  * the monitor has given up its view of /proc; other threads use the whole path.
  */
 #include <limits.h>
-#include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
-#include "base/str.h"
 #include "fuse/host_impl_linux.h"
 #include "fuse/setid_linux.h"
 
@@ -35,9 +34,15 @@ static const char *prefix(struct hk_backend *backend)
 
 static struct fd_path path_of(struct hk_backend *backend, int fd)
 {
+	const char *before = prefix(backend);
+	struct hk_fd_name number = hk_fd_name(fd);
 	struct fd_path path;
+	size_t len;
 
-	hk_fmt(path.text, sizeof(path.text), "%s%s", prefix(backend), hk_fd_name(fd).text);
+	/* By hand, as hk_fd_name(). */
+	len = strlen(before);
+	memcpy(path.text, before, len);
+	memcpy(path.text + len, number.text, sizeof(number.text));
 	return path;
 }
 
@@ -80,12 +85,17 @@ ssize_t hk_host_getxattr(
 ssize_t hk_host_getxattr_at(struct hk_backend *backend, int dir, const char *entry,
 	const char *name, void *value, size_t size)
 {
-	char path[sizeof(struct fd_path) + NAME_MAX + 1];
+	struct fd_path at = path_of(backend, dir);
+	char path[sizeof(at.text) + NAME_MAX + 1];
+	size_t at_len = strlen(at.text);
+	size_t len = strlen(entry);
 
-	if (hk_fmt(path, sizeof(path), "%s%s/%s", prefix(backend), hk_fd_name(dir).text, entry) <
-		0) {
+	if (len > NAME_MAX) {
 		return -ENAMETOOLONG;
 	}
+	memcpy(path, at.text, at_len);
+	path[at_len] = '/';
+	memcpy(path + at_len + 1, entry, len + 1);
 	/* seccomp: lgetxattr */
 	return HK_HOST_CALL(lgetxattr(path, name, value, size));
 }

@@ -526,6 +526,33 @@ int hk_node_moved(
 	return r;
 }
 
+void hk_node_linked(struct hk_nodes *nodes, struct hk_node *node)
+{
+	struct hk_node *parent;
+	uint64_t parent_id;
+
+	hk_node_lock(nodes, node);
+	parent_id = node->parent != NULL ? hk_node_id(node->parent) : 0;
+	hk_node_unlock(nodes, node);
+	parent = parent_id != 0 ? hk_nodes_get(nodes, parent_id) : NULL;
+	if (parent != NULL) {
+		hk_node_lock(nodes, parent);
+		parent->has_links = true;
+		hk_node_unlock(nodes, parent);
+		hk_node_put(nodes, parent);
+	}
+}
+
+bool hk_node_has_links(struct hk_nodes *nodes, struct hk_node *dir)
+{
+	bool has_links;
+
+	hk_node_lock(nodes, dir);
+	has_links = dir->has_links;
+	hk_node_unlock(nodes, dir);
+	return has_links;
+}
+
 /* Makes a free slot a node; its stripe is held, and its key's where it will be hashed. */
 static void node_fill(struct hk_node *node, struct hk_export *export, const struct hk_stat *st)
 {
@@ -542,6 +569,7 @@ static void node_fill(struct hk_node *node, struct hk_export *export, const stru
 	node->listed_hot_ns = 0;
 	node->place_epoch = 0;
 	node->path_epoch = 0;
+	node->has_links = false;
 	node->ruling = st->ruling;
 	node->no_capability_until_ns = 0;
 	node->may_have_capability = false;
@@ -696,6 +724,7 @@ int hk_nodes_restore(struct hk_nodes *nodes, uint64_t nodeid, struct hk_export *
 	struct hk_node *node;
 	struct hk_key_stripe *stripe;
 	uint64_t hash;
+	int r;
 
 	if ((uint32_t)nodeid == 0 || (uint32_t)nodeid / HK_NODE_CHUNK >= HK_NODE_CHUNKS) {
 		return -EEXIST;
@@ -720,7 +749,11 @@ int hk_nodes_restore(struct hk_nodes *nodes, uint64_t nodeid, struct hk_export *
 			node->stale = true; /* two nodes cannot be one file */
 		}
 	}
-	return parent == NULL ? 0 : hk_node_moved(nodes, node, parent, name);
+	r = parent == NULL ? 0 : hk_node_moved(nodes, node, parent, name);
+	if (r == 0 && st != NULL && st->nlink > 1 && !S_ISDIR(st->mode)) {
+		hk_node_linked(nodes, node);
+	}
+	return r;
 }
 
 /* Puts what is unused in the chunks that exist on the free list; chunks that do not are made when

@@ -73,6 +73,7 @@ struct hk_node {
 	uint64_t place_epoch;
 	char *path; /* owned; of a directory, from the export's root on: path.c; NULL: not kept */
 	uint64_t path_epoch;
+	bool has_links;  /* of a directory: a file with further names was seen in it */
 	uint32_t ruling; /* as struct hk_stat's; under the key's stripe, too */
 	/* It has no security.capability, as far as the guest may know: see ops_xattr.c. */
 	int64_t no_capability_until_ns;
@@ -175,6 +176,11 @@ void hk_nodes_forget_all(struct hk_nodes *nodes);
  */
 int hk_node_moved(
 	struct hk_nodes *nodes, struct hk_node *node, struct hk_node *parent, const char *name);
+
+/** hk_node_linked() - a pinned node has further names: so its directory, where it was seen last, has_links */
+void hk_node_linked(struct hk_nodes *nodes, struct hk_node *node);
+/** hk_node_has_links() - may what is removed from this pinned directory live on under another name? */
+bool hk_node_has_links(struct hk_nodes *nodes, struct hk_node *dir);
 
 /**
  * hk_node_obj() - the object of a pinned node; valid until the node is put

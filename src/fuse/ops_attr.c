@@ -81,6 +81,9 @@ void hk_attr_fill(struct hk_fuse_server *server, struct hk_node *node, const str
 		attr->mtimensec += attr->mtimensec < HK_NS_PER_SEC - 1 ? 1 : -1;
 	}
 	hk_node_unlock(&server->nodes, node);
+	if (st->nlink > 1 && !S_ISDIR(st->mode)) {
+		hk_node_linked(&server->nodes, node);
+	}
 }
 
 bool hk_attr_cached_is_good(

@@ -6,12 +6,15 @@
  * in one directory, and looks the name up again where the reply is an entry. Nodes remember where
  * they were seen last; a rename updates that under the rename lock (node_obj.c says why). Before a
  * name goes away whose inode may live on (further hard links, a directory that is somebody's
- * current one), the object of a known node is opened, so that the node stays good.
+ * current one), the object of a known node is opened, so that the node stays good. Directories know
+ * whether they have had files with further names, so that removing most files takes no look at them.
  *
  * Links and renames stay within one export: what is read-only in one must not become writable
  * through another.
  *
- * Limits: the synthetic root has its entries and takes no others (EROFS).
+ * Limits: the synthetic root has its entries and takes no others (EROFS). A file that the guest removes by
+ * the only name it knows, while the host has given it another since, is gone for the guest (but for who has it open)
+ * until it looks that one up.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -454,7 +457,10 @@ static int remove_entry(struct hk_fuse_server *server, struct hk_req *req, bool 
 		r = hk_judge_change(server, &c, is_dir ? "remove directory" : "remove");
 	}
 	if (r == 0) {
-		held = hold_removed(server, &dir, name);
+		/* Without links, what goes has no other name. */
+		if (is_dir || hk_node_has_links(&server->nodes, dir.node)) {
+			held = hold_removed(server, &dir, name);
+		}
 		r = hk_judged(server, &c,
 			hk_ref_backend(&dir)->ops->unlink(
 				hk_ref_backend(&dir), dir.obj, name, is_dir));
@@ -489,6 +495,9 @@ static void note_moved(struct hk_fuse_server *server, const struct hk_ref *old_d
 	node = hk_nodes_find(&server->nodes, dir->node->export, old_dir->node, old_name, &st);
 	if (node != NULL) {
 		hk_node_moved(&server->nodes, node, dir->node, name);
+		if (st.nlink > 1) {
+			hk_node_linked(&server->nodes, node);
+		}
 		if (node->ruling != st.ruling) {
 			hk_node_ruled(&server->nodes, node, st.ruling);
 		}

@@ -418,6 +418,48 @@ static void test_xattrs(void **state)
 	assert_int_equal(call(FUSE_LISTXATTR, node, &in, sizeof(in), buf, sizeof(buf)).len, 0);
 }
 
+/* What a node stands for lives on under another name, whoever gave it that. */
+static void test_removed_with_further_names(void **state)
+{
+	struct fuse_entry_out sub;
+	struct fuse_attr attr;
+	uint64_t node, fh;
+
+	assert_int_equal(fc_mkdir(&fc, fc.root, "sub", &sub), 0);
+	/* The host's, in two directories, of which the guest has seen one. */
+	fc_host_file(fc.inside, "f", "");
+	assert_int_equal(linkat(fc.inside_fd, "f", fc.inside_fd, "sub/f", 0), 0);
+	node = fc_node(&fc, fc.root, "f");
+	assert_int_equal(fc_name_op(&fc, FUSE_UNLINK, fc.root, "f"), 0);
+	assert_int_equal(fc_getattr(&fc, node, &attr), 0);
+	assert_int_equal(attr.nlink, 1);
+	/* Known with one name; the host gives it another, and the guest sees that there are two. */
+	fc_host_file(fc.inside, "g", "");
+	node = fc_node(&fc, fc.root, "g");
+	assert_int_equal(linkat(fc.inside_fd, "g", fc.inside_fd, "sub/g", 0), 0);
+	assert_int_equal(fc_getattr(&fc, node, &attr), 0);
+	assert_int_equal(fc_name_op(&fc, FUSE_UNLINK, fc.root, "g"), 0);
+	assert_int_equal(fc_getattr(&fc, node, &attr), 0);
+	/* The guest's own, whichever goes first, and after a move. */
+	for (unsigned first = 0; first < 3; first++) {
+		assert_int_equal(
+			fc_create(&fc, fc.root, "h", O_WRONLY | O_CREAT, 0644, &node, &fh), 0);
+		fc_release(&fc, node, fh);
+		assert_int_equal(fc_link(&fc, node, sub.nodeid, "h"), 0);
+		if (first == 2) {
+			assert_int_equal(fc_rename(&fc, sub.nodeid, "h", fc.root, "i", 0), 0);
+			assert_int_equal(fc_name_op(&fc, FUSE_UNLINK, fc.root, "i"), 0);
+		} else {
+			assert_int_equal(fc_name_op(&fc, FUSE_UNLINK,
+						 first == 0 ? fc.root : sub.nodeid, "h"),
+				0);
+		}
+		assert_int_equal(fc_getattr(&fc, node, &attr), 0);
+		assert_int_equal(
+			fc_name_op(&fc, FUSE_UNLINK, first == 0 ? sub.nodeid : fc.root, "h"), 0);
+	}
+}
+
 static void set_host_xattr(const char *name, const char *value)
 {
 	int fd = openat(fc.inside_fd, name, O_RDONLY | O_CLOEXEC);
@@ -1117,6 +1159,7 @@ int main(void)
 		WITH(test_setattr),
 		WITH(test_xattrs),
 		WITH(test_xattrs_by_name),
+		WITH(test_removed_with_further_names),
 		WITH(test_space_and_copy),
 		WITH(test_statfs),
 		WITH(test_tmpfile),
