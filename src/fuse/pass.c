@@ -13,8 +13,8 @@
  * What is passed through is not cached by the mount: each open costs a look at its attributes later on, as reading changes
  * the atime. Once that has cost as much as to have the file read and cached would have, it is; files that are opened
  * again and again only to be read, headers and libraries, then cost one request each time. So it never costs more than
- * twice as much as to know in advance would. Not so files that have changed lately, or may be changed by others through a
- * mapping: what is passed through is never out of date.
+ * twice as much as to know in advance would. Not so files that have changed in the last minute: what is passed through is
+ * never out of date, what is cached may be for a second, and for longer where a program maps it.
  *
  * What else is not passed through: files of exports that take set-id bits away with each write (map_ids); set-id files, whose
  * bits the kernel expects us to clear when it asks for a write (HANDLE_KILLPRIV_V2); what a backend keeps for itself.
@@ -22,7 +22,9 @@
  *
  * The node's stripe is held while the kernel registers a file and lets it go: short calls that touch no file system.
  *
- * Limits: a transport that has it, and CAP_SYS_ADMIN in the first user namespace; else all data comes to us.
+ * Limits: a transport that has it, and CAP_SYS_ADMIN in the first user namespace; else all data comes to us. What the
+ * host writes through a mapping of a file in memory (tmpfs) changes no mtime after the first write to a page: who opens
+ * such a file time and again only to read it may come to read what it was.
  */
 #include <sys/stat.h>
 
@@ -35,8 +37,8 @@ enum {
 	CACHED_MAX_BYTES = 8 << 20,
 };
 
-/* Twice as long as attributes are cached. */
-#define SETTLED_NS (2 * (int64_t)HK_NS_PER_SEC)
+/* Longer than what is written through a mapping takes to reach the disk, and the mtime with it. */
+#define SETTLED_NS (60 * (int64_t)HK_NS_PER_SEC)
 
 static int real_fd(const struct hk_node *node, int file, const struct hk_stat *st)
 {
