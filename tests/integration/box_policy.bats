@@ -218,33 +218,43 @@ logged() {
 @test "a log that nobody reads any more: the run goes on, and it is said" {
 	mkfifo pipe
 	head -c 1 pipe >first &
-	box --log pipe -- sh -c 'for i in $(seq 300); do ls /usr/bin >/tmp/x; done; echo done' </dev/null
+	box --log pipe -- sh -c 'for i in $(seq 50); do ls /usr/bin >/tmp/x; done; echo done' </dev/null
 	wait $!
 	[ "$status" -eq 125 ]
 	[ "$out" = "done" ]
 	[[ $err == *"events were not written"* ]]
 }
 
-# Whoever is root in a box may do more there, and must not get further.
-@test "mounts, handles, links, renames, other processes' views: no way around a policy" {
-	mkdir w/shut
+# Whoever is root in a box may do more there, and must not get further. Each in a test of its own: they take their time.
+break_out() {
+	mkdir w/shut w/here
 	echo secret >w/shut/secret
 	cp "$BATS_FILE_TMPDIR/bin/breakouts" w
-	for as in -i --root; do
-		mkdir "w/here$as"
-		under "$as" -- sh -c 'cd "$1" && ../breakouts /w/shut' sh "here$as" <<<'deny * $PWD/shut/**'
-		[ "$status" -eq 0 ]
-		[ -z "$out" ]
-		[ "$(ls w/shut)" = secret ]
-	done
+	under "$@" -- sh -c 'cd here && ../breakouts /w/shut'
+}
+
+@test "mounts, handles, links, renames, other processes' views: no way around a policy for a user" {
+	break_out <<<'deny * $PWD/shut/**'
+	[ "$status" -eq 0 ]
+	[ -z "$out" ]
+	[ "$(ls w/shut)" = secret ]
+	logged '"path":"/w/shut/made-by-proc-root"' '"verdict":"deny"'
+}
+
+@test "nor for the box's root" {
+	break_out --root <<<'deny * $PWD/shut/**'
+	[ "$status" -eq 0 ]
+	[ -z "$out" ]
+	[ "$(ls w/shut)" = secret ]
 	logged '"path":"/w/shut/made-by-bind"' '"verdict":"deny"'
+	logged '"path":"/w/shut/made-by-handle"' '"verdict":"deny"'
 	logged '"path":"/w/shut/made-by-mounting-again"' '"verdict":"deny"'
-	# The ways are ways.
-	mkdir w/free
-	under --root -- sh -c 'cd free && ../breakouts /w/shut' <<<''
+}
+
+@test "without a policy they are ways" {
+	break_out --root <<<''
 	[ "$status" -eq 1 ]
-	for way in name dotdot symlink proc-root init-root other-process handle bind mounting-again overlay chroot race link \
-		rename; do
+	for way in name dotdot symlink proc-root init-root other-process handle bind mounting-again overlay chroot link rename; do
 		grep -qx "$way: read" <<<"$out"
 	done
 }
