@@ -530,7 +530,7 @@ int main(int argc, char **argv)
 	while (wait(&status) > 0) {
 		result |= status != 0;
 	}
-	show_tree(".");
+	show_tree("..");
 	check_links();
 	return result;
 }
