@@ -59,6 +59,21 @@ static bool is_dir(const struct hk_ref *dir, const char *name)
 	return backend->ops->lookup(backend, dir->obj, name, &st) == 0 && S_ISDIR(st.mode);
 }
 
+static bool is_unread(const struct hk_rules *rules, hk_place place)
+{
+	enum hk_verdict verdict = hk_rules_at(rules, place, HK_CLASS_READ).verdict;
+
+	return verdict == HK_VERDICT_DENY || verdict == HK_VERDICT_HIDE;
+}
+
+/* Would what may not be read be read by another name? */
+static bool reveals(struct hk_rules *rules, hk_place from, hk_place to)
+{
+	return (is_unread(rules, from) && !is_unread(rules, to)) ||
+		(is_unread(rules, hk_rules_step(rules, from, "_")) &&
+			!is_unread(rules, hk_rules_step(rules, to, "_")));
+}
+
 int hk_policy_move(struct hk_fuse_server *server, const struct hk_ref *old_dir,
 	const char *old_name, const struct hk_ref *new_dir, const char *new_name, unsigned flags)
 {
@@ -72,7 +87,14 @@ int hk_policy_move(struct hk_fuse_server *server, const struct hk_ref *old_dir,
 	}
 	from = hk_rules_step(rules, from, old_name);
 	to = hk_rules_step(rules, to, new_name);
-	if (from == to || (hk_rules_uniform(rules, from) && hk_rules_uniform(rules, to))) {
+	if (from == to) {
+		return 0;
+	}
+	if (reveals(rules, from, to) ||
+		((flags & RENAME_EXCHANGE) != 0 && reveals(rules, to, from))) {
+		return -EXDEV;
+	}
+	if (hk_rules_uniform(rules, from) && hk_rules_uniform(rules, to)) {
 		return 0;
 	}
 	return is_dir(old_dir, old_name) ||

@@ -122,10 +122,10 @@ static inline bool hk_fuse_has(struct hk_fuse_server *server, uint64_t feature)
 int hk_policy_change(struct hk_fuse_server *server, struct hk_node *node, const char *name,
 	const char *operation);
 /**
- * hk_policy_move() - may a rename take along what is in a directory?
+ * hk_policy_move() - may a rename bring a file, and all that is in a directory, under other rules?
  *
- * Rules are about paths, and nobody judges each path below: so only where the rules say the same of all of them, before and
- * after. Else programs copy, and each file is judged.
+ * Not what may not be read to where it may. Nobody judges each path below a directory: so that only where the rules say
+ * the same of all of them, before and after. Else programs copy, and each file is judged.
  *
  * Return: 0 or -EXDEV.
  */

@@ -532,6 +532,10 @@ all_ways() {
 	[[ $err == *"Invalid cross-device link"* ]]
 	[ ! -e other ]
 	[ ! -e top/new/sub/locked ]
+	printf 'deny read $PWD/top/secret/**\n' >weak
+	trace --policy weak -- sh -c 'mv top/secret/key top/open/stolen; cat top/open/stolen; mv top/secret top/open/all; cat top/open/all/key'
+	[ -z "$out" ]
+	[ -e top/secret/key ]
 	# What is read is what was judged, while names come and go.
 	need_compiler
 	cat >race.c <<-'END'

@@ -275,6 +275,40 @@ static void renames_change_what_holds(void **state)
 	stop();
 }
 
+static void renames_are_no_way_around(void **state)
+{
+	struct fuse_entry_out entry;
+	uint64_t top, secret, pub;
+
+	(void)state;
+	start("deny read,list /x/top/secret/**\ndeny create /x/pub/**/locked\n");
+	assert_int_equal(fc_mkdir(&fc, fc.root, "top", &entry), 0);
+	top = entry.nodeid;
+	assert_int_equal(fc_mkdir(&fc, top, "secret", &entry), 0);
+	secret = entry.nodeid;
+	assert_int_equal(fc_mkdir(&fc, secret, "dir", &entry), 0);
+	assert_int_equal(fc_mkdir(&fc, fc.root, "pub", &entry), 0);
+	pub = entry.nodeid;
+	assert_int_equal(fc_mkdir(&fc, pub, "a", &entry), 0);
+	assert_int_equal(fc_mkdir(&fc, pub, "b", &entry), 0);
+	assert_int_equal(fc_mkdir(&fc, fc.root, "free", &entry), 0);
+	/* What has denied names below it, and what is denied itself */
+	assert_int_equal(fc_rename(&fc, fc.root, "top", fc.root, "other", 0), -EXDEV);
+	assert_int_equal(fc_rename(&fc, top, "secret", fc.root, "other", 0), -EXDEV);
+	assert_int_equal(fc_rename(&fc, secret, "dir", fc.root, "other", 0), -EXDEV);
+	assert_int_equal(fc_rename(&fc, fc.root, "free", secret, "dir", RENAME_EXCHANGE), -EXDEV);
+	/* Into where rules look deeper than names that are there now */
+	assert_int_equal(fc_rename(&fc, fc.root, "free", pub, "free", 0), -EXDEV);
+	/* Within one of these, and where nobody looks */
+	assert_int_equal(fc_rename(&fc, pub, "a", pub, "c", 0), 0);
+	assert_int_equal(fc_rename(&fc, pub, "b", pub, "c", RENAME_EXCHANGE), 0);
+	assert_int_equal(fc_rename(&fc, secret, "dir", secret, "dir2", 0), 0);
+	assert_int_equal(fc_rename(&fc, fc.root, "free", secret, "free", 0), 0);
+	log_now();
+	assert_true(logged("\"/x/top\"", "\"EXDEV\"", "rename"));
+	stop();
+}
+
 static void redirected(void **state)
 {
 	struct fuse_open_out out;
@@ -456,6 +490,7 @@ int main(void)
 		cmocka_unit_test(quiet),
 		cmocka_unit_test(names_of_one_file),
 		cmocka_unit_test(renames_change_what_holds),
+		cmocka_unit_test(renames_are_no_way_around),
 		cmocka_unit_test(redirected),
 		cmocka_unit_test(attributes),
 		cmocka_unit_test(read_only_export),
