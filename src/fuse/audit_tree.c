@@ -311,7 +311,9 @@ static struct wish wish_of(const struct hk_record *record)
 	case HK_EVENT_RMDIR:
 		return (struct wish){.path = deletes};
 	case HK_EVENT_RENAME:
-		return (struct wish){.path = deletes, .other = creates};
+		/* By its new name it may be read, so by its old one, too: see hk_policy_move(). */
+		return (struct wish){
+			.path = deletes | hk_class_bit(HK_CLASS_READ), .other = creates};
 	case HK_EVENT_READLINK:
 		return (struct wish){.path = hk_class_bit(HK_CLASS_READ)};
 	case HK_EVENT_TRUNCATE:

@@ -94,7 +94,7 @@ int hk_policy_move(struct hk_fuse_server *server, const struct hk_ref *old_dir,
 		((flags & RENAME_EXCHANGE) != 0 && reveals(rules, to, from))) {
 		return -EXDEV;
 	}
-	if (hk_rules_uniform(rules, from) && hk_rules_uniform(rules, to)) {
+	if (!hk_rules_limits_below(rules, from) && !hk_rules_limits_below(rules, to)) {
 		return 0;
 	}
 	return is_dir(old_dir, old_name) ||

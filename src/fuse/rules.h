@@ -151,6 +151,13 @@ struct hk_ruling hk_rules_at(const struct hk_rules *rules, hk_place place, enum 
  */
 bool hk_rules_uniform(const struct hk_rules *rules, hk_place place);
 
+/**
+ * hk_rules_limits_below() - is there a rule that looks at names below @place, and does anything but allow?
+ *
+ * Where not, what is below is ruled as its own entries are by rules that end in a double star, or allowed.
+ */
+bool hk_rules_limits_below(const struct hk_rules *rules, hk_place place);
+
 /** hk_rules_may_hide() - can any entry of @place be hidden? If not, listings need no look. */
 bool hk_rules_may_hide(const struct hk_rules *rules, hk_place place);
 

@@ -115,6 +115,7 @@ struct hk_rules_node {
 	bool has_literals;
 	uint8_t glob_kinds; /* bits of those that children have */
 	bool hides_entries; /* a rule that hides ends at a child by name or glob */
+	bool limits_below;  /* one that does not allow ends there, or below */
 	/* The last rule that ends here, for each class; 0: none. */
 	uint32_t rule[HK_CLASS_COUNT];
 	/* The last one at children by name or glob, or below them. */

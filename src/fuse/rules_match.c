@@ -47,7 +47,7 @@ struct hk_place_info {
 	uint32_t *states; /* owned: nodes, ascending */
 	uint32_t state_count;
 	atomic_uint other; /* place of the names that nothing matches; 0: not made yet */
-	bool has_literals, has_globs, may_hide;
+	bool has_literals, has_globs, may_hide, limits_below;
 	struct hk_ruling rulings[HK_CLASS_COUNT];
 };
 
@@ -239,6 +239,16 @@ static bool is_hiding(const struct hk_rules *rules, uint32_t number)
 	return ruling_of(rules, number).verdict == HK_VERDICT_HIDE;
 }
 
+static bool is_limiting(const struct hk_rules *rules, const struct hk_rules_node *node)
+{
+	for (unsigned c = 0; c < HK_CLASS_COUNT; c++) {
+		if (ruling_of(rules, node->rule[c]).verdict != HK_VERDICT_ALLOW) {
+			return true;
+		}
+	}
+	return node->limits_below;
+}
+
 static void fill_info(const struct hk_rules *rules, struct hk_place_info *info,
 	const uint32_t floor[HK_CLASS_COUNT])
 {
@@ -251,6 +261,7 @@ static void fill_info(const struct hk_rules *rules, struct hk_place_info *info,
 			info->has_literals |= node->has_literals;
 			info->has_globs |= node->glob_kinds != 0;
 			info->may_hide |= node->hides_entries;
+			info->limits_below |= node->limits_below;
 		}
 		for (unsigned c = 0; c < HK_CLASS_COUNT; c++) {
 			rule[c] = HK_MAX(rule[c], node->rule[c]);
@@ -479,6 +490,10 @@ static void sum_up(struct hk_rules *rules)
 		struct hk_rules_node *parent = &rules->nodes[node->parent];
 		bool has_deep = node->deep_child != 0;
 
+		if (node->symbol != 0) {
+			parent->limits_below |=
+				is_limiting(rules, node) || (has_deep && is_limiting(rules, deep));
+		}
 		for (unsigned c = 0; c < HK_CLASS_COUNT && node->symbol != 0; c++) {
 			uint32_t latest = HK_MAX(node->rule[c], node->entries[c]);
 
@@ -537,6 +552,11 @@ bool hk_rules_uniform(const struct hk_rules *rules, hk_place place)
 	const struct hk_place_info *info = info_of(rules, place);
 
 	return !info->has_literals && !info->has_globs;
+}
+
+bool hk_rules_limits_below(const struct hk_rules *rules, hk_place place)
+{
+	return info_of(rules, place)->limits_below;
 }
 
 bool hk_rules_may_hide(const struct hk_rules *rules, hk_place place)

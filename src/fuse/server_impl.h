@@ -7,9 +7,9 @@
  *	policy.c	what an export lets the guest do; whose ids are whose
  *	judge.c		what rules say; the audit
  *	path.c		paths of nodes
- *	node.c		nodes; node_obj.c: their objects
+ *	node.c		nodes; node_obj.c: their objects; node_tree.c: where they are
  *	handle.c	open files; dir.c: listings
- *	ops_name.c	lookup, create, rename, ...
+ *	ops_name.c	lookup, mkdir, link, ...; ops_remove.c: unlink, rename, ...
  *	ops_attr.c	attributes; ops_xattr.c: extended ones
  *	ops_file.c	open, create, read, write, ...
  *	ops_dir.c	listing of directories
@@ -124,8 +124,8 @@ int hk_policy_change(struct hk_fuse_server *server, struct hk_node *node, const 
 /**
  * hk_policy_move() - may a rename bring a file, and all that is in a directory, under other rules?
  *
- * Not what may not be read to where it may. Nobody judges each path below a directory: so that only where the rules say
- * the same of all of them, before and after. Else programs copy, and each file is judged.
+ * Not what may not be read to where it may. Nobody judges each path below a directory: so not where a rule that does not
+ * allow looks at them, before or after. Else programs copy, and each file is judged.
  *
  * Return: 0 or -EXDEV.
  */
