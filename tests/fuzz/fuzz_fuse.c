@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -27,6 +28,9 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { MAX_IDS = 16, MAX_RAW = 200, MAX_RECORDS = 64 };
+enum { SLOT_BYTES = 2 << 20, WINDOW_BYTES = 8 * SLOT_BYTES };
+
+static uint8_t *window;
 
 static char base[64];
 static char inside[80];
@@ -86,6 +90,8 @@ static void prepare(void)
 	fd = open(secret, O_WRONLY | O_CREAT, 0644);
 	must(fd >= 0 && write(fd, "outside", 7) == 7 && close(fd) == 0, "secret");
 	setrlimit(RLIMIT_FSIZE, &limit);
+	window = mmap(NULL, WINDOW_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	must(window != MAP_FAILED, "window");
 	atexit(remove_base);
 }
 
@@ -154,10 +160,54 @@ static bool starts_with_fh(uint32_t opcode)
 	case FUSE_FALLOCATE:
 	case FUSE_LSEEK:
 	case FUSE_COPY_FILE_RANGE:
+	case FUSE_SETUPMAPPING:
 		return true;
 	default:
 		return false;
 	}
+}
+
+/* Slots are large: a few bits say which, so that mappings come about, are replaced and removed. */
+static void aim(uint32_t opcode, char *body, size_t len)
+{
+	struct fuse_setupmapping_in in;
+	struct fuse_removemapping_one one;
+	const size_t at = sizeof(struct fuse_removemapping_in);
+
+	if (opcode == FUSE_SETUPMAPPING && len >= sizeof(in) && (body[39] & 1) == 0) {
+		memcpy(&in, body, sizeof(in));
+		in.fh = (body[39] & 2) == 0 ? UINT64_MAX : in.fh;
+		in.foffset = in.foffset % 4 * SLOT_BYTES;
+		in.moffset = in.moffset % 10 * SLOT_BYTES;
+		in.len %= 3 * SLOT_BYTES;
+		in.flags %= 5;
+		memcpy(body, &in, sizeof(in));
+	}
+	if (opcode == FUSE_REMOVEMAPPING && len >= at + sizeof(one) && (body[3] & 1) == 0) {
+		memcpy(&one, body + at, sizeof(one));
+		one.moffset = one.moffset % 10 * SLOT_BYTES;
+		one.len %= 3 * SLOT_BYTES;
+		memcpy(body + at, &one, sizeof(one));
+		body[0] = 1;
+		body[1] = body[2] = body[3] = 0;
+	}
+}
+
+/* Whatever is mapped: of the secret outside nothing shows, and reading is the kernel's affair. */
+static void look_into_window(void)
+{
+	char text[8];
+	int fds[2];
+
+	must(pipe(fds) == 0, "pipe");
+	for (unsigned i = 0; i < WINDOW_BYTES / SLOT_BYTES; i++) {
+		if (write(fds[1], window + (size_t)i * SLOT_BYTES, 7) == 7) {
+			must(read(fds[0], text, 7) == 7 && memcmp(text, "outside", 7) != 0,
+				"the window shows the outside");
+		}
+	}
+	close(fds[0]);
+	close(fds[1]);
 }
 
 static void request(
@@ -208,9 +258,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	export.path = inside;
 	export.read_only = (data[0] & 1) != 0;
 	export.public_only = (data[0] & 2) != 0;
+	export.dax = (data[0] & 8) != 0;
 	must(hk_fuse_server_create(NULL, &s.server, &err) == 0, "create");
 	must(hk_fuse_server_export(s.server, &export, &err) == 0, "export");
+	if (export.dax) {
+		must(hk_fuse_server_set_window(s.server, window, WINDOW_BYTES, &err) == 0,
+			"set_window");
+	}
 	init.flags = (data[0] & 4) != 0 ? FUSE_NO_OPENDIR_SUPPORT : 0;
+	init.flags |= FUSE_INIT_EXT | FUSE_MAP_ALIGNMENT;
+	init.flags2 = (uint32_t)(FUSE_HAS_INODE_DAX >> 32);
 	request(&s, FUSE_INIT, 0, (const char *)&init, sizeof(init));
 	note(s.nodes, &s.node_count, FUSE_ROOT_ID);
 	request(&s, FUSE_LOOKUP, FUSE_ROOT_ID, "x", 2);
@@ -250,8 +307,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			memcpy(body + len, names[which_name], name_len[which_name]);
 			len += name_len[which_name];
 		}
+		aim(opcode, body, len);
 		request(&s, opcode, nodeid, body, len);
 	}
+	hk_fuse_server_mend(s.server);
+	look_into_window();
 	hk_fuse_server_destroy(s.server);
 	check_outside();
 	clean();
