@@ -44,7 +44,9 @@ struct hk_host *hk_host_of(struct hk_backend *backend);
 
 /* Is this thread prepared by hk_fuse_thread_start()? */
 bool hk_host_thread_is_ours(void);
-/* The umask that creating in this thread applies. */
+/* Has what this thread creates from now on masked with @mask. Return: false where the umask is not the thread's own. */
+bool hk_host_mask(mode_t mask);
+/* What creating in this thread takes off besides. */
 mode_t hk_host_umask(void);
 
 /* openat2(2) of one component, never through a symbolic link; openat(2) where there is no openat2.

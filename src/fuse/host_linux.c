@@ -62,6 +62,17 @@ bool hk_host_thread_is_ours(void)
 	return thread_is_ours;
 }
 
+bool hk_host_mask(mode_t mask)
+{
+	static _Thread_local mode_t current;
+
+	if (thread_is_ours && current != mask) {
+		umask(mask);
+		current = mask;
+	}
+	return thread_is_ours;
+}
+
 mode_t hk_host_umask(void)
 {
 	return thread_is_ours ? 0 : atomic_load_explicit(&process_umask, memory_order_relaxed);

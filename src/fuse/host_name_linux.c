@@ -109,7 +109,7 @@ static int create(
 	struct creation *c = &masked;
 	struct hk_host *host = hk_host_of(backend);
 	/* Only the file system knows whether there is a default ACL, in whose favour it forgets the umask. */
-	bool mask = cred->umask != 0 && hk_host_thread_is_ours();
+	bool is_masked = hk_host_mask(cred->umask);
 	bool other = host->is_root && (cred->uid != host->uid || cred->gid != host->gid);
 	bool give = false;
 	int fd;
@@ -122,9 +122,7 @@ static int create(
 		setfsgid(cred->gid);
 		setfsuid(cred->uid);
 	}
-	if (mask) {
-		umask(cred->umask);
-	} else {
+	if (!is_masked) {
 		c->mode &= ~cred->umask;
 	}
 	fd = create_once(c);
@@ -138,9 +136,6 @@ static int create(
 			fd = create_once(c);
 			give = true;
 		}
-	}
-	if (mask) {
-		umask(0);
 	}
 	if (fd < 0 || (!give && (c->kind == CREATE_SYMLINK || (c->mode & hk_host_umask()) == 0))) {
 		return fd;
