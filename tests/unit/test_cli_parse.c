@@ -20,6 +20,7 @@ static void test_shares(void **state)
 		const char *host, *guest;
 		bool writable;
 		bool cow;
+		bool dax;
 		const char *says; /* in the message */
 	} rows[] = {
 		{"/a", 0, "/a", NULL, false},
@@ -40,6 +41,13 @@ static void test_shares(void **state)
 		{"/a:/b:/c", -EINVAL, .says = "too many"},
 		{".:cow", 0, ".", NULL, .cow = true},
 		{"/a:/b:cow", 0, "/a", "/b", .cow = true},
+		{"/a:dax", 0, "/a", NULL, .dax = true},
+		{"/a:/b:dax", 0, "/a", "/b", .dax = true},
+		{"/a:ro,dax", 0, "/a", NULL, .dax = true},
+		{"/a:/b:rw,dax", 0, "/a", "/b", true, .dax = true},
+		{"/a,dax", 0, "/a,dax", NULL},
+		{"/a:cow,dax", -EINVAL, .says = "shared memory"},
+		{"/a:/b:dax,rw", -EINVAL, .says = "none of ro, rw and cow"},
 	};
 
 	for (size_t i = 0; i < HK_ARRAY_SIZE(rows); i++) {
@@ -59,6 +67,7 @@ static void test_shares(void **state)
 		}
 		assert_int_equal(spec.writable, rows[i].writable);
 		assert_int_equal(spec.cow, rows[i].cow);
+		assert_int_equal(spec.dax, rows[i].dax);
 		hk_share_spec_finish(&spec);
 	}
 }
@@ -76,6 +85,7 @@ static void test_disks(void **state)
 		{"", NULL},
 		{":ro", NULL},
 		{"a.img:cow", NULL},
+		{"a.img:rw,dax", NULL},
 	};
 
 	for (size_t i = 0; i < HK_ARRAY_SIZE(rows); i++) {
