@@ -532,10 +532,12 @@ static void write_node(struct learner *l, uint32_t node, uint8_t *covered)
 	write_rule(l, HK_VERDICT_ALLOW, (uint8_t)(self & ~need->cow), node, "");
 	write_rule(l, HK_VERDICT_COW, self & need->cow, node, "");
 	if (need->has_ln) {
+		uint8_t moves =
+			bits(HK_CLASS_CREATE, HK_CLASS_DELETE) | hk_class_bit(HK_CLASS_READ);
+
 		/* Whatever is made there goes where it goes. */
 		write_rule(l, deep_cow != 0 ? HK_VERDICT_COW : HK_VERDICT_ALLOW,
-			bits(HK_CLASS_CREATE, HK_CLASS_DELETE) & (uint8_t)~covered[node], node,
-			"/Cu??????");
+			moves & (uint8_t)~covered[node], node, "/Cu??????");
 	}
 }
 
