@@ -79,7 +79,7 @@ static int make_temp(struct hk_apply *apply, const struct place *at, int upper,
 
 	switch (st->mode & S_IFMT) {
 	case S_IFREG: {
-		autoclose int from = hk_host_open_file(host, upper, O_RDONLY);
+		autoclose int from = hk_layer_open_upper(apply->ov, upper);
 		int to = from < 0
 			? from
 			: hk_host_open_name(at->lower, temp, O_CREAT | O_EXCL | O_RDWR, 0600);

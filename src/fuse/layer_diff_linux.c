@@ -32,7 +32,8 @@ static int open_side(struct hk_layer *layer, int root, const char *path, int fla
 	if (obj < 0 || flags == O_PATH) {
 		return obj < 0 ? obj : take_fd(&obj);
 	}
-	return hk_host_open_file(layer->ov->host, obj, flags);
+	return root == layer->ov->upper ? hk_layer_open_upper(layer->ov, obj)
+					: hk_host_open_file(layer->ov->host, obj, flags);
 }
 
 static bool is_text(int fd)

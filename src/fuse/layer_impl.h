@@ -43,6 +43,10 @@ struct hk_changes {
 int hk_changes_collect(struct hk_layer *layer, struct hk_changes *changes, struct hk_err *err);
 void hk_changes_finish(struct hk_changes *changes);
 
+/** hk_layer_open_upper() - a regular file of the layer (@obj: O_PATH) for reading, whatever its mode. Return: descriptor
+ * or -errno */
+int hk_layer_open_upper(struct hk_overlay *ov, int obj);
+
 /** hk_layer_fail() - hk_fail() about a path, of which nobody knows what is in it. @doing: NULL or a word. Return: @r */
 int hk_layer_fail(struct hk_err *err, int r, const char *path, const char *doing);
 

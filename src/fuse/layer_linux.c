@@ -52,6 +52,20 @@ int hk_layer_lower(const char *path, char **ret_lower, struct hk_err *err)
 	return 0;
 }
 
+int hk_layer_open_upper(struct hk_overlay *ov, int obj)
+{
+	int fd = hk_host_open_file(ov->host, obj, O_RDONLY);
+	struct hk_stat st;
+
+	if (fd != -EACCES || ov->is_root || ov->host->ops->stat(ov->host, obj, &st) < 0 ||
+		hk_host_chmod(ov->host, obj, (st.mode & 07777) | S_IRUSR) < 0) {
+		return fd;
+	}
+	fd = hk_host_open_file(ov->host, obj, O_RDONLY);
+	hk_host_chmod(ov->host, obj, st.mode & 07777);
+	return fd;
+}
+
 int hk_layer_fail(struct hk_err *err, int r, const char *path, const char *doing)
 {
 	char shown[256];

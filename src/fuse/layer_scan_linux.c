@@ -45,7 +45,7 @@ struct pair {
 /* Return: 1 same, 0 not, -errno. */
 static int same_data(struct hk_overlay *ov, const struct pair *p)
 {
-	autoclose int upper = hk_host_open_file(ov->host, p->upper, O_RDONLY);
+	autoclose int upper = hk_layer_open_upper(ov, p->upper);
 	autoclose int lower = hk_host_open_file(ov->host, p->lower, O_RDONLY | O_NOATIME);
 	autofree char *buf = hk_malloc(2 * BLOCK);
 	uint64_t at = 0;

@@ -1160,6 +1160,32 @@ static void no_conflict(void *arg, const struct hk_change *change)
 	print_error("'%s' is a conflict\n", change->path);
 }
 
+/* A file that its owner may not read is compared and applied all the same. */
+static void test_unreadable_file_is_applied(void **state)
+{
+	struct hk_err err = HK_ERR_INIT;
+	struct hk_layer *layer = NULL;
+	struct hk_backend *b;
+	char lower[256];
+	char path[256];
+	int obj;
+
+	(void)state;
+	begin("echo x >f");
+	b = open_overlay();
+	assert_int_equal(write_at(b, "f", "X", 0), 0);
+	obj = walk(b, "f");
+	assert_int_equal(b->ops->chmod(b, obj, 0), 0);
+	put(b, obj);
+	b->ops->destroy(b);
+	hk_fmt(lower, sizeof(lower), "%s/lower", top);
+	hk_fmt(path, sizeof(path), "%s/layer", top);
+	assert_int_equal(hk_layer_open(path, lower, &layer, &err), 0);
+	assert_int_equal(hk_layer_apply(layer, NULL, false, no_conflict, NULL, &err), 0);
+	hk_layer_close(layer);
+	shell("cd %s/lower; test $(stat -c %%a f) = 0; chmod 600 f; test $(cat f) = X", top);
+}
+
 static int count_change(void *arg, const struct hk_change *change)
 {
 	print_error("'%s' is left, kind %d\n", change->path, (int)change->kind);
@@ -1293,6 +1319,7 @@ int main(void)
 		cmocka_unit_test(test_temporary_file_gets_a_name),
 		cmocka_unit_test(test_parts_are_cow),
 		cmocka_unit_test(test_layer_is_checked),
+		cmocka_unit_test(test_unreadable_file_is_applied),
 		cmocka_unit_test(test_random_operations),
 	};
 
