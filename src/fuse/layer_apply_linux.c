@@ -71,7 +71,6 @@ static int put_at(struct hk_apply *apply, const struct place *at, const char *te
 static int make_temp(struct hk_apply *apply, const struct place *at, int upper,
 	const struct hk_stat *st, const char *temp)
 {
-	struct hk_backend *host = apply->ov->host;
 	char target[PATH_MAX];
 	struct stat raw;
 	ssize_t n;
