@@ -4,6 +4,7 @@
  *
  *	load blk MS DEVICE...		throughput of disks, without the page cache
  *	load fs MS DIRECTORY FILES	the same of a file, and names and attributes
+ *	load map MS FILE		memory that is a file, all of it touched before
  *	load sleep			nothing
  *
  * Says "ready". Then each line of the input names a test, which is run and answered by a line
@@ -27,6 +28,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -182,6 +184,7 @@ struct load {
 	off_t bytes;
 	double seconds;
 	unsigned files;
+	uint64_t *words; /* the file, mapped */
 };
 
 static double seq_write(const struct load *load)
@@ -339,6 +342,94 @@ static double tar(const struct load *load)
 	return result;
 }
 
+/* What is mapped, a word at a time, so that no instruction for strings stands for the memory. */
+
+enum { MAP_BYTES = 64 << 20, MAP_WORDS = MAP_BYTES / sizeof(uint64_t) };
+
+static double map_rate(const struct load *load, uint64_t (*turn)(uint64_t *words))
+{
+	double start = now();
+	double end;
+	uint64_t bytes = 0;
+
+	do {
+		bytes += turn(load->words);
+		end = now();
+	} while (end - start < load->seconds);
+	return (double)bytes / (1 << 20) / (end - start);
+}
+
+/* 1 MiB each, the next one each time. */
+static volatile uint64_t *next_stretch(uint64_t *words)
+{
+	static size_t at;
+
+	at = (at + LARGE / sizeof(uint64_t)) % MAP_WORDS;
+	return words + at;
+}
+
+static uint64_t read_turn(uint64_t *words)
+{
+	volatile uint64_t *stretch = next_stretch(words);
+
+	for (size_t i = 0; i < LARGE / sizeof(uint64_t); i++) {
+		(void)stretch[i];
+	}
+	return LARGE;
+}
+
+static uint64_t write_turn(uint64_t *words)
+{
+	volatile uint64_t *stretch = next_stretch(words);
+
+	for (size_t i = 0; i < LARGE / sizeof(uint64_t); i++) {
+		stretch[i] = i;
+	}
+	return LARGE;
+}
+
+/* Pages at random, a cache line of each. */
+static uint64_t random_turn(uint64_t *words)
+{
+	volatile uint64_t *all = words;
+	enum { LINE = 8, PLACES = 256 };
+
+	for (unsigned i = 0; i < PLACES; i++) {
+		size_t at = next_random() % (MAP_WORDS / LINE) * LINE;
+
+		for (unsigned k = 0; k < LINE; k++) {
+			all[at + k]++;
+		}
+	}
+	return PLACES * LINE * sizeof(uint64_t);
+}
+
+static double map_read(const struct load *load)
+{
+	return map_rate(load, read_turn);
+}
+
+static double map_write(const struct load *load)
+{
+	return map_rate(load, write_turn);
+}
+
+static double map_random(const struct load *load)
+{
+	return map_rate(load, random_turn);
+}
+
+static void map_file(struct load *load, const char *path)
+{
+	load->fd = open_file(path, O_RDWR | O_CREAT);
+	check(ftruncate(load->fd, MAP_BYTES) == 0, path);
+	load->words = mmap(NULL, MAP_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, load->fd, 0);
+	check(load->words != MAP_FAILED, "mmap");
+	for (size_t i = 0; i < MAP_WORDS; i += SMALL / sizeof(uint64_t)) {
+		load->words[i] = i;
+	}
+}
+
 static const struct test {
 	const char *name;
 	double (*run)(const struct load *load);
@@ -355,6 +446,9 @@ static const struct test {
 	{"create", create},
 	{"find", find},
 	{"tar", tar},
+	{"map-read", map_read},
+	{"map-write", map_write},
+	{"map-random", map_random},
 };
 
 static void answer(const char *word, const struct load *loads)
@@ -404,9 +498,13 @@ int main(int argc, char **argv)
 		loads[0].fd = open_file("file", O_RDWR | O_DIRECT);
 		loads[0].bytes = FILE_BYTES;
 		loads[0].files = (unsigned)strtoul(argv[4], NULL, 10);
+	} else if (strcmp(kind, "map") == 0 && argc == 4) {
+		map_file(&loads[0], argv[3]);
 	} else if (strcmp(kind, "sleep") != 0) {
 		fprintf(stderr,
-			"usage: load blk MS DEVICE [DEVICE] | fs MS DIRECTORY FILES | sleep\n");
+			"usage: load blk MS DEVICE [DEVICE] | fs MS DIRECTORY FILES | map MS FILE "
+		        "| "
+			"sleep\n");
 		return 2;
 	}
 	setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
