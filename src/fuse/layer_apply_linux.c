@@ -518,8 +518,11 @@ static void finish_changes(struct hk_apply *apply)
 	hk_changes_finish(&apply->changes);
 	free(apply->is_selected);
 	free(apply->is_done);
+	free(apply->renames);
 	apply->is_selected = NULL;
 	apply->is_done = NULL;
+	apply->renames = NULL;
+	apply->rename_count = 0;
 }
 
 static int collect(struct hk_apply *apply, const char *const *paths, struct hk_err *err)
@@ -532,8 +535,14 @@ static int collect(struct hk_apply *apply, const char *const *paths, struct hk_e
 	}
 	apply->is_selected = hk_calloc(count, sizeof(*apply->is_selected));
 	apply->is_done = hk_calloc(count, sizeof(*apply->is_done));
-	if (apply->is_selected == NULL || apply->is_done == NULL) {
+	apply->renames = hk_calloc(count, sizeof(*apply->renames));
+	if (apply->is_selected == NULL || apply->is_done == NULL || apply->renames == NULL) {
 		return hk_fail(err, ENOMEM, "apply");
+	}
+	for (size_t i = 0; i < apply->changes.differ.count; i++) {
+		if (apply->changes.differ.list[i].kind == HK_CHANGE_RENAMED) {
+			apply->renames[apply->rename_count++] = i;
+		}
 	}
 	return select_paths(apply, paths, err);
 }

@@ -105,6 +105,8 @@ struct hk_apply {
 	struct hk_overlay *ov;
 	struct hk_changes changes;
 	bool *is_selected, *is_done;
+	size_t *renames; /* owned; which changes are */
+	size_t rename_count;
 	bool force;
 	bool has_renamed;
 	struct hk_layer_made *made; /* owned */

@@ -49,11 +49,11 @@ static bool is_pending(const struct hk_apply *apply, size_t i)
 
 bool hk_apply_holds_source(const struct hk_apply *apply, const char *path)
 {
-	for (size_t i = 0; i < apply->changes.differ.count; i++) {
-		const struct hk_change *change = &apply->changes.differ.list[i];
+	for (size_t n = 0; n < apply->rename_count; n++) {
+		size_t i = apply->renames[n];
 
-		if (change->kind == HK_CHANGE_RENAMED && !apply->is_done[i] &&
-			hk_path_is_within(path, change->old_path)) {
+		if (!apply->is_done[i] &&
+			hk_path_is_within(path, apply->changes.differ.list[i].old_path)) {
 			return true;
 		}
 	}
@@ -74,10 +74,10 @@ static void select_around(struct hk_apply *apply, size_t i)
 	}
 }
 
-/* Would doing @first destroy what @second is to rename? */
+/* Would doing @first destroy what @second, a rename, is to move? */
 static bool is_in_the_way(const struct hk_change *first, const struct hk_change *second)
 {
-	return first->kind != HK_CHANGE_METADATA && second->kind == HK_CHANGE_RENAMED &&
+	return first->kind != HK_CHANGE_METADATA &&
 		(hk_path_is_within(first->path, second->old_path) ||
 			(first->kind != HK_CHANGE_RENAMED &&
 				hk_path_is_within(first->old_path, second->old_path)));
@@ -91,7 +91,9 @@ void hk_apply_select(struct hk_apply *apply)
 	while (is_more) {
 		is_more = false;
 		for (size_t i = 0; i < apply->changes.differ.count; i++) {
-			for (size_t j = 0; j < apply->changes.differ.count; j++) {
+			for (size_t n = 0; n < apply->rename_count; n++) {
+				size_t j = apply->renames[n];
+
 				if (apply->is_selected[i] && !apply->is_selected[j] &&
 					is_in_the_way(&list[i], &list[j])) {
 					select_around(apply, j);
@@ -289,7 +291,8 @@ int hk_apply_renames(struct hk_apply *apply, bool *ret_again, struct hk_err *err
 
 	while (is_more) {
 		is_more = false;
-		for (size_t i = 0; i < apply->changes.differ.count; i++) {
+		for (size_t n = 0; n < apply->rename_count; n++) {
+			size_t i = apply->renames[n];
 			int r = is_pending(apply, i) ? try_rename(apply, i) : 0;
 
 			if (r < 0) {
@@ -299,7 +302,8 @@ int hk_apply_renames(struct hk_apply *apply, bool *ret_again, struct hk_err *err
 		}
 	}
 	*ret_again = false;
-	for (size_t i = 0; i < apply->changes.differ.count; i++) {
+	for (size_t n = 0; n < apply->rename_count; n++) {
+		size_t i = apply->renames[n];
 		int r = is_pending(apply, i) ? own(apply, &list[i]) : 0;
 
 		if (r < 0) {

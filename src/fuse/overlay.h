@@ -7,7 +7,8 @@
  * removed name is a whiteout, a file of size 0 with xattr user.overlay.whiteout (or a 0:0 character device where it may
  * be made, both are read); a directory with user.overlay.opaque "y" hides what is below; user.overlay.origin notes the
  * identity of what was copied up. (Overlayfs of Linux 6.7 reads whiteouts by xattr where the directory has
- * user.overlay.opaque "x".) What overlayfs has not: hako.layer/version in the layer's top directory beside `upper`,
+ * user.overlay.opaque "x".) A renamed directory is not copied: user.overlay.redirect says where the lower one is
+ * (overlay_moved_linux.c). What overlayfs has not: hako.layer/version in the layer's top directory beside `upper`,
  * see hako-layer(5).
  *
  * An inode keeps its identity (st_dev, st_ino of the lower one) when it is copied up, hard links are copied up as one,
