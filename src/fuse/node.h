@@ -39,7 +39,7 @@ struct hk_export;
 
 enum {
 	HK_NODE_CHUNK = 1024,
-	HK_NODE_CHUNKS = 4096, /* 4 million nodes, then ENOMEM: about 600 MiB */
+	HK_NODE_CHUNKS = 4096, /* 4 million nodes, then ENOMEM: about 900 MiB */
 	HK_NODE_STRIPES = 64,
 	HK_NODE_ROOT = 1, /* index and nodeid of the synthetic root */
 };
@@ -49,9 +49,11 @@ struct hk_node {
 	uint32_t index;
 	uint32_t generation;
 	bool used;
-	bool stale;    /* its inode is gone or replaced: ESTALE */
-	bool hashed;   /* found by its key */
-	bool warm;     /* object used since the eviction hand came by */
+	bool stale;     /* its inode is gone or replaced: ESTALE */
+	bool hashed;    /* found by its key */
+	bool warm;      /* object used since the eviction hand came by */
+	bool has_links; /* of a directory: a file with further names was seen in it */
+	bool may_have_capability;
 	uint32_t pins; /* requests at work: neither freed nor its object dropped */
 	uint32_t refs; /* children and handles, and one for ever in roots */
 	uint64_t lookups;
@@ -73,11 +75,9 @@ struct hk_node {
 	uint64_t place_epoch;
 	char *path; /* owned; of a directory, from the export's root on: path.c; NULL: not kept */
 	uint64_t path_epoch;
-	bool has_links;  /* of a directory: a file with further names was seen in it */
 	uint32_t ruling; /* as struct hk_stat's; under the key's stripe, too */
 	/* It has no security.capability, as far as the guest may know: see ops_xattr.c. */
 	int64_t no_capability_until_ns;
-	bool may_have_capability;
 
 	/* Constant while the node is used; walked under the key stripe. */
 	struct hk_export *export;

@@ -230,21 +230,6 @@ static int open_checked(struct hk_nodes *nodes, struct hk_node *node, int dir, c
 	return obj;
 }
 
-uint64_t hk_node_seen_at(struct hk_nodes *nodes, struct hk_node *node, hk_name name)
-{
-	uint64_t parent_id = 0;
-
-	hk_node_lock(nodes, node);
-	if (!node->stale && node->parent != NULL) {
-		/* The parent lives as long as it is the node's; without the stripe it may be another one by now: so
-		 * the id, not the node. */
-		parent_id = hk_node_id(node->parent);
-		memcpy(name, node->name, strlen(node->name) + 1);
-	}
-	hk_node_unlock(nodes, node);
-	return parent_id;
-}
-
 /*
  * Opens the object of @node, whose parent should have one.
  * Return: 0; -EAGAIN where the parent has none; -ESTALE; others.
