@@ -44,6 +44,7 @@ static const struct {
 	{"fcntl_locks", posix_fcntl_locks},
 	{"flock", posix_flock},
 	{"ofd_locks", posix_ofd_locks},
+	{"watch", posix_watch},
 	{"readdir", posix_readdir},
 	{"deep", posix_deep},
 };

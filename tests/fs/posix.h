@@ -28,7 +28,7 @@ void posix_special(void), posix_mode(void), posix_owner(void), posix_names(void)
 void posix_truncate(void), posix_times(void), posix_stat(void), posix_xattr(void);
 void posix_space(void), posix_copy(void), posix_data(void), posix_mmap(void);
 void posix_fcntl_locks(void), posix_flock(void), posix_ofd_locks(void);
-void posix_readdir(void), posix_deep(void);
+void posix_readdir(void), posix_deep(void), posix_watch(void);
 
 /* Helpers. */
 int posix_create(const char *path, const char *text); /* a file with this content; 0 or -1 */
