@@ -29,7 +29,7 @@ enum hk_io { HK_IO_UNKNOWN, HK_IO_ASKED, HK_IO_PASSED };
 /**
  * struct hk_opener - of a file: who opened it, and what it was then
  * @passthrough: the kernel moves its data by itself
- * @cached: or has some of it still, and reads that without us
+ * @cached_bytes: or has so many of them still, and reads these without us
  * @shared: the file is the node's (share.c), not the handle's own
  * @mapped: the guest does, in the window (dax.h)
  */
@@ -38,7 +38,8 @@ struct hk_opener {
 	uid_t uid;
 	int64_t mtime_ns;
 	uint64_t size;
-	bool passthrough, cached, mapped, shared;
+	uint64_t cached_bytes;
+	bool passthrough, mapped, shared;
 	enum hk_io io;
 };
 

@@ -514,9 +514,12 @@ void hk_judge_closed(struct hk_fuse_server *server, const struct hk_handle *h)
 	};
 
 	if (c.class == HK_CLASS_READ) {
-		/* Without us, at most all of it was read. */
-		c.is_bound = h->by.passthrough || h->by.cached || h->by.mapped;
-		c.bytes_read = c.is_bound ? HK_MAX(c.bytes_read, h->by.size) : c.bytes_read;
+		/* Without us, at most all of it was read, or what was read before. */
+		uint64_t unseen =
+			h->by.passthrough || h->by.mapped ? h->by.size : h->by.cached_bytes;
+
+		c.is_bound = unseen > 0;
+		c.bytes_read = HK_MAX(c.bytes_read, HK_MIN(c.bytes_read + unseen, h->by.size));
 	} else if (h->by.passthrough || h->by.mapped) {
 		struct hk_backend *backend = h->node->export->backend;
 		struct hk_stat st;

@@ -420,6 +420,7 @@ static void node_fill(struct hk_node *node, struct hk_export *export, const stru
 	node->passed_reads = 0;
 	node->seen_mtime_ns = 0;
 	node->seen_size = 0;
+	node->cached_bytes = 0;
 	node->listed_hot_ns = 0;
 	node->place_epoch = 0;
 	node->path_epoch = 0;

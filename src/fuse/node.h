@@ -70,6 +70,7 @@ struct hk_node {
 	/* Attributes the guest's cached data belongs to; see hk_attr_fill(). */
 	int64_t seen_mtime_ns;
 	uint64_t seen_size;
+	uint64_t cached_bytes; /* at most, as far as they were read by files that are closed */
 	int64_t listed_hot_ns; /* mtime of a directory listed while it was changing */
 	hk_place place;        /* good while @place_epoch is the export's */
 	uint64_t place_epoch;

@@ -115,6 +115,35 @@ static void close_file(
 	}
 }
 
+/* Is what the guest has cached of the file that of now? */
+static bool keeps_cache(struct hk_fuse_server *server, struct hk_node *node,
+	const struct hk_stat *st, uint32_t flags, struct hk_opener *by)
+{
+	bool keep =
+		(flags & O_TRUNC) == 0 && (hk_attr_cached_is_good(server, node, st) || by->mapped);
+
+	if (node->export->audit != NULL) {
+		hk_node_lock(&server->nodes, node);
+		node->cached_bytes = keep ? node->cached_bytes : 0;
+		by->cached_bytes = node->cached_bytes;
+		hk_node_unlock(&server->nodes, node);
+	}
+	return keep;
+}
+
+/* Tells the audit what went through a file that the guest closes. */
+static void tell_of_close(struct hk_fuse_server *server, struct hk_handle *h)
+{
+	uint64_t bytes = atomic_load_explicit(&h->bytes_read, memory_order_relaxed);
+
+	if (bytes > 0) {
+		hk_node_lock(&server->nodes, h->node);
+		h->node->cached_bytes += bytes;
+		hk_node_unlock(&server->nodes, h->node);
+	}
+	hk_judge_closed(server, h);
+}
+
 /* Asks the rules, opens the object, and makes it a handle. @st is of now. */
 static int open_object(struct hk_fuse_server *server, const struct hk_req *req, struct hk_ref *ref,
 	const struct hk_stat *st, const struct fuse_open_in *in, struct fuse_open_out *out)
@@ -122,6 +151,7 @@ static int open_object(struct hk_fuse_server *server, const struct hk_req *req, 
 	struct hk_opener by = opener_of(req, st);
 	struct hk_case c = {.node = ref->node};
 	int32_t backing_id = 0;
+	bool keep = false;
 	int file;
 	int r = check_is_regular(st->mode);
 
@@ -146,8 +176,7 @@ static int open_object(struct hk_fuse_server *server, const struct hk_req *req, 
 		by.mapped = hk_dax_offers(server, ref->node, st->mode);
 		hk_dax_opened(server, ref->node, file);
 		hk_pass_open(server, ref->node, file, st, is_write(in->flags), &by, &backing_id);
-		by.cached = !by.passthrough && (in->flags & O_TRUNC) == 0 &&
-			(hk_attr_cached_is_good(server, ref->node, st) || by.mapped);
+		keep = !by.passthrough && keeps_cache(server, ref->node, st, in->flags, &by);
 		r = hk_handles_add(&server->handles, ref->node, file, NULL,
 			in->flags & HANDLE_FLAGS, &by, &out->fh);
 	}
@@ -173,7 +202,7 @@ static int open_object(struct hk_fuse_server *server, const struct hk_req *req, 
 		out->open_flags = FOPEN_PASSTHROUGH;
 		hk_fuse_put_u32(out, HK_FUSE_OPEN_OUT_BACKING_ID, (uint32_t)backing_id);
 	} else {
-		out->open_flags = by.cached ? FOPEN_KEEP_CACHE : 0;
+		out->open_flags = keep ? FOPEN_KEEP_CACHE : 0;
 	}
 	if (!is_write(in->flags)) {
 		out->open_flags |= FOPEN_NOFLUSH;
@@ -381,7 +410,7 @@ int hk_op_release(struct hk_fuse_server *server, struct hk_req *req)
 		return -EBADF;
 	}
 	if (h->dir == NULL && h->node->export->audit != NULL) {
-		hk_judge_closed(server, h);
+		tell_of_close(server, h);
 	}
 	return hk_handle_release(&server->handles, h);
 }

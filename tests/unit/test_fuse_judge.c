@@ -432,6 +432,7 @@ static void questions(void **state)
 
 static void bytes_at_close(void **state)
 {
+	struct fuse_open_out open;
 	uint64_t node, fh;
 	char buf[100] = {0};
 
@@ -443,7 +444,22 @@ static void bytes_at_close(void **state)
 	assert_int_equal(fc_read(&fc, node, fh, 90, buf, 100), 60);
 	assert_int_equal(fc_release(&fc, node, fh), 0);
 	assert_int_equal(fc_node(&fc, fc.root, "missing"), 0);
+	/* What was read once may be read again, without us. */
+	fc_host_file(fc.inside, "old", "0123456789");
+	usleep(30000); /* a fresh mtime proves nothing */
+	node = fc_node(&fc, fc.root, "old");
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(fc_open(&fc, node, O_RDONLY, &open), 0);
+		assert_true((open.open_flags & FOPEN_KEEP_CACHE) != 0);
+		if (i == 0) {
+			assert_int_equal(fc_read(&fc, node, open.fh, 2, buf, 7), 7);
+		}
+		assert_int_equal(fc_release(&fc, node, open.fh), 0);
+	}
 	log_now();
+	assert_true(logged("close", "\"/x/old\"", "\"bytes_read\":7,\"bytes_written\":0}"));
+	assert_true(logged(
+		"close", "\"/x/old\"", "\"bytes_read\":7,\"bytes_written\":0,\"exact\":false}"));
 	assert_true(logged("close", "\"/x/file\"", "150"));
 	assert_true(logged("close", "\"/x/file\"", "60"));
 	assert_true(logged("lookup", "\"/x/missing\"", "ENOENT"));
