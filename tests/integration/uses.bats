@@ -57,11 +57,11 @@ build_policy() {
 	grep -q '^hello$' out
 	grep -q '^Status: install ok installed' out
 	[ ! -e /usr/bin/hako-hello ]
-	! dpkg -s hako-hello 2>/dev/null
-	hako diff t >diff
-	grep -q '^A *usr/bin/hako-hello$' diff
-	grep -q '^+setting$' diff
-	grep -q '^+Package: hako-hello$' diff
+	run ! dpkg -s hako-hello
+	hako diff t >changes
+	grep -q '^A *usr/bin/hako-hello$' changes
+	grep -q '^+setting$' changes
+	grep -q '^+Package: hako-hello$' changes
 	hako discard t
 }
 
