@@ -11,7 +11,8 @@
  *	handle.c	open files; dir.c: listings
  *	ops_name.c	lookup, mkdir, link, ...; ops_remove.c: unlink, rename, ...
  *	ops_attr.c	attributes; ops_xattr.c: extended ones
- *	ops_file.c	open, create, read, write, ...
+ *	ops_file.c	open, create, release; ops_data.c: read, write, ...
+ *	pass.c		data that the kernel moves itself; share.c: one descriptor for all readers
  *	ops_dir.c	listing of directories
  *	dax.c		files mapped into memory of the guest's
  *	state.c		save and restore
