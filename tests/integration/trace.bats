@@ -808,6 +808,37 @@ use_groups='
 	[[ $err == *"Invalid argument"* ]]
 }
 
+@test "a user: copy-on-write that is kept and applied, a report, what is learnt" {
+	as_user
+	# The verbs for layers, as that user.
+	as_him() {
+		(cd "$public" && setpriv --reuid 12345 --regid 12345 --clear-groups env HOME="$public" ./hako "$@")
+	}
+	mkdir -m 777 "$public/work"
+	echo old >"$public/work/file"
+	chmod 666 "$public/work/file"
+	user_trace --cow --keep k --report r.html --learn learnt -- sh -c 'cd work && echo new >>file && mkdir dir && echo x >dir/made && rm -f none && cat file'
+	[[ $err != *"user.* attributes"* ]] || skip "no user attributes here"
+	[ "$status" -eq 0 ]
+	[ "$out" = $'old\nnew' ]
+	[ "$(cat "$public/work/file")" = old ]
+	[ ! -e "$public/work/dir" ]
+	grep -qi '<html' "$public/r.html"
+	run -0 as_him diff k
+	[[ $output == *"+new"* ]]
+	[[ $output == *work/dir/made* ]]
+	run -0 as_him apply k
+	[ "$(cat "$public/work/file")" = $'old\nnew' ]
+	[ "$(stat -c %u "$public/work/dir/made")" = 12345 ]
+	run -0 as_him discard k
+	rm -r "$public/work/dir"
+	user_trace --cow --strict --policy learnt -- sh -c 'cd work && echo new >>file && mkdir dir && echo x >dir/made && rm -f none && cat file'
+	[ "$status" -eq 0 ]
+	user_trace --strict --policy learnt -- sh -c 'echo x >unforeseen'
+	[ "$status" -eq 123 ]
+	[ ! -e "$public/unforeseen" ]
+}
+
 # As nobody, as newuidmap wants a user with a name, with a range of ids.
 nobody_trace() {
 	status=0
