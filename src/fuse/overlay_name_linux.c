@@ -3,11 +3,12 @@
  * Making and removing names in a copy-on-write tree: see overlay_impl.h.
  *
  * Theory: what is new is made in the upper directory itself, as on the host, so that it gets the group and the default
- * ACL it should. A whiteout in its way is moved to the work directory first, and back if making fails. A name that stands
- * below, too, is removed by renaming a whiteout over it.
+ * ACL it should. Where a whiteout is in its way, a file is made without a name, gets one in the work directory, and is
+ * renamed over the whiteout; anything else is made when the whiteout has been moved to the work directory, and that comes
+ * back if making fails. A name that stands below, too, is removed by a whiteout.
  *
- * Limits: whoever is killed between moving a whiteout away and making what replaces it leaves a layer in which the old
- * file shows again.
+ * Limits: whoever is killed between moving a whiteout away and making what is no file leaves a layer in which the old one
+ * shows again.
  */
 #include <linux/fs.h>
 #include <string.h>
@@ -48,14 +49,42 @@ static int make_at(struct hk_overlay *ov, int dir, const char *name, const struc
 	return -EINVAL;
 }
 
+/* A file, in one step. Return: a descriptor; -EOPNOTSUPP or the like where it cannot be done so; -errno. */
+static int make_file_over_whiteout(
+	struct hk_overlay *ov, struct hk_ov_inode *dir, const char *name, const struct making *m)
+{
+	struct hk_ov_temp temp = hk_ov_temp(ov);
+	int fd = hk_host_tmpfile(ov->host, dir->upper, m->flags, m->mode, m->cred);
+	int r = fd < 0 ? fd : hk_host_link(ov->host, fd, ov->work, temp.text);
+
+	if (r == 0) {
+		r = HK_HOST_CALL(renameat(ov->work, temp.text, dir->upper, name));
+		if (r < 0) {
+			unlinkat(ov->work, temp.text, 0);
+		}
+	}
+	if (r < 0) {
+		hk_close(&fd);
+	}
+	return r < 0 ? r : fd;
+}
+
 /* The upper directory has a whiteout at the name, most likely. */
 static int make_over_whiteout(
 	struct hk_overlay *ov, struct hk_ov_inode *dir, const char *name, const struct making *m)
 {
-	struct hk_ov_temp temp = hk_ov_temp(ov);
-	int r = HK_HOST_CALL(renameat(dir->upper, name, ov->work, temp.text));
-	int made;
+	struct hk_ov_temp temp;
+	int made = -EOPNOTSUPP;
+	int r;
 
+	if (m->kind == MAKE_FILE && (m->flags & O_ACCMODE) != O_RDONLY) {
+		made = make_file_over_whiteout(ov, dir, name, m);
+	}
+	if (made != -EOPNOTSUPP && made != -EISDIR && made != -ENOENT && made != -EINVAL) {
+		return made;
+	}
+	temp = hk_ov_temp(ov);
+	r = HK_HOST_CALL(renameat(dir->upper, name, ov->work, temp.text));
 	if (r < 0) {
 		return r;
 	}
