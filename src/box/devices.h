@@ -25,7 +25,10 @@ struct hk_devices {
 	struct hk_virtio_mmio *transports[HK_BOX_MAX_DEVICES];
 	unsigned count;
 	bool nodev;                  /* no export can have a device opened through it */
-	struct hk_mem_mender mender; /* the machine's, where shares are mapped */
+	/* Where shares are mapped. */
+	struct hk_mem_mender mender; /* the machine's */
+	struct hk_timer mend_timer;
+	struct hk_loop *loop; /* borrowed */
 };
 
 /** HK_BOX_FS_TAG - under which the guest's agent finds the file server */

@@ -32,6 +32,9 @@ enum { MAX_FS_QUEUES = 8, MAX_DISK_QUEUES = 4 };
 #define WINDOW_MIN (128 * HK_MIB)
 #define WINDOW_MAX HK_GIB
 
+/* How long a guest waits that uses what is gone of a file; see hk_fuse_server_mend(). */
+#define MEND_EVERY_NS HK_NS_PER_SEC
+
 /* The device's own from here on: found by hk_devices_destroy() also if this fails. */
 static int attach(struct hk_devices *devices, struct hk_machine *machine, struct hk_virtio *dev,
 	struct hk_err *err)
@@ -47,6 +50,14 @@ static bool mend(struct hk_mem_mender *mender)
 	struct hk_devices *devices = hk_container_of(mender, struct hk_devices, mender);
 
 	return hk_fuse_server_mend(devices->server);
+}
+
+static void mend_now_and_then(struct hk_timer *timer)
+{
+	struct hk_devices *devices = hk_container_of(timer, struct hk_devices, mend_timer);
+
+	hk_fuse_server_mend(devices->server);
+	hk_timer_arm(devices->loop, timer, hk_now_ns() + MEND_EVERY_NS);
 }
 
 /* The window for shares that are mapped. *@ret_window stays NULL where there are none, or can be none. */
@@ -86,6 +97,9 @@ static int add_window(struct hk_devices *devices, struct hk_machine *machine,
 	}
 	devices->mender.mend = mend;
 	mem->mender = &devices->mender;
+	devices->loop = hk_machine_loop(machine);
+	devices->mend_timer.fire = mend_now_and_then;
+	hk_timer_arm(devices->loop, &devices->mend_timer, hk_now_ns() + MEND_EVERY_NS);
 	*ret_window = window;
 	return 0;
 }
@@ -263,6 +277,7 @@ void hk_devices_destroy(struct hk_devices *devices)
 	for (unsigned i = devices->count; i-- > 0;) {
 		hk_virtio_destroy(devices->devs[i]);
 	}
+	hk_timer_disarm(&devices->mend_timer);
 	hk_fuse_server_destroy(devices->server);
 	*devices = (struct hk_devices){0};
 }

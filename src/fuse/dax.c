@@ -7,16 +7,18 @@
  * for reading; for writing one that was opened to be written to. Each was judged and told to the audit when it was
  * opened. As with a mapping of the host's own, closing the file takes nothing back.
  *
- * Memory of the guest's that is not there ends its run (KVM_RUN fails with EFAULT). That happens to an honest guest
- * where somebody else cuts a file short: the guest still believes in the pages behind its new end. So whoever runs
- * the guest asks us to mend the window: of each file, the pages that are gone and that the guest believes in get
+ * Memory of the guest's that is not there is nothing KVM can go on with. That happens to an honest guest where somebody
+ * else cuts a file short: the guest still believes in the pages behind its new end. If the guest has interrupts off,
+ * KVM_RUN fails with EFAULT; else KVM believes that the page is on its way, and has the CPU try again, for ever
+ * (asynchronous page faults, Linux 6.1 to 6.18). So whoever runs the guest asks us to mend the window after the one,
+ * and every second because of the other: of each file, the pages that are gone and that the guest believes in get
  * memory of their own, zeroes, until the file is opened again. Pages behind what the guest knows as the end stay the
  * file's, for it may grow into them. What the guest itself must not do (write to what it has for reading, touch what it
  * has not mapped) is not mended.
  *
  * Bounds: a slot is one mapping of the host, three if it was mended.
  *
- * Limits: a write into a hole of a file on a full disk cannot be told apart from misuse, and ends the box. On file systems
+ * Limits: who writes into a hole of a file on a full disk waits until there is room. On file systems
  * without it (tmpfs), writing in the window does not change a file's mtime; as for mmap on the host.
  */
 #include "fuse/dax.h"
@@ -357,23 +359,46 @@ bool hk_dax_writes(struct hk_fuse_server *server, const struct hk_node *node)
 
 /* Mending */
 
-/* How much of what the slot shows the guest believes to be there. */
-static uint32_t believed(struct hk_fuse_server *server, const struct slot *slot)
+/* Bytes of the slot, whole pages, that a file of @size has. */
+static uint32_t part_of(const struct slot *slot, uint64_t size)
 {
-	struct hk_node *node = hk_nodes_get(&server->nodes, slot->nodeid);
-	uint64_t size = UINT64_MAX;
-
-	if (node != NULL) {
-		hk_node_lock(&server->nodes, node);
-		size = node->seen_size;
-		hk_node_unlock(&server->nodes, node);
-	}
-	hk_node_put(&server->nodes, node);
 	if (size <= slot->offset) {
 		return 0;
 	}
 	size = HK_MIN(size - slot->offset, (uint64_t)slot->len);
 	return (uint32_t)hk_align_up(size, (uint64_t)PAGE);
+}
+
+/* The size of a pinned node's file, or 0 where it is nowhere to be found. */
+static uint64_t size_now(struct hk_fuse_server *server, struct hk_node *node)
+{
+	struct hk_backend *backend = node->export->backend;
+	struct hk_handle *handle = NULL;
+	struct hk_stat st;
+	int obj = hk_node_obj(&server->nodes, node, &handle);
+	int r = obj < 0 ? obj : backend->ops->stat(backend, obj, &st);
+
+	hk_handle_put(&server->handles, handle);
+	return r < 0 ? 0 : st.size;
+}
+
+/* What the guest believes to be there, and what the file says; of a file it has forgotten nothing is known. */
+static void ask_sizes(struct hk_fuse_server *server, const struct slot *slot,
+	uint32_t *ret_believed, uint32_t *ret_said)
+{
+	struct hk_node *node = hk_nodes_get(&server->nodes, slot->nodeid);
+	uint64_t size;
+
+	*ret_believed = slot->len;
+	*ret_said = 0;
+	if (node != NULL) {
+		hk_node_lock(&server->nodes, node);
+		size = node->seen_size;
+		hk_node_unlock(&server->nodes, node);
+		*ret_believed = part_of(slot, size);
+		*ret_said = part_of(slot, size_now(server, node));
+	}
+	hk_node_put(&server->nodes, node);
 }
 
 /* A file is there up to its end: by halves. Return: bytes, not more than @len. */
@@ -411,16 +436,20 @@ static void tell(struct hk_fuse_server *server, uint64_t nodeid)
 	}
 	hk_node_put(&server->nodes, node);
 	hk_log_warn("%s became shorter while the box has it mapped: until it is opened again, the "
-	            "box sees zeroes there",
+		    "box sees zeroes there",
 		shown);
 }
 
 static bool mend_slot_locked(struct hk_fuse_server *server, struct hk_dax *dax, struct slot *slot)
 {
 	uint8_t *at = memory_of(dax, slot);
-	uint32_t want = believed(server, slot);
-	uint32_t have = readable(at, want);
+	uint32_t want;
+	uint32_t said;
+	uint32_t have;
 
+	ask_sizes(server, slot, &want, &said);
+	/* Pages are tried only if need be: that fetches them. */
+	have = said >= want ? want : readable(at, want);
 	if (have == want || hk_dax_stand_in(at + have, want - have) < 0) {
 		return false;
 	}

@@ -175,9 +175,10 @@ int hk_fuse_server_set_window(
 	struct hk_fuse_server *server, void *host, uint64_t len_bytes, struct hk_err *err);
 
 /**
- * hk_fuse_server_mend() - the guest touched memory in the window that is not there
+ * hk_fuse_server_mend() - look for memory in the window that the guest may touch and that is not there
  *
- * Where that is because files became shorter behind its back, there are zeroes from now on. Any thread.
+ * Where files became shorter behind its back, there are zeroes from now on. To be called when KVM_RUN says EFAULT, and
+ * every second or so, for mostly the guest just waits (dax.c). Any thread.
  *
  * Return: was anything mended, so that the guest may try again?
  */
