@@ -99,7 +99,7 @@ logged() {
 	[ -z "$err" ]
 }
 
-@test "ask: a program answers, once for each path; without one the terminal is the box's" {
+@test "ask: a program answers, once for each path, or the terminal, where it is not the box's" {
 	cat >answers <<-END
 		#!/bin/sh
 		echo "\$1 \$2" >>$PWD/asked
@@ -107,12 +107,16 @@ logged() {
 		exit 1
 	END
 	chmod +x answers
-	under --ask "$PWD/answers" -- sh -c 'echo 1 >yes; rm yes; echo 1 >yes; echo 1 >no; echo 1 >no; true' <<<'ask create $PWD/**'
+	under --ask "$PWD/answers" -- sh -c 'echo 1 >yes; rm yes; echo 1 >yes; echo 1 >no; echo 1 >no; true' <<<'ask create /w/**'
 	[ "$status" -eq 0 ]
 	[ "$(cat asked)" = $'/w/yes create\n/w/no create' ]
 	[ -e w/yes ]
 	[ ! -e w/no ]
 	logged '"path":"/w/no"' '"verdict":"ask"' '"error":"EACCES"'
+	rm w/yes
+	python3 "$BATS_TEST_DIRNAME/pty.py" 'expect=create /w/yes? [y/N] ' 'send=y\n' expect=made -- \
+		sh -c '"$0" run -i -v "$PWD/w:/w:rw" --policy policy -- sh -c "cd /w; echo >yes; echo made" </dev/null' "$HAKO_BIN"
+	[ -e w/yes ]
 	under -t -- true <<<'ask create $PWD/**'
 	[ "$status" -eq 125 ]
 	expect_line "$err" "the terminal is the box's" "--ask"
