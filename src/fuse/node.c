@@ -418,6 +418,7 @@ static void node_fill(struct hk_node *node, struct hk_export *export, const stru
 	node->refs = 0;
 	node->mode = st->mode;
 	node->passed_reads = 0;
+	node->may_be_mapped = false;
 	node->seen_mtime_ns = 0;
 	node->seen_size = 0;
 	node->cached_bytes = 0;

@@ -61,6 +61,7 @@ struct hk_node {
 	int backing_id;            /* of the transport, for passthrough; 0: none */
 	int32_t io;                /* open files: > 0 whose data comes to us, < 0 passed through */
 	uint32_t passed_reads;     /* how often it was passed through to be read (pass.c) */
+	bool may_be_mapped;        /* so that what is written to it shows nowhere else */
 	uint32_t sharers;          /* open files that are the object: it is not dropped (share.c) */
 	int64_t shared_ctime_ns;   /* of when the object was opened for reading; 0: it is not */
 	struct hk_node *parent;    /* NULL: none (roots, temporary files); counted in its refs */

@@ -172,7 +172,7 @@ static int open_object(struct hk_fuse_server *server, const struct hk_req *req, 
 	if (file >= 0) {
 		by.mapped = hk_dax_offers(server, ref->node, st->mode);
 		hk_dax_opened(server, ref->node, file);
-		hk_pass_open(server, ref->node, file, st, is_write(in->flags), &by, &backing_id);
+		hk_pass_open(server, ref->node, file, st, in->flags, &by, &backing_id);
 		keep = !by.passthrough && keeps_cache(server, ref->node, st, in->flags, &by);
 		r = hk_handles_add(&server->handles, ref->node, file, NULL,
 			in->flags & HANDLE_FLAGS, &by, &out->fh);
@@ -265,7 +265,7 @@ static int enter_created(struct hk_fuse_server *server, const struct hk_req *req
 		return r;
 	}
 	by.mapped = hk_dax_offers(server, node, st.mode);
-	hk_pass_open(server, node, file, &st, true, &by, &backing_id);
+	hk_pass_open(server, node, file, &st, flags, &by, &backing_id);
 	r = hk_handles_add(
 		&server->handles, node, file, NULL, flags & HANDLE_FLAGS, &by, &out->open.fh);
 	if (r < 0) {

@@ -14,7 +14,8 @@
  * the atime. Once that has cost as much as to have the file read and cached would have, it is; files that are opened
  * again and again only to be read, headers and libraries, then cost one request each time. So it never costs more than
  * twice as much as to know in advance would. Not so files that have changed in the last minute: what is passed through is
- * never out of date, what is cached may be for a second, and for longer where a program maps it.
+ * never out of date, what is cached may be for a second, and for longer where a program maps it. Nor files that may be mapped
+ * to be written to: such a mapping goes past the mount, and outlives the open file that we know of.
  *
  * What else is not passed through: files of exports that take set-id bits away with each write (map_ids); set-id files, whose
  * bits the kernel expects us to clear when it asks for a write (HANDLE_KILLPRIV_V2); what a backend keeps for itself.
@@ -26,6 +27,7 @@
  * host writes through a mapping of a file in memory (tmpfs) changes no mtime after the first write to a page: who opens
  * such a file time and again only to read it may come to read what it was.
  */
+#include <fcntl.h>
 #include <sys/stat.h>
 
 #include "base/util.h"
@@ -54,7 +56,7 @@ static int real_fd(const struct hk_node *node, int file, const struct hk_stat *s
 /* Is it better to have it read and cached? To be asked for each open that only reads. Stripe held. */
 static bool is_better_cached(struct hk_node *node, const struct hk_stat *st)
 {
-	if (st->size > CACHED_MAX_BYTES ||
+	if (node->may_be_mapped || st->size > CACHED_MAX_BYTES ||
 		hk_host_now_ns() - hk_timespec_ns(st->mtime) < SETTLED_NS) {
 		return false;
 	}
@@ -75,7 +77,7 @@ static void drop_backing(struct hk_nodes *nodes, struct hk_node *node)
 }
 
 void hk_pass_open(struct hk_fuse_server *server, struct hk_node *node, int file,
-	const struct hk_stat *st, bool writes, struct hk_opener *by, int32_t *ret_backing_id)
+	const struct hk_stat *st, uint32_t flags, struct hk_opener *by, int32_t *ret_backing_id)
 {
 	struct hk_fuse_transport *transport = server->transport;
 	int fd;
@@ -85,7 +87,9 @@ void hk_pass_open(struct hk_fuse_server *server, struct hk_node *node, int file,
 	}
 	fd = real_fd(node, file, st);
 	hk_node_lock(&server->nodes, node);
-	if (node->io == 0 && !writes && is_better_cached(node, st)) {
+	node->may_be_mapped = node->may_be_mapped || (flags & O_ACCMODE) == O_RDWR;
+	if (node->io == 0 && (flags & (O_ACCMODE | O_TRUNC)) == O_RDONLY &&
+		is_better_cached(node, st)) {
 		fd = -1;
 	}
 	if (node->io == 0 && node->backing_id == 0 && fd >= 0) {

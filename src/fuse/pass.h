@@ -9,13 +9,13 @@
  * hk_pass_open() - settle whose data it is: the kernel's own business, or ours to be asked for
  * @file: open, of a pinned node
  * @st: of now
- * @writes: it was opened not only to be read
+ * @flags: of open(2)
  * @by: becomes the handle's, or is given to hk_pass_close() where there will be none
  * @ret_backing_id: for the reply; set where @by->passthrough comes out true, and then the only other flag of the reply
  * may be FOPEN_NOFLUSH
  */
 void hk_pass_open(struct hk_fuse_server *server, struct hk_node *node, int file,
-	const struct hk_stat *st, bool writes, struct hk_opener *by, int32_t *ret_backing_id);
+	const struct hk_stat *st, uint32_t flags, struct hk_opener *by, int32_t *ret_backing_id);
 
 /** hk_pass_close() - an open file is closed */
 void hk_pass_close(struct hk_nodes *nodes, struct hk_node *node, const struct hk_opener *by);

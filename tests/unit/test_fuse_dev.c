@@ -614,6 +614,30 @@ static void test_what_is_read_often_is_cached(void **state)
 	clean_up(&m);
 }
 
+/* A mapping outlives the open file, and writes past the mount: then nothing is cached. */
+static void test_what_is_mapped_is_not_cached(void **state)
+{
+	struct mounted m;
+	char *map;
+	int fd;
+
+	start_passing(&m);
+	put(below(&m, "f"), "0123456789", 0600);
+	fd = open(at(&m, "f"), O_RDWR | O_CLOEXEC);
+	map = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	must(map != MAP_FAILED);
+	close(fd);
+	map[0] = 'A';
+	make_old(at(&m, "f"));
+	assert_reads(&m, "f", "A123456789");
+	assert_reads(&m, "f", "A123456789");
+	map[0] = 'B';
+	assert_reads(&m, "f", "B123456789");
+	assert_int_equal(moved(&m), 0);
+	munmap(map, 4096);
+	clean_up(&m);
+}
+
 /* Whoever writes while it is read from the cache: both see one file. */
 static void test_written_while_cached(void **state)
 {
@@ -809,6 +833,7 @@ int main(void)
 		cmocka_unit_test(test_kernel_forgets),
 		cmocka_unit_test(test_data_is_passed_through),
 		cmocka_unit_test(test_what_is_read_often_is_cached),
+		cmocka_unit_test(test_what_is_mapped_is_not_cached),
 		cmocka_unit_test(test_written_while_cached),
 		cmocka_unit_test(test_direct_io),
 		cmocka_unit_test(test_opens_of_a_file_agree),
