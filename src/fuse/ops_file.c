@@ -272,6 +272,7 @@ static int enter_created(struct hk_fuse_server *server, const struct hk_req *req
 		close_file(server, node, file, &by);
 		hk_nodes_forget(&server->nodes, hk_node_id(node), 1);
 	} else {
+		hk_xattr_note_no_capability(server, node);
 		hk_entry_fill(server, node, &st, &out->entry);
 		out->open.open_flags = by.passthrough ? FOPEN_PASSTHROUGH : FOPEN_KEEP_CACHE;
 		hk_fuse_put_u32(&out->open, HK_FUSE_OPEN_OUT_BACKING_ID, (uint32_t)backing_id);

@@ -194,7 +194,7 @@ static bool has_no_capability(struct hk_fuse_server *server, struct hk_node *nod
 	return until_ns != 0 && hk_host_now_ns() < until_ns;
 }
 
-static void note_no_capability(struct hk_fuse_server *server, struct hk_node *node)
+void hk_xattr_note_no_capability(struct hk_fuse_server *server, struct hk_node *node)
 {
 	int64_t until_ns = hk_host_now_ns() + NO_CAPABILITY_NS;
 
@@ -245,7 +245,7 @@ static ssize_t get(
 				  backend, target.dir.obj, target.name, name, value, size)
 			: backend->ops->getxattr(backend, target.ref.obj, name, value, size);
 		if (len == -ENODATA && is_capability(name)) {
-			note_no_capability(server, target.ref.node);
+			hk_xattr_note_no_capability(server, target.ref.node);
 		}
 	}
 	put_target(server, &target);

@@ -265,6 +265,10 @@ void hk_attr_note_listed(struct hk_fuse_server *server, const struct hk_ref *ref
  * none */
 void hk_attr_kill_setid(struct hk_fuse_server *server, struct hk_node *node, int obj);
 
+/* ops_xattr.c */
+/** hk_xattr_note_no_capability() - a node has none now, as it is new or was looked at: not asked for a while */
+void hk_xattr_note_no_capability(struct hk_fuse_server *server, struct hk_node *node);
+
 /* ops_name.c */
 /** hk_lookup_enter() - look @name up in @dir and enter it; fills in @entry. Return: 0 or -errno. */
 int hk_lookup_enter(struct hk_fuse_server *server, const struct hk_ref *dir, const char *name,
