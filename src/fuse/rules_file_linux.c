@@ -55,6 +55,7 @@ static char *include(struct hk_rules_env *env, const char *from, const char *pat
 	struct hk_err *err)
 {
 	const char *slash = from == NULL ? NULL : strrchr(from, '/');
+	autofree char *file = NULL;
 	struct hk_str name = {0};
 	char *text;
 
@@ -62,14 +63,17 @@ static char *include(struct hk_rules_env *env, const char *from, const char *pat
 		hk_str_add_bytes(&name, from, (size_t)(slash - from) + 1);
 	}
 	hk_str_add(&name, path);
-	if (hk_str_take(&name, ret_name) < 0) {
+	if (hk_str_take(&name, &file) < 0) {
 		hk_str_finish(&name);
 		hk_fail(err, ENOMEM, "'%s'", path);
 		return NULL;
 	}
-	text = read_text(*ret_name, err);
-	if (text == NULL) {
-		free(*ret_name);
+	text = read_text(file, err);
+	if (text != NULL) {
+		/* By way of ".." a file would have ever longer names, and never be known again. */
+		char *real = strstr(path, "..") != NULL ? realpath(file, NULL) : NULL;
+
+		*ret_name = real != NULL ? real : take_ptr(file);
 	}
 	return text;
 }

@@ -341,6 +341,20 @@ $(pwd -P | wc -c)" ]
 	trace --policy nosuchfile -- true
 	[ "$status" -eq 125 ]
 	expect_line "$err" "nosuchfile" "No such file"
+	echo 'include nosuchfile' >policy
+	trace --policy policy -- true
+	[ "$status" -eq 125 ]
+	expect_line "$err" "policy:1:9" "nosuchfile" "No such file"
+	mkdir sub
+	echo 'include sub/b' >a
+	printf 'allow * /**\ninclude ../a\n' >sub/b
+	trace --policy a -- true
+	[ "$status" -eq 125 ]
+	expect_line "$err" "a:1" "sub/b:2:9" "/a' includes itself"
+	head -c 100 /dev/zero >policy
+	trace --policy policy -- true
+	[ "$status" -eq 125 ]
+	expect_line "$err" "policy" "not a text file"
 }
 
 @test "the log has each access, also of static programs and raw system calls; the command cannot see it" {
