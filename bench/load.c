@@ -503,7 +503,7 @@ int main(int argc, char **argv)
 	} else if (strcmp(kind, "sleep") != 0) {
 		fprintf(stderr,
 			"usage: load blk MS DEVICE [DEVICE] | fs MS DIRECTORY FILES | map MS FILE "
-		        "| "
+			"| "
 			"sleep\n");
 		return 2;
 	}

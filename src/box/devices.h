@@ -24,7 +24,7 @@ struct hk_devices {
 	struct hk_virtio *devs[HK_BOX_MAX_DEVICES];
 	struct hk_virtio_mmio *transports[HK_BOX_MAX_DEVICES];
 	unsigned count;
-	bool nodev;                  /* no export can have a device opened through it */
+	bool nodev; /* no export can have a device opened through it */
 	/* Where shares are mapped. */
 	struct hk_mem_mender mender; /* the machine's */
 	struct hk_timer mend_timer;

@@ -79,8 +79,8 @@ int hk_share_spec_parse(const char *text, struct hk_share_spec *ret_spec, struct
 		return refuse_share(text, "the path on the host is empty", err);
 	}
 	if (mode->cow && mode->dax) {
-		return refuse_share(text,
-			"what is copied when it is written to cannot be shared memory", err);
+		return refuse_share(
+			text, "what is copied when it is written to cannot be shared memory", err);
 	}
 	ret_spec->host = take_ptr(host);
 	ret_spec->guest = take_ptr(guest);

@@ -175,8 +175,7 @@ hk_gpa hk_mem_gpa(const struct hk_mem *mem, const void *host)
 	for (unsigned i = 0; i < mem->region_count; i++) {
 		const struct hk_mem_region *region = &mem->regions[i];
 
-		if (at >= region->host &&
-			(uint64_t)(at - region->host) < region->len_bytes) {
+		if (at >= region->host && (uint64_t)(at - region->host) < region->len_bytes) {
 			return region->gpa + (uint64_t)(at - region->host);
 		}
 	}

@@ -171,8 +171,7 @@ static int use_nothing(void)
 {
 	const struct hk_mem_region *window;
 	struct hk_mem mem;
-	volatile uint8_t *nowhere =
-		mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	volatile uint8_t *nowhere = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	hk_mem_create(&mem, 64 * HK_MIB, NULL);
 	hk_mem_add_window(&mem, HK_MIB, &window, NULL);
