@@ -25,7 +25,8 @@
  *
  * Limits: a transport that has it, and CAP_SYS_ADMIN in the first user namespace; else all data comes to us. What the
  * host writes through a mapping of a file in memory (tmpfs) changes no mtime after the first write to a page: who opens
- * such a file time and again only to read it may come to read what it was.
+ * such a file time and again only to read it may come to read what it was. Who has mapped a file to read it, and closed it,
+ * while it was passed through, sees later what others write through a mapping while some have it open and cached.
  */
 #include <fcntl.h>
 #include <sys/stat.h>
