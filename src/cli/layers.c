@@ -9,7 +9,6 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <fts.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +20,7 @@
 #include "base/cleanup.h"
 #include "base/str.h"
 #include "base/sys.h"
+#include "fuse/layer.h"
 
 #define TEMPORARY "tmp."
 
@@ -138,37 +138,13 @@ int hk_layers_make(const char *dir, const char *name, char **ret_path, struct hk
 	return r == 0 ? hk_mkdir_p(*ret_path, 0700, err) : r;
 }
 
-static int remove_entry(FTSENT *entry)
-{
-	switch (entry->fts_info) {
-	case FTS_D:
-		/* Before it is read: its owner may have locked himself out. */
-		return chmod(entry->fts_accpath, 0700) < 0 ? -errno : 0;
-	case FTS_DP:
-		return rmdir(entry->fts_accpath) < 0 ? -errno : 0;
-	case FTS_DNR:
-	case FTS_ERR:
-	case FTS_NS:
-		return -entry->fts_errno;
-	default:
-		return unlink(entry->fts_accpath) < 0 ? -errno : 0;
-	}
-}
-
 int hk_layers_remove(const char *path, struct hk_err *err)
 {
-	char *paths[] = {(char *)path, NULL};
-	FTS *tree = fts_open(paths, FTS_PHYSICAL | FTS_NOCHDIR | FTS_XDEV, NULL);
-	FTSENT *entry;
-	int r = tree == NULL ? -errno : 0;
+	autoclose int fd = hk_open(AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+	int r = fd < 0 ? fd : hk_layer_empty(fd);
 
-	while (tree != NULL && (entry = fts_read(tree)) != NULL) {
-		int done = remove_entry(entry);
-
-		r = r == 0 ? done : r;
-	}
-	if (tree != NULL) {
-		fts_close(tree);
+	if (r == 0 && rmdir(path) < 0) {
+		r = -errno;
 	}
 	return r < 0 ? hk_fail(err, -r, "'%s': remove", path) : 0;
 }

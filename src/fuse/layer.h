@@ -62,4 +62,7 @@ int hk_layer_diff(
 int hk_layer_apply(struct hk_layer *layer, const char *const *paths, bool force,
 	void (*conflict)(void *arg, const struct hk_change *change), void *arg, struct hk_err *err);
 
+/** hk_layer_empty() - remove all that is in directory @dir, however deep. Return: 0 or -errno */
+int hk_layer_empty(int dir);
+
 #endif

@@ -20,6 +20,8 @@
 #include "base/str.h"
 #include "fuse/layer_impl.h"
 
+enum { LISTED = 8192 };
+
 struct wanted {
 	uint64_t dev, ino;
 	uint32_t links; /* to be found yet */
@@ -155,11 +157,16 @@ static int search_entry(struct search *search, int fd, const struct hk_dirent *e
 
 static int search_dir(struct search *search, int fd)
 {
-	_Alignas(struct hk_dirent) char buf[8192];
+	/* Not on the stack: nobody knows how deep this is. */
+	autofree char *buf = hk_malloc(LISTED);
 	size_t len = search->path.len;
-	ssize_t n = 0;
+	ssize_t n = buf == NULL ? -ENOMEM : 0;
 
-	while (search->left > 0 && (n = hk_host_read_dir(NULL, fd, buf, sizeof(buf))) > 0) {
+	if (n < 0) {
+		return (int)n;
+	}
+
+	while (search->left > 0 && (n = hk_host_read_dir(NULL, fd, buf, LISTED)) > 0) {
 		for (ssize_t at = 0; at < n;) {
 			const struct hk_dirent *entry = (const struct hk_dirent *)(buf + at);
 			int r;

@@ -14,6 +14,8 @@
 #include "base/cleanup.h"
 #include "fuse/layer_impl.h"
 
+enum { LISTED = 8192 };
+
 struct search {
 	struct hk_overlay *ov;
 	struct hk_layer_moves *moves;
@@ -79,12 +81,13 @@ static int search_entry(struct search *search, int dir, const char *name)
 /* @dir: O_PATH */
 static int search_dir(struct search *search, int dir)
 {
-	_Alignas(struct hk_dirent) char buf[8192];
+	/* Not on the stack: nobody knows how deep this is. */
+	autofree char *buf = hk_malloc(LISTED);
 	autoclose int fd = hk_host_open_dir(NULL, dir);
 	size_t len = search->path.len;
-	ssize_t n = fd;
+	ssize_t n = buf == NULL ? -ENOMEM : fd;
 
-	while (n >= 0 && (n = hk_host_read_dir(NULL, fd, buf, sizeof(buf))) > 0) {
+	while (n >= 0 && (n = hk_host_read_dir(NULL, fd, buf, LISTED)) > 0) {
 		for (ssize_t at = 0; at < n;) {
 			const struct hk_dirent *entry = (const struct hk_dirent *)(buf + at);
 			int r;

@@ -9,6 +9,7 @@
  *	overlay_slot_linux.c	objects and files: what the server holds by a number
  *	overlay_mark_linux.c	records, whiteouts and opaque directories: the marks in the upper layer
  *	overlay_copy_linux.c	copy-up
+ *	overlay_remove_linux.c	trees that are in the way
  *	overlay_name_linux.c	making and removing names; overlay_rename_linux.c: renaming
  *	overlay_file_linux.c	attributes and data
  *	overlay_dir_linux.c	listings
@@ -280,7 +281,10 @@ struct hk_ov_temp {
 	char text[16];
 };
 struct hk_ov_temp hk_ov_temp(struct hk_overlay *ov); /* a name for the work directory */
-/** hk_ov_remove_tree() - all that is in @dir */
+
+/* overlay_remove_linux.c */
+
+/** hk_ov_remove_tree() - all that is in @dir, however deep */
 int hk_ov_remove_tree(int dir);
 
 /* overlay_copy_linux.c. The tree is locked for writing. */

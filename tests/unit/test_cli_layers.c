@@ -191,6 +191,35 @@ static void test_removing(void **state)
 	assert_non_null(strstr(hk_err_text(&err), path));
 }
 
+/* Programs make trees that no path and no stack is long enough for. */
+static void test_removing_what_is_deep(void **state)
+{
+	static const char name[] = "a-directory-with-a-name-of-some-length";
+	struct hk_err err = HK_ERR_INIT;
+	char path[160];
+	int fd;
+
+	(void)state;
+	hk_fmt(path, sizeof(path), "%s/deep", top);
+	assert_int_equal(mkdir(path, 0700), 0);
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	for (unsigned i = 0; i < 3000; i++) {
+		int next;
+
+		assert_int_equal(mkdirat(fd, name, 0700), 0);
+		assert_int_equal(mkdirat(fd, "beside", 0700), 0);
+		next = openat(fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		assert_true(next >= 0);
+		/* Every tenth is locked. */
+		assert_int_equal(fchmod(fd, i % 10 == 5 ? 0 : 0700), 0);
+		close(fd);
+		fd = next;
+	}
+	close(fd);
+	assert_int_equal(hk_layers_remove(path, &err), 0);
+	assert_int_equal(access(path, F_OK), -1);
+}
+
 static void test_paths(void **state)
 {
 	static const struct {
@@ -253,6 +282,7 @@ int main(void)
 		cmocka_unit_test(test_names),
 		cmocka_unit_test(test_temporary_ones_go_with_their_run),
 		cmocka_unit_test(test_removing),
+		cmocka_unit_test(test_removing_what_is_deep),
 		cmocka_unit_test(test_paths),
 		cmocka_unit_test(test_path_is_among),
 	};
