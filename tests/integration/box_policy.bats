@@ -44,6 +44,7 @@ logged() {
 	done
 }
 
+# bats test_tags=kvm
 @test "a policy denies and hides; log and summary say so; \$PWD and paths are the box's" {
 	mkdir w/secret
 	echo key >w/secret/key
@@ -90,6 +91,7 @@ logged() {
 	logged '"op":"exec"' '"path":"/bin/busybox"'
 }
 
+# bats test_tags=kvm
 @test "--strict: the first violation ends the run with status 123" {
 	under --strict -- sh -c 'echo x >no; sleep 1000' <<<'deny create $PWD/no'
 	[ "$status" -eq 123 ]
@@ -99,6 +101,7 @@ logged() {
 	[ -z "$err" ]
 }
 
+# bats test_tags=kvm
 @test "ask: a program answers, once for each path, or the terminal, where it is not the box's" {
 	cat >answers <<-END
 		#!/bin/sh
@@ -267,6 +270,7 @@ break_out() {
 	done
 }
 
+# bats test_tags=kvm
 @test "the 15 escapes, in a box" {
 	[ -x "$BATS_FILE_TMPDIR/bin/escapes" ] || skip "no C compiler"
 	mkdir w/shut
