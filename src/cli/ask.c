@@ -22,6 +22,7 @@
 #include "base/cleanup.h"
 #include "base/str.h"
 #include "base/sys.h"
+#include "cli/report.h"
 
 static bool wait_for(int fd)
 {
@@ -52,16 +53,20 @@ static int start(const char *program, char **argv, pid_t *ret_child)
 	return -r;
 }
 
-static bool ask_program(const char *program, const char *path, const char *class_name, pid_t pid)
+static bool ask_program(
+	const char *verb, const char *program, const char *path, const char *class_name, pid_t pid)
 {
 	char pid_text[16];
 	char *argv[] = {(char *)program, (char *)path, (char *)class_name, pid_text, NULL};
 	autoclose int pidfd = -1;
 	int status = -1;
 	pid_t child;
+	int r;
 
 	hk_fmt(pid_text, sizeof(pid_text), "%d", (int)pid);
-	if (start(program, argv, &child) < 0) {
+	r = start(program, argv, &child);
+	if (r < 0) {
+		hk_report(verb, "--ask '%s': %s; so the answer is no", program, strerror(-r));
 		return false;
 	}
 	pidfd = (int)syscall(SYS_pidfd_open, child, 0);
@@ -96,6 +101,6 @@ static bool ask_terminal(const char *verb, const char *path, const char *class_n
 bool hk_ask(
 	const char *verb, const char *program, const char *path, const char *class_name, pid_t pid)
 {
-	return program != NULL ? ask_program(program, path, class_name, pid)
+	return program != NULL ? ask_program(verb, program, path, class_name, pid)
 			       : ask_terminal(verb, path, class_name, pid);
 }

@@ -15,18 +15,30 @@
 #include "base/sys.h"
 #include "cli/report.h"
 
+static bool is_stderr(const char *path)
+{
+	return strcmp(path, "-") == 0;
+}
+
+static int dup_stderr(void)
+{
+	int fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+
+	return fd < 0 ? -errno : fd;
+}
+
 int hk_output_open(const char *option, const char *path, bool keep, int *ret_fd, char **ret_real,
 	struct hk_err *err)
 {
-	autoclose int fd =
-		hk_open(AT_FDCWD, path, O_WRONLY | O_CREAT | O_NOCTTY | (keep ? 0 : O_TRUNC), 0666);
+	int flags = O_WRONLY | O_CREAT | O_NOCTTY | (keep ? 0 : O_TRUNC);
+	autoclose int fd = is_stderr(path) ? dup_stderr() : hk_open(AT_FDCWD, path, flags, 0666);
 	struct stat st;
 
 	if (fd < 0) {
 		return hk_fail(err, -fd, "%s '%s'", option, path);
 	}
 	*ret_real = NULL;
-	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode)) {
+	if (!is_stderr(path) && fstat(fd, &st) == 0 && S_ISREG(st.st_mode)) {
 		*ret_real = realpath(path, NULL);
 	}
 	*ret_fd = take_fd(&fd);

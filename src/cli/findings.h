@@ -25,6 +25,7 @@ struct hk_findings {
 /**
  * hk_output_open() - open a file for what will be written
  * @option: that names it, for messages
+ * @path: "-" is standard error
  * @keep: what is in it stays until then
  * @ret_real: its real path, free(), where it is a regular file; else NULL: nobody reads a pipe by its name
  *

@@ -325,6 +325,9 @@ $(pwd -P | wc -c)" ]
 	[ "$(cat asked)" = "$PWD/file read" ]
 	trace --policy policy --ask ./no -- cat file
 	[ "$status" -eq 1 ]
+	trace --policy policy --ask ./nosuch -- cat file
+	[ "$status" -eq 1 ]
+	[[ $err == *"--ask './nosuch': No such file or directory"* ]]
 	setsid -w "$HAKO_BIN" trace --policy policy -- cat file >out 2>&1 </dev/null || true
 	[[ $(cat out) == *"Permission denied"* ]]
 	run pty 'expect=[y/N]' 'send=y\n' 'expect=data' -- "$HAKO_BIN" trace --policy policy -- cat file
@@ -374,6 +377,8 @@ $(pwd -P | wc -c)" ]
 	trace --log log -- sh -c 'env -i ./raw "$PWD/made"; ls log; echo x >log.x'
 	[ -e made ]
 	[[ $err == *"log': No such file"* ]]
+	trace --log - -- true
+	[[ $err == '{'*'"op":"end"'* ]]
 	grep "\"command\":\"raw\"" log | grep -q "$PWD/made"
 	printf 'deny create,write /**\n' >policy
 	trace --policy policy -- ./raw "$PWD/other"
