@@ -18,8 +18,9 @@
  *
  * Bounds: a slot is one mapping of the host, three if it was mended.
  *
- * Limits: who writes into a hole of a file on a full disk waits until there is room. On file systems
- * without it (tmpfs), writing in the window does not change a file's mtime; as for mmap on the host.
+ * Limits: who writes into a hole of a file on a full disk waits until there is room. A file's mtime is that of the first
+ * write to each 2 MiB of it, or later where the host's file system notes writes to mappings (tmpfs does not); set-id bits
+ * that it gets while it is mapped to be written survive a write.
  */
 #include "fuse/dax.h"
 
@@ -247,8 +248,25 @@ static int set_up(
 	return r;
 }
 
-static int map_file(
-	struct hk_fuse_server *server, struct hk_node *node, const struct fuse_setupmapping_in *in)
+/*
+ * The guest is about to write. Its kernel leaves set-id bits to us, and the time of modification to nobody; what it
+ * writes later is no request, so this is the one time when both can be seen to.
+ */
+static void note_write(
+	struct hk_fuse_server *server, const struct hk_req *req, struct hk_node *node, int file)
+{
+	const struct timespec now[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_nsec = UTIME_NOW}};
+	struct hk_backend *backend = node->export->backend;
+
+	if (req->head.uid != 0 || !hk_policy_keeps_setid(node->export)) {
+		hk_attr_kill_setid(server, node, file);
+	}
+	/* Refused for somebody else's file: it stays as it is. */
+	(void)backend->ops->utimes(backend, file, now);
+}
+
+static int map_file(struct hk_fuse_server *server, const struct hk_req *req, struct hk_node *node,
+	const struct fuse_setupmapping_in *in)
 {
 	bool writable = (in->flags & FUSE_SETUPMAPPING_FLAG_WRITE) != 0;
 	struct hk_backend *backend;
@@ -271,8 +289,8 @@ static int map_file(
 	backend = node->export->backend;
 	fd = backend->ops->real_fd(backend, h->file);
 	r = fd < 0 ? -EACCES : set_up(server->dax, in, hk_node_id(node), fd);
-	if (r == 0 && writable && !hk_policy_keeps_setid(node->export)) {
-		hk_attr_kill_setid(server, node, h->file);
+	if (r == 0 && writable) {
+		note_write(server, req, node, h->file);
 	}
 	hk_handle_put(&server->handles, h);
 	return r;
@@ -294,7 +312,7 @@ int hk_op_setupmapping(struct hk_fuse_server *server, struct hk_req *req)
 		return r;
 	}
 	node = hk_nodes_get(&server->nodes, req->head.nodeid);
-	r = node == NULL ? -ESTALE : map_file(server, node, &in);
+	r = node == NULL ? -ESTALE : map_file(server, req, node, &in);
 	hk_node_put(&server->nodes, node);
 	return r;
 }

@@ -42,6 +42,16 @@ static uint64_t cache_seconds(const struct hk_node *node)
 	return node->export->long_cache ? LONG_CACHE_S : SHORT_CACHE_S;
 }
 
+/* What is written to a mapped file is no request: neither we nor the guest's kernel know that its attributes change. */
+static uint64_t attr_seconds(
+	struct hk_fuse_server *server, struct hk_node *node, const struct hk_stat *st)
+{
+	bool is_mapped = node->export != NULL && !node->export->read_only &&
+		hk_dax_offers(server, node, st->mode);
+
+	return is_mapped ? 0 : cache_seconds(node);
+}
+
 void hk_attr_fill(struct hk_fuse_server *server, struct hk_node *node, const struct hk_stat *st,
 	struct fuse_attr *attr)
 {
@@ -130,7 +140,7 @@ void hk_entry_fill(struct hk_fuse_server *server, struct hk_node *node, const st
 	*entry = (struct fuse_entry_out){
 		.nodeid = hk_node_id(node),
 		.entry_valid = cache_seconds(node),
-		.attr_valid = cache_seconds(node),
+		.attr_valid = attr_seconds(server, node, st),
 	};
 	hk_attr_fill(server, node, st, &entry->attr);
 }
@@ -151,7 +161,7 @@ void hk_root_stat(struct hk_fuse_server *server, struct hk_stat *st)
 static int put_attr(struct hk_fuse_server *server, struct hk_req *req, struct hk_node *node,
 	const struct hk_stat *st)
 {
-	struct fuse_attr_out out = {.attr_valid = cache_seconds(node)};
+	struct fuse_attr_out out = {.attr_valid = attr_seconds(server, node, st)};
 
 	hk_attr_fill(server, node, st, &out.attr);
 	return hk_req_put(req, &out, sizeof(out));

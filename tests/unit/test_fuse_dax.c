@@ -123,7 +123,10 @@ static void test_offered(void **state)
 
 	start(&shared);
 	assert_int_equal(fc.init.map_alignment, 21);
-	assert_int_equal(attr_flags("f"), FUSE_ATTR_DAX);
+	assert_int_equal(fc_lookup(&fc, fc.root, "f", &entry), 0);
+	assert_int_equal(entry.attr.flags, FUSE_ATTR_DAX);
+	assert_int_equal(entry.attr_valid, 0); /* they change without a request */
+	assert_true(entry.entry_valid > 0);
 	assert_int_equal(fc_mkdir(&fc, fc.root, "dir", &entry), 0);
 	assert_int_equal(entry.attr.flags, 0);
 	fc_stop(&fc);
@@ -273,6 +276,22 @@ static void test_set_id(void **state)
 	assert_int_equal(fstatat(fc.inside_fd, "f", &st, 0), 0);
 	assert_int_equal(st.st_mode & 07777, 0755);
 	fc_stop(&fc);
+
+	/* Where ids are the host's, root's own writes leave them; nobody's mapping leaves the time of modification. */
+	for (uint32_t uid = 0; uid < 2; uid++) {
+		static const struct timespec old[2] = {{.tv_sec = 1000}, {.tv_sec = 1000}};
+
+		start(&shared);
+		fc.uid = uid;
+		assert_int_equal(fchmodat(fc.inside_fd, "f", 04755, 0), 0);
+		assert_int_equal(utimensat(fc.inside_fd, "f", old, 0), 0);
+		open_node("f", O_RDWR, &node);
+		assert_int_equal(set_up(node, 0, READ | WRITE, 0), 0);
+		assert_int_equal(fstatat(fc.inside_fd, "f", &st, 0), 0);
+		assert_int_equal(st.st_mode & 07777, uid == 0 ? 04755 : 0755);
+		assert_true(st.st_mtim.tv_sec > 1000);
+		fc_stop(&fc);
+	}
 }
 
 static void test_ranges(void **state)
