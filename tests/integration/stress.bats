@@ -61,6 +61,7 @@ same() {
 	"$programs/fsstress" --ops 0 "$twin" | diff "$BATS_TEST_TMPDIR/out" -
 }
 
+# bats test_tags=kvm
 @test "random work in a box comes out as without it" {
 	need_boxes
 	root=
@@ -71,6 +72,7 @@ same() {
 	"$programs/fsstress" --ops 0 "$twin" | diff "$BATS_TEST_TMPDIR/out" -
 }
 
+# bats test_tags=kvm
 @test "root's writable share: device nodes are made as root makes them, and open nowhere" {
 	need_boxes
 	[ "$(id -u)" = 0 ] || skip "needs root"
@@ -90,6 +92,7 @@ null character special file 1:3 644 0:0' ]
 	[ ! -e left ]
 }
 
+# bats test_tags=kvm
 @test "what the command maps is the host's memory" {
 	need_trace
 	command -v python3 >/dev/null || skip "needs python3"
