@@ -92,7 +92,6 @@ null character special file 1:3 644 0:0' ]
 	[ ! -e left ]
 }
 
-# bats test_tags=kvm
 @test "what the command maps is the host's memory" {
 	need_trace
 	command -v python3 >/dev/null || skip "needs python3"
