@@ -48,6 +48,7 @@ enum { PAGE = 4096, SLOT_BYTES = 1 << HK_DAX_SLOT_SHIFT, PATH_BYTES = 512 };
  * @offset: in the file
  * @len: bytes from the slot's start on, whole pages
  * @mended: a part of it is not the file's
+ * @suspect: the file was shorter than the guest believes, when it was last looked at
  */
 struct slot {
 	uint64_t nodeid;
@@ -55,6 +56,7 @@ struct slot {
 	uint32_t len;
 	bool writable;
 	bool mended;
+	bool suspect;
 };
 
 /**
@@ -468,6 +470,12 @@ static bool mend_slot_locked(struct hk_fuse_server *server, struct hk_dax *dax, 
 	ask_sizes(server, slot, &want, &said);
 	/* Pages are tried only if need be: that fetches them. */
 	have = said >= want ? want : readable(at, want);
+	if (have < want && !slot->suspect) {
+		/* It may be the guest that is just changing its size: what is told to it is not in order. */
+		slot->suspect = true;
+		return true;
+	}
+	slot->suspect = false;
 	if (have == want || hk_dax_stand_in(at + have, want - have) < 0) {
 		return false;
 	}
@@ -496,6 +504,15 @@ bool hk_fuse_server_mend(struct hk_fuse_server *server)
 	}
 	pthread_mutex_unlock(&dax->lock);
 	return mended;
+}
+
+void hk_dax_shrinks(struct hk_fuse_server *server, struct hk_node *node, uint64_t size)
+{
+	if (server->dax != NULL) {
+		hk_node_lock(&server->nodes, node);
+		node->seen_size = HK_MIN(node->seen_size, size);
+		hk_node_unlock(&server->nodes, node);
+	}
 }
 
 void hk_dax_opened(struct hk_fuse_server *server, struct hk_node *node, int file)

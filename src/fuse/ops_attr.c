@@ -220,11 +220,13 @@ static int set_size(struct hk_fuse_server *server, struct hk_req *req, const str
 	if (in->size > INT64_MAX) {
 		return -EFBIG;
 	}
+	hk_dax_shrinks(server, ref->node, in->size);
 	if ((in->valid & FATTR_FH) != 0) {
 		handle = hk_handles_get(&server->handles, in->fh, req->head.nodeid);
 		if (handle != NULL && handle->file >= 0 &&
 			(handle->flags & O_ACCMODE) != O_RDONLY) {
 			r = backend->ops->resize(backend, handle->file, in->size);
+			hk_dax_opened(server, ref->node, handle->file);
 		}
 		hk_handle_put(&server->handles, handle);
 	} else {

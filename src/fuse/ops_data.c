@@ -12,6 +12,7 @@
 #include <fcntl.h>
 
 #include "base/util.h"
+#include "fuse/dax.h"
 #include "fuse/server_impl.h"
 
 enum { COPY_MAX = 1 << 30 };
@@ -102,6 +103,7 @@ int hk_op_write(struct hk_fuse_server *server, struct hk_req *req)
 
 		n = export->backend->ops->write(
 			export->backend, h->file, iov, count, in.offset, append);
+		hk_dax_opened(server, h->node, h->file);
 		mark_dirty(export);
 		if (n > 0) {
 			atomic_fetch_add_explicit(
@@ -154,6 +156,7 @@ int hk_op_fallocate(struct hk_fuse_server *server, struct hk_req *req)
 
 		r = export->backend->ops->allocate(
 			export->backend, h->file, (int)in.mode, in.offset, in.length);
+		hk_dax_opened(server, h->node, h->file);
 		mark_dirty(export);
 		/* This request has no flag for it: whoever is not root cannot keep the bits. */
 		if (r == 0 && (req->head.uid != 0 || !hk_policy_keeps_setid(export))) {

@@ -90,6 +90,9 @@ static int open_file(struct hk_fuse_server *server, struct hk_ref *ref, const st
 		by->shared = true;
 		return file;
 	}
+	if ((flags & O_TRUNC) != 0) {
+		hk_dax_shrinks(server, ref->node, 0);
+	}
 	file = backend->ops->open(backend, ref->obj, (int)(wanted & OPEN_FLAGS));
 	if (file == -EACCES && wanted != flags) {
 		file = backend->ops->open(backend, ref->obj, (int)(flags & OPEN_FLAGS));
