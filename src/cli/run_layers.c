@@ -44,7 +44,7 @@ int hk_run_layers_make(struct hk_run_layers *layers, struct hk_share *shares, co
 	if (layers->keep != NULL && cow_count > 1) {
 		return hk_opts_bad_value("--keep", layers->keep,
 			"it names one layer, and several shares are :cow; make the others :ro or "
-		        ":rw",
+			":rw",
 			err);
 	}
 	if (layers->keep != NULL && cow_count == 0 && !is_used_later) {

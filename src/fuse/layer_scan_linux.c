@@ -298,8 +298,12 @@ static int open_moved(struct scan *scan, int upper, const char *name, struct pai
 		r = find_newest(ov, p->lower, &p->lower_st, &p->newest_ns);
 	}
 	hk_close(&p->lower);
-	p->lower = fd < 0 ? -1 : fd;
-	p->lower_st = fd < 0 ? (struct hk_stat){0} : st;
+	p->lower = -1;
+	p->lower_st = (struct hk_stat){0};
+	if (fd >= 0) {
+		p->lower = fd;
+		p->lower_st = st;
+	}
 	return r;
 }
 
