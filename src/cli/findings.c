@@ -114,7 +114,8 @@ bool hk_findings_tell(struct hk_findings *findings, struct hk_audit *audit)
 	if (audit == NULL) {
 		return true;
 	}
-	if (findings->with_summary || hk_audit_violations(audit) > 0) {
+	if (findings->summary == HK_SUMMARY_ALWAYS ||
+		(findings->summary == HK_SUMMARY_IF_DENIED && hk_audit_violations(audit) > 0)) {
 		good &= write_to(findings, "-", NULL, hk_audit_summary, audit);
 	}
 	if (findings->report != NULL) {

@@ -7,19 +7,25 @@
 
 #include "fuse/audit.h"
 
+/** enum hk_summary - when to print it */
+enum hk_summary {
+	HK_SUMMARY_IF_DENIED, /* the policy has denied something */
+	HK_SUMMARY_ALWAYS,
+	HK_SUMMARY_NEVER,
+};
+
 /**
  * struct hk_findings
  * @verb: of hako; @argv: the command
  * @report, @learn: where to, "-" is standard error; NULL: nowhere
  * @report_fd, @learn_fd: owned; opened before, or -1
- * @with_summary: also where the policy has denied nothing
  */
 struct hk_findings {
 	const char *verb;
 	char *const *argv;
 	const char *report, *learn;
 	int report_fd, learn_fd;
-	bool with_summary;
+	enum hk_summary summary;
 };
 
 /**

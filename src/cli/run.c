@@ -203,7 +203,7 @@ static int open_outputs(struct run *run, struct hk_err *err)
 		.learn = options->learn,
 		.report_fd = -1,
 		.learn_fd = -1,
-		.with_summary = config->verbose,
+		.summary = config->verbose ? HK_SUMMARY_ALWAYS : HK_SUMMARY_IF_DENIED,
 	};
 	if (options->log != NULL) {
 		r = hk_output_open(

@@ -316,7 +316,9 @@ static int join(char **words, char **ret_line)
 /* Words for a shell are one string; a program and its arguments stay as they are; nothing is an interactive shell. */
 static int run(struct sandbox *sandbox, char **words, bool in_bash)
 {
-	char *bash[] = {"trace", "--", "/bin/bash", "-rcfile", sandbox->hook, NULL, NULL, NULL};
+	char *bash[] = {
+		"trace", "-q", "--", "/bin/bash", "-rcfile", sandbox->hook, NULL, NULL, NULL};
+	const size_t before = 3; /* the command: the same options for others */
 	autofree char **argv = NULL;
 	size_t count = 0;
 
@@ -327,20 +329,19 @@ static int run(struct sandbox *sandbox, char **words, bool in_bash)
 		if (join(words, &sandbox->line) < 0) {
 			return HK_STATUS_FAILURE;
 		}
-		bash[5] = "-c";
-		bash[6] = sandbox->line;
+		bash[6] = "-c";
+		bash[7] = sandbox->line;
 		return hk_trace_judged(bash, hk_gentoo_run_judge, sandbox->run);
 	}
 	while (words[count] != NULL) {
 		count++;
 	}
-	argv = hk_calloc(count + 3, sizeof(*argv));
+	argv = hk_calloc(before + count + 1, sizeof(*argv));
 	if (argv == NULL) {
 		return HK_STATUS_FAILURE;
 	}
-	argv[0] = bash[0];
-	argv[1] = bash[1];
-	memcpy(argv + 2, words, count * sizeof(*argv));
+	memcpy(argv, bash, before * sizeof(*argv));
+	memcpy(argv + before, words, count * sizeof(*argv));
 	return hk_trace_judged(argv, hk_gentoo_run_judge, sandbox->run);
 }
 

@@ -186,7 +186,8 @@ static void configure(struct trace *trace)
 		.fusebox_acl = options->fusebox_acl,
 		.has_audit = options->policy != NULL || options->fusebox_acl != NULL ||
 			options->log != NULL || options->report != NULL || options->learn != NULL ||
-			options->strict || options->verbose || options->view_count > 0,
+			options->strict || options->summary == HK_SUMMARY_ALWAYS ||
+			options->view_count > 0,
 		.log_fd = trace->log_fd,
 		.views = options->views,
 		.view_count = options->view_count,
@@ -333,7 +334,7 @@ static bool tell(const struct trace *trace)
 		.learn = options->learn,
 		.report_fd = -1,
 		.learn_fd = -1,
-		.with_summary = options->verbose,
+		.summary = options->summary,
 	};
 
 	return hk_findings_tell(&findings, hk_trace_audit(trace->trace));

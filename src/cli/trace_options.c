@@ -28,6 +28,7 @@ enum {
 	OPT_MINIMAL_DEV,
 	OPT_TIMEOUT,
 	OPT_VERBOSE,
+	OPT_QUIET,
 	OPT_HELP,
 	OPT_COUNT,
 };
@@ -51,6 +52,7 @@ static const struct hk_opt table[OPT_COUNT] = {
 	[OPT_MINIMAL_DEV] = {"minimal-dev", 0, NULL, "no graphics, sound or /dev/kvm"},
 	[OPT_TIMEOUT] = {"timeout", 0, "TIME", "end it after 30, 30s, 5m, ...: exit status 124"},
 	[OPT_VERBOSE] = {"verbose", 0, NULL, "print the summary in any case"},
+	[OPT_QUIET] = {"quiet", 'q', NULL, "print no summary in any case"},
 	[OPT_HELP] = {"help", 'h', NULL, "this"},
 };
 
@@ -152,12 +154,28 @@ static int take(struct hk_trace_options *options, int option, const char *value,
 	case OPT_VERBOSE:
 		options->verbose = true;
 		return 0;
+	case OPT_QUIET:
+		options->quiet = true;
+		return 0;
 	case OPT_HELP:
 		options->help = true;
 		return 0;
 	default:
 		return 0;
 	}
+}
+
+/* Who asks for nothing in particular wants to know what the command does. */
+static enum hk_summary choose_summary(const struct hk_trace_options *options)
+{
+	bool asks = options->policy != NULL || options->fusebox_acl != NULL ||
+		options->log != NULL || options->report != NULL || options->learn != NULL ||
+		options->keep != NULL;
+
+	if (options->quiet) {
+		return HK_SUMMARY_NEVER;
+	}
+	return options->verbose || !asks ? HK_SUMMARY_ALWAYS : HK_SUMMARY_IF_DENIED;
 }
 
 static int check(struct hk_trace_options *options, struct hk_err *err)
@@ -172,6 +190,11 @@ static int check(struct hk_trace_options *options, struct hk_err *err)
 		hk_err_hint(err, "give one of them");
 		return -EINVAL;
 	}
+	if (options->quiet && options->verbose) {
+		hk_fail_msg(err, EINVAL, "--quiet and --verbose: the summary is printed or not");
+		hk_err_hint(err, "give one of them");
+		return -EINVAL;
+	}
 	if (options->keep != NULL && !options->cow && options->policy == NULL &&
 		options->view_count == 0) {
 		hk_fail_msg(err, EINVAL, "--keep %s: there is nothing to keep without --cow",
@@ -179,6 +202,7 @@ static int check(struct hk_trace_options *options, struct hk_err *err)
 		hk_err_hint(err, "give both");
 		return -EINVAL;
 	}
+	options->summary = choose_summary(options);
 	options->cwd = getcwd(NULL, 0);
 	/* It may be out of reach, too: "(unreachable)/...". */
 	if (options->cwd == NULL || options->cwd[0] != '/') {

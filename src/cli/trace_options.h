@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "cli/findings.h"
 #include "trace/trace.h"
 
 /** struct hk_trace_options - zero-initialize; strings are argv's but for @cwd */
@@ -28,6 +29,8 @@ struct hk_trace_options {
 	bool no_net;
 	bool minimal_dev;
 	bool verbose;
+	bool quiet;
+	enum hk_summary summary; /* follows from the others */
 	bool help;
 };
 

@@ -30,11 +30,11 @@ same() {
 
 @test "random work in a trace comes out as without it" {
 	need_trace
-	same hako trace --
+	same hako trace -q --
 	# And that is what the host has.
 	"$programs/fsstress" --ops 0 "$work" >"$BATS_TEST_TMPDIR/out"
 	"$programs/fsstress" --ops 0 "$twin" | diff "$BATS_TEST_TMPDIR/out" -
-	hako trace -- "$programs/fsstress" --processes 4 --ops 300 "$work" >/dev/null
+	hako trace -q -- "$programs/fsstress" --processes 4 --ops 300 "$work" >/dev/null
 }
 
 @test "random work under a policy and in a log comes out as without" {
@@ -113,6 +113,6 @@ time.sleep(0.1)' >meet.py
 		skip "only root's trace shares memory"
 	fi
 	SIDE=host python3 meet.py &
-	hako trace -- python3 "$work/meet.py"
+	hako trace -q -- python3 "$work/meet.py"
 	wait $!
 }

@@ -18,10 +18,22 @@ teardown() {
 	fi
 }
 
+# -q, unless one of the options asks for something: what the command itself says is tested, without the summary.
+quietly() {
+	local word
+	for word; do
+		case $word in
+		-p | --policy* | --fusebox-acl* | --log* | --report* | --learn* | --keep* | --verbose) return ;;
+		--) break ;;
+		esac
+	done
+	echo -q
+}
+
 # Runs it with what `run` cannot keep apart: $status, $out and $err.
 trace() {
 	status=0
-	timeout 60 "$HAKO_BIN" trace "$@" >"$BATS_TEST_TMPDIR/out" 2>"$BATS_TEST_TMPDIR/err" || status=$?
+	timeout 60 "$HAKO_BIN" trace $(quietly "$@") "$@" >"$BATS_TEST_TMPDIR/out" 2>"$BATS_TEST_TMPDIR/err" || status=$?
 	out=$(tr '\0' '@' <"$BATS_TEST_TMPDIR/out")
 	err=$(cat "$BATS_TEST_TMPDIR/err")
 	# Seen only if the test fails.
@@ -57,13 +69,27 @@ user_trace() {
 	status=0
 	groups=${groups:---clear-groups} unshare -m sh -c 'mount --make-rprivate / && mount --bind "$1/fuse" /dev/fuse && cd "$1" && shift &&
 		exec setpriv --reuid 12345 --regid 12345 $groups env HOME="$PWD" timeout 60 ./hako trace "$@"' \
-		sh "$public" "$@" >"$BATS_TEST_TMPDIR/out" 2>"$BATS_TEST_TMPDIR/err" || status=$?
+		sh "$public" $(quietly "$@") "$@" >"$BATS_TEST_TMPDIR/out" 2>"$BATS_TEST_TMPDIR/err" || status=$?
 	out=$(cat "$BATS_TEST_TMPDIR/out")
 	err=$(cat "$BATS_TEST_TMPDIR/err")
 	printf '# hako trace %s (user): %s\n%s\n%s\n' "$*" "$status" "$out" "$err"
 }
 
 # What it is like
+
+@test "who asks for nothing in particular gets a summary; with -q none, nor with a log" {
+	hako trace -- sh -c 'echo x >made' 2>err
+	grep -q '^Files: sh -c' err
+	grep -q ' 1 created' err
+	[ "$(hako trace -q -- sh -c 'echo x >made' 2>&1)" = "" ]
+	[ "$(hako trace --log log -- sh -c 'echo x >made' 2>&1)" = "" ]
+	printf 'deny create /**\n' >policy
+	run hako trace -q --policy policy -- sh -c 'echo x >other'
+	[ "$status" -eq 2 ]
+	[[ $output != *Refused* ]]
+	run hako trace -q --verbose -- true
+	[ "$status" -eq 2 ]
+}
 
 @test "status, directory, user, environment, limits and signals are the caller's" {
 	mkdir here
@@ -95,7 +121,7 @@ $(sh -c 'grep -E "^Sig(Ign|Blk)" /proc/self/status')" ]
 	trace -- sh -c 'cat; echo error >&2' <in
 	[ "$out" = 'a@b' ]
 	[ "$err" = error ]
-	"$HAKO_BIN" trace -- yes | head -n 1 >first
+	"$HAKO_BIN" trace -q -- yes | head -n 1 >first
 	[ "$(cat first)" = y ]
 }
 
@@ -137,7 +163,7 @@ $(pwd -P | wc -c)" ]
 }
 
 @test "in a trace, in a chroot, without /proc: said" {
-	trace -- "$HAKO_BIN" trace -- true
+	trace -- "$HAKO_BIN" trace -q -- true
 	[ "$status" -eq 125 ]
 	expect_line "$err" "inside of a hako trace"
 	need_root "chroot"
@@ -148,7 +174,7 @@ $(pwd -P | wc -c)" ]
 	cp "$HAKO_BIN" root/hako
 	# $1: what is done before
 	in_chroot() {
-		unshare -m sh -c 'mount --make-rprivate / && mount --bind /usr root/usr && eval "$1" && chroot root /hako trace -- true' sh "$1"
+		unshare -m sh -c 'mount --make-rprivate / && mount --bind /usr root/usr && eval "$1" && chroot root /hako trace -q -- true' sh "$1"
 	}
 	run in_chroot true
 	[[ $output != *Sanitizer* ]] || skip "a sanitizer's runtime does not start without /proc"
@@ -184,7 +210,7 @@ $(pwd -P | wc -c)" ]
 
 @test "signals are passed on, once" {
 	mkfifo ready
-	"$HAKO_BIN" trace -- sh -c 'trap "echo got TERM" TERM; trap "exit 9" USR1; echo ready; while :; do sleep 0.1; done' >ready &
+	"$HAKO_BIN" trace -q -- sh -c 'trap "echo got TERM" TERM; trap "exit 9" USR1; echo ready; while :; do sleep 0.1; done' >ready &
 	pid=$!
 	exec 5<ready
 	read -r line <&5
@@ -201,15 +227,15 @@ $(pwd -P | wc -c)" ]
 
 @test "a group that signals itself does so once" {
 	# From inside, to all of the process group, which hako is in, too.
-	run pty 'expect=done' -- "$HAKO_BIN" trace -- sh -c 'n=0; trap "n=\$((n + 1))" USR1; kill -USR1 0; sleep 0.5; echo "done $n"'
+	run pty 'expect=done' -- "$HAKO_BIN" trace -q -- sh -c 'n=0; trap "n=\$((n + 1))" USR1; kill -USR1 0; sleep 0.5; echo "done $n"'
 	[ "$status" -eq 0 ]
 	[[ $output == *"done 1"* ]]
 }
 
 @test "Ctrl-C goes to the command" {
-	run pty 'expect=ready' 'send=\x03' -- "$HAKO_BIN" trace -- sh -c 'echo ready; exec sleep 100'
+	run pty 'expect=ready' 'send=\x03' -- "$HAKO_BIN" trace -q -- sh -c 'echo ready; exec sleep 100'
 	[ "$status" -eq 130 ]
-	run pty 'expect=ready' 'send=\x03' -- "$HAKO_BIN" trace -- sh -c 'trap "exit 5" INT; echo ready; while :; do sleep 0.1; done'
+	run pty 'expect=ready' 'send=\x03' -- "$HAKO_BIN" trace -q -- sh -c 'trap "exit 5" INT; echo ready; while :; do sleep 0.1; done'
 	[ "$status" -eq 5 ]
 }
 
@@ -231,7 +257,7 @@ $(pwd -P | wc -c)" ]
 }
 
 @test "the terminal's size, and its end" {
-	run pty size=30x100 'expect=30 100' size=40x120 'expect=40 120' kill=HUP 'expect=hung up' -- "$HAKO_BIN" trace -- \
+	run pty size=30x100 'expect=30 100' size=40x120 'expect=40 120' kill=HUP 'expect=hung up' -- "$HAKO_BIN" trace -q -- \
 		sh -c 'trap "stty size" WINCH; trap "echo hung up; exit 3" HUP; stty size; while :; do sleep 0.1; done'
 	echo "$output"
 	[ "$status" -eq 3 ]
@@ -454,7 +480,7 @@ $(pwd -P | wc -c)" ]
 
 @test "the server is killed: the command and all it started are gone, no mount is left" {
 	mkfifo ready
-	"$HAKO_BIN" trace -- sh -c 'setsid sleep 4343 & (trap "" HUP TERM INT; while :; do cat /etc/passwd >/dev/null; done) & echo ready; wait' >ready &
+	"$HAKO_BIN" trace -q -- sh -c 'setsid sleep 4343 & (trap "" HUP TERM INT; while :; do cat /etc/passwd >/dev/null; done) & echo ready; wait' >ready &
 	pid=$!
 	exec 5<ready
 	read -r line <&5
@@ -714,7 +740,7 @@ all_ways() {
 	trace -- ./escape
 	[ "$status" -eq 0 ]
 	[ -z "$out" ]
-	run pty 'expect=end' -- "$HAKO_BIN" trace -- sh -c './escape; echo end'
+	run pty 'expect=end' -- "$HAKO_BIN" trace -q -- sh -c './escape; echo end'
 	[[ $output != *"out:"* ]]
 }
 
@@ -767,7 +793,7 @@ socket.socket(socket.AF_UNIX).connect("\0hako-trace-inner")
 os.mkdir("a"); os.mkdir("b"); open("a/f", "w").close()
 os.rename("a/f", "b/f"); os.link("b/f", "a/f"); os.rename("a", "b/a")'
 	[ "$status" -eq 0 ]
-	run setsid -w sh -c 'trap "echo outside" USR1; "$1" trace -- sh -c "trap \"echo inside\" USR1; kill -USR1 0; sleep 0.2"' sh "$HAKO_BIN"
+	run setsid -w sh -c 'trap "echo outside" USR1; "$1" trace -q -- sh -c "trap \"echo inside\" USR1; kill -USR1 0; sleep 0.2"' sh "$HAKO_BIN"
 	[ "$output" = inside ]
 }
 
@@ -867,7 +893,7 @@ nobody_trace() {
 		{ [ -e /etc/subuid ] || touch /etc/subuid; } && { [ -e /etc/subgid ] || touch /etc/subgid; } &&
 		mount --bind range /etc/subuid && mount --bind range /etc/subgid &&
 		exec setpriv --reuid nobody --regid "$(id -g nobody)" --groups 54321 env HOME="$PWD" timeout 60 ./hako trace "$@"' \
-		sh "$public" "$@" >"$BATS_TEST_TMPDIR/out" 2>"$BATS_TEST_TMPDIR/err" || status=$?
+		sh "$public" $(quietly "$@") "$@" >"$BATS_TEST_TMPDIR/out" 2>"$BATS_TEST_TMPDIR/err" || status=$?
 	out=$(cat "$BATS_TEST_TMPDIR/out")
 	err=$(cat "$BATS_TEST_TMPDIR/err")
 	printf '# hako trace %s (nobody): %s\n%s\n%s\n' "$*" "$status" "$out" "$err"
@@ -918,7 +944,7 @@ nobody_trace() {
 @test "root of a user namespace that knows no other" {
 	unshare -Urm true 2>/dev/null || skip "no user namespaces here"
 	mkdir -m 1777 public
-	run unshare -Urm "$HAKO_BIN" trace -- sh -c 'id -u; echo x >public/made; cat public/made; rm public/made; tty -s </dev/ptmx && echo terminal'
+	run unshare -Urm "$HAKO_BIN" trace -q -- sh -c 'id -u; echo x >public/made; cat public/made; rm public/made; tty -s </dev/ptmx && echo terminal'
 	[ "$status" -eq 0 ]
 	[ "$output" = $'0\nx\nterminal' ]
 }

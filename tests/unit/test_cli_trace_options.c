@@ -73,6 +73,35 @@ static void test_defaults(void **state)
 	hk_trace_options_finish(&options);
 }
 
+static void test_summary(void **state)
+{
+	static const struct {
+		const char *words[6];
+		enum hk_summary summary;
+	} rows[] = {
+		{{"trace", "true", NULL}, HK_SUMMARY_ALWAYS},
+		{{"trace", "--cow", "true", NULL}, HK_SUMMARY_ALWAYS},
+		{{"trace", "--cow", "--keep", "t", "true", NULL}, HK_SUMMARY_IF_DENIED},
+		{{"trace", "--policy", "p", "true", NULL}, HK_SUMMARY_IF_DENIED},
+		{{"trace", "--fusebox-acl", "p", "true", NULL}, HK_SUMMARY_IF_DENIED},
+		{{"trace", "--log", "l", "true", NULL}, HK_SUMMARY_IF_DENIED},
+		{{"trace", "--report", "r", "true", NULL}, HK_SUMMARY_IF_DENIED},
+		{{"trace", "--learn", "p", "true", NULL}, HK_SUMMARY_IF_DENIED},
+		{{"trace", "--verbose", "--log=l", "true", NULL}, HK_SUMMARY_ALWAYS},
+		{{"trace", "-q", "true", NULL}, HK_SUMMARY_NEVER},
+		{{"trace", "-q", "--policy", "p", "true", NULL}, HK_SUMMARY_NEVER},
+	};
+
+	for (size_t i = 0; i < HK_ARRAY_SIZE(rows); i++) {
+		struct hk_trace_options options = {0};
+		struct hk_err err = HK_ERR_INIT;
+
+		assert_int_equal(parse(&options, rows[i].words, &err), 0);
+		assert_int_equal(options.summary, rows[i].summary);
+		hk_trace_options_finish(&options);
+	}
+}
+
 static void test_views(void **state)
 {
 	static const struct {
@@ -172,6 +201,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_all_of_them),
 		cmocka_unit_test(test_defaults),
+		cmocka_unit_test(test_summary),
 		cmocka_unit_test(test_views),
 		cmocka_unit_test(test_too_many_views),
 		cmocka_unit_test(test_what_is_wrong),
