@@ -323,8 +323,8 @@ static int run(struct trace *trace, bool *ret_at_command, struct hk_err *err)
 
 /* What was found out */
 
-/* Return: is all written that should be? */
-static bool tell(const struct trace *trace)
+/* @ran: else there is nothing to sum up but a refusal. Return: is all written that should be? */
+static bool tell(const struct trace *trace, bool ran)
 {
 	const struct hk_trace_options *options = &trace->options;
 	struct hk_findings findings = {
@@ -334,7 +334,7 @@ static bool tell(const struct trace *trace)
 		.learn = options->learn,
 		.report_fd = -1,
 		.learn_fd = -1,
-		.summary = options->summary,
+		.summary = ran || options->quiet ? options->summary : HK_SUMMARY_IF_DENIED,
 	};
 
 	return hk_findings_tell(&findings, hk_trace_audit(trace->trace));
@@ -389,7 +389,7 @@ static int conclude(struct trace *trace, int failed)
 		hk_report_err("trace", &err, HK_STATUS_FAILURE);
 	}
 	status = failed != 0 ? failed : status_of_command(trace, wait_status);
-	good &= tell(trace);
+	good &= tell(trace, failed == 0);
 	return status_of(trace, status, good);
 }
 

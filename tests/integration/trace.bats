@@ -87,6 +87,7 @@ user_trace() {
 	run hako trace -q --policy policy -- sh -c 'echo x >other'
 	[ "$status" -eq 2 ]
 	[[ $output != *Refused* ]]
+	[ "$(hako trace -- /nosuch 2>&1)" = "hako trace: /nosuch: No such file or directory" ]
 	run hako trace -q --verbose -- true
 	[ "$status" -eq 2 ]
 }
