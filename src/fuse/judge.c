@@ -223,6 +223,18 @@ static const char *find_export(
 	return found;
 }
 
+/* Is it one redirect that decides for all classes? Of a file, no part can be elsewhere. */
+static bool is_redirected(
+	const struct hk_rules *rules, hk_place place, const struct hk_ruling *ruling)
+{
+	bool is_whole = ruling->verdict == HK_VERDICT_REDIRECT;
+
+	for (unsigned class = 0; class < HK_CLASS_COUNT && is_whole; class ++) {
+		is_whole = hk_rules_at(rules, place, (enum hk_class) class).rule == ruling->rule;
+	}
+	return is_whole;
+}
+
 /* What stands in for what is at @place, if a rule says so. */
 static const char *redirect(struct hk_fuse_server *server, const struct hk_rules *rules,
 	hk_place place, struct hk_export **ret_export)
@@ -230,7 +242,7 @@ static const char *redirect(struct hk_fuse_server *server, const struct hk_rules
 	struct hk_ruling ruling = hk_rules_at(rules, place, HK_CLASS_READ);
 	const char *target;
 
-	if (ruling.verdict != HK_VERDICT_REDIRECT) {
+	if (!is_redirected(rules, place, &ruling)) {
 		return NULL;
 	}
 	/* What is in no export cannot be shown: the name itself is. So it is for a directory that has its place already as
@@ -427,14 +439,11 @@ int hk_judge_also(struct hk_fuse_server *server, struct hk_case *c, struct hk_no
 	case HK_VERDICT_DENY:
 	case HK_VERDICT_HIDE:
 		break;
+	case HK_VERDICT_REDIRECT:
+		/* The target is judged where it is. What really has the name is nobody's, and stays as it is. */
+		break;
 	case HK_VERDICT_ASK:
 		if (!ask(server, c, class)) {
-			break;
-		}
-		/* fallthrough */
-	case HK_VERDICT_REDIRECT:
-		/* The target is looked up where it is; its other name cannot be made or removed. */
-		if (ruling.verdict == HK_VERDICT_REDIRECT && name != NULL) {
 			break;
 		}
 		/* fallthrough */

@@ -15,7 +15,7 @@
 #include "base/str.h"
 #include "base/util.h"
 
-enum { MAX_DEPTH = 32, MAX_INCLUDES = 10000 };
+enum { MAX_DEPTH = 32, MAX_INCLUDES = 10000, ALL_CLASSES = (1 << HK_CLASS_COUNT) - 1 };
 
 static void free_rules(struct hk_rules **rules)
 {
@@ -75,7 +75,7 @@ static int parse_classes(struct hk_parser *p, struct hk_source *s, uint32_t *ret
 			"classes of operations expected, such as read,write, or * for all");
 	}
 	if (word_is(word, len, "*")) {
-		*ret_mask = (1u << HK_CLASS_COUNT) - 1;
+		*ret_mask = ALL_CLASSES;
 		return 0;
 	}
 	for (;;) {
@@ -148,8 +148,17 @@ static int parse_rule(struct hk_parser *p, struct hk_source *s, enum hk_verdict 
 	autofree char *target = NULL;
 	uint32_t mask = 0;
 	uint32_t node = 0;
-	int r = parse_classes(p, s, &mask);
+	size_t classes_at;
+	int r;
 
+	skip_blanks(s);
+	classes_at = s->at;
+	r = parse_classes(p, s, &mask);
+	if (r == 0 && verdict == HK_VERDICT_REDIRECT && mask != ALL_CLASSES) {
+		return fail_at(p, s, classes_at,
+			"a redirect of some classes only: what is written would not be what is "
+			"read. Write redirect *, and deny classes by a rule for the target");
+	}
 	if (r == 0) {
 		r = hk_pattern_read(p, s, "a pattern of paths", &pattern);
 	}

@@ -175,11 +175,11 @@ logged() {
 @test "a redirect across shares; to what is in none" {
 	mkdir other
 	echo right >other/file
-	cat >policy <<<'redirect read /w/one => /o/file'
+	cat >policy <<<'redirect * /w/one => /o/file'
 	box -v "$PWD/w:/w:rw" -v "$PWD/other:/o" --policy policy -- cat /w/one /o/file /w/sub/two </dev/null
 	[ "$status" -eq 0 ]
 	[ "$out" = $'right\nright\ntwo' ]
-	under -- true <<<'redirect read /w/one => /nowhere/file'
+	under -- true <<<'redirect * /w/one => /nowhere/file'
 	[ "$status" -eq 125 ]
 	expect_line "$err" "policy:1: " "'/nowhere/file' is in no share" "-v"
 	under --keep t -- true <<<'deny read /w/one'

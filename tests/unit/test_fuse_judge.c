@@ -337,6 +337,48 @@ static void redirected(void **state)
 	stop();
 }
 
+/* A later rule for some of the classes: what is read is not what is written. So neither is. */
+static void redirected_in_part(void **state)
+{
+	struct fuse_open_out out;
+	uint64_t node;
+
+	(void)state;
+	start("redirect * /x/name => /x/target\nallow delete /x/name\n"
+	      "redirect * /x/dir => /x/other\ndeny write /x/dir\n");
+	fc_host_file(fc.inside, "name", "real");
+	fc_host_file(fc.inside, "target", "other");
+	assert_int_equal(mkdirat(fc.inside_fd, "dir", 0755), 0);
+	node = fc_node(&fc, fc.root, "name");
+	assert_int_equal(fc_open(&fc, node, O_RDONLY, &out), -EACCES);
+	assert_int_equal(fc_open(&fc, node, O_WRONLY, &out), -EACCES);
+	assert_true(fc_host_has(fc.inside, "name", "real"));
+	assert_true(fc_host_has(fc.inside, "target", "other"));
+	assert_int_equal(fc_name_op(&fc, FUSE_RMDIR, fc.root, "dir"), -EACCES);
+	stop();
+}
+
+/* Neither the name nor what it stands for goes, by whatever name of the operation. */
+static void redirected_removed(void **state)
+{
+	struct fuse_entry_out entry;
+
+	(void)state;
+	start("redirect * /x/name => /x/target\nredirect * /x/dir => /x/other\n");
+	fc_host_file(fc.inside, "name", "real");
+	fc_host_file(fc.inside, "target", "other");
+	assert_int_equal(mkdirat(fc.inside_fd, "dir", 0755), 0);
+	assert_int_equal(mkdirat(fc.inside_fd, "other", 0755), 0);
+	assert_int_equal(fc_mkdir(&fc, fc.root, "dir", &entry), -EACCES);
+	assert_int_equal(fc_name_op(&fc, FUSE_UNLINK, fc.root, "name"), -EACCES);
+	assert_int_equal(fc_name_op(&fc, FUSE_RMDIR, fc.root, "dir"), -EACCES);
+	assert_int_equal(fc_rename(&fc, fc.root, "name", fc.root, "new", 0), -EACCES);
+	assert_int_equal(fc_rename(&fc, fc.root, "target", fc.root, "name", 0), -EACCES);
+	assert_true(fc_host_has(fc.inside, "name", "real"));
+	assert_true(fc_host_has(fc.inside, "target", "other"));
+	stop();
+}
+
 /* Attributes that hold data are data; a list of them is not. */
 static void attributes(void **state)
 {
@@ -508,6 +550,8 @@ int main(void)
 		cmocka_unit_test(renames_change_what_holds),
 		cmocka_unit_test(renames_are_no_way_around),
 		cmocka_unit_test(redirected),
+		cmocka_unit_test(redirected_in_part),
+		cmocka_unit_test(redirected_removed),
 		cmocka_unit_test(attributes),
 		cmocka_unit_test(read_only_export),
 		cmocka_unit_test(questions),

@@ -378,7 +378,7 @@ static void test_threads(void **state)
 static void test_no_memory(void **state)
 {
 #ifdef HK_WITH_FAULT
-	static const char text[] = "include two\ndeny read $HOME/**\nredirect read /r => /s\n"
+	static const char text[] = "include two\ndeny read $HOME/**\nredirect * /r => /s\n"
 				   "hide * /a/*/[b]/**\nask write /**/x";
 	const char *paths[] = {"/home/me/x", "/a/b/b/c", "/one/two/three", "/a/x"};
 	bool fired = true;

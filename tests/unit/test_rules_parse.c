@@ -94,13 +94,12 @@ static void test_texts_and_targets(void **state)
 	struct hk_rules *rules = rules_parse("# first\n"
 					     "  deny read /a b   # why\n"
 					     "include two\n"
-					     "redirect read,list /etc/x => $HOME/my x # here\n");
+					     "redirect * /etc/x => $HOME/my x # here\n");
 
 	assert_string_equal(hk_rules_text(rules, 1), "p:2: deny read /a b");
 	assert_string_equal(hk_rules_text(rules, 2), "one:1: deny read /one");
 	assert_string_equal(hk_rules_text(rules, 3), "two:2: deny read /two");
-	assert_string_equal(
-		hk_rules_text(rules, 4), "p:4: redirect read,list /etc/x => $HOME/my x");
+	assert_string_equal(hk_rules_text(rules, 4), "p:4: redirect * /etc/x => $HOME/my x");
 	assert_null(hk_rules_text(rules, 0));
 	assert_null(hk_rules_text(rules, 6));
 	assert_string_equal(hk_rules_target(rules, 4), "/home/me/my x");
@@ -232,20 +231,24 @@ static void test_errors(void **state)
 			"p:1:14: '=>' in a rule that is no redirect: write \\=> if a name "
 			"has it",
 			EINVAL},
-		{"redirect read /a",
-			"p:1:17: '=> TARGET' expected behind the pattern of a redirect", EINVAL},
-		{"redirect read /a =>", "p:1:20: the target's path expected", EINVAL},
-		{"redirect read /a => b",
-			"p:1:21: the target 'b' is relative: it has to begin with '/', "
+		{"redirect read /a => /b",
+			"p:1:10: a redirect of some classes only: what is written would not be "
+			"what is read. Write redirect *, and deny classes by a rule for the target",
+			EINVAL},
+		{"redirect * /a", "p:1:14: '=> TARGET' expected behind the pattern of a redirect",
+			EINVAL},
+		{"redirect * /a =>", "p:1:17: the target's path expected", EINVAL},
+		{"redirect * /a => b",
+			"p:1:18: the target 'b' is relative: it has to begin with '/', "
 			"or a variable such as $PWD/",
 			EINVAL},
-		{"redirect read /a => /b*",
-			"p:1:23: '*' in the target, which is one path: write \\* for "
+		{"redirect * /a => /b*",
+			"p:1:20: '*' in the target, which is one path: write \\* for "
 			"the character",
 			EINVAL},
-		{"redirect read /a => /b => /c", "p:1:23: a second '=>'", EINVAL},
-		{"redirect read /a/** => /b",
-			"p:1:19: '**' at the end of a redirect: a directory brings "
+		{"redirect * /a => /b => /c", "p:1:20: a second '=>'", EINVAL},
+		{"redirect * /a/** => /b",
+			"p:1:16: '**' at the end of a redirect: a directory brings "
 			"along what is in it, leave '/**' out",
 			EINVAL},
 		{"deny read /a /b",
