@@ -154,19 +154,17 @@ static int list(struct hk_fuse_server *server, struct hk_req *req, const struct 
 	return r < 0 && req->payload_len > 0 ? 0 : r;
 }
 
-/* May this directory be listed? Asked when a listing begins. */
+/* May this directory be listed? The case is told by the caller, once for each listing. */
 static int check_listable(struct hk_fuse_server *server, const struct hk_req *req,
-	const struct hk_ref *dir, bool plus, bool begins)
+	const struct hk_ref *dir, bool plus, struct hk_case *c)
 {
-	struct hk_case c = {.op = HK_EVENT_LIST, .class = HK_CLASS_LIST, .node = dir->node};
 	struct hk_stat st;
-	int r = begins ? hk_judged(server, &c, hk_judge(server, req, &c)) : 0;
+	int r;
 
-	if (r < 0) {
+	*c = (struct hk_case){.op = HK_EVENT_LIST, .class = HK_CLASS_LIST, .node = dir->node};
+	r = hk_judge(server, req, c);
+	if (r < 0 || !dir->node->export->public_only) {
 		return r;
-	}
-	if (!dir->node->export->public_only) {
-		return 0;
 	}
 	r = hk_ref_backend(dir)->ops->stat(hk_ref_backend(dir), dir->obj, &st);
 	if (r == 0) {
@@ -189,18 +187,25 @@ static int open_listing(
 	return r;
 }
 
-/* A listing nobody opened: one that is kept, or a new one. */
+/*
+ * A listing nobody opened: one that is kept, or a new one. Where it goes on is the guest's word, and any program's that
+ * seeks: so each request is judged. Told of is where it begins, and what gives names from somewhere on that no kept one
+ * has come to.
+ */
 static int list_unopened(struct hk_fuse_server *server, struct hk_req *req,
 	const struct hk_ref *dir, uint64_t position, bool plus, size_t limit)
 {
 	struct hk_dir *listing = NULL;
-	int r = check_listable(server, req, dir, plus, position == 0);
+	struct hk_case c;
+	bool goes_on = false;
+	int r = check_listable(server, req, dir, plus, &c);
 
 	if (r < 0) {
-		return r;
+		return hk_judged(server, &c, r);
 	}
 	if (position != 0) {
 		listing = hk_dirs_take(&server->dirs, hk_node_id(dir->node), position);
+		goes_on = listing != NULL;
 	} else {
 		hk_attr_note_listed(server, dir);
 	}
@@ -212,6 +217,9 @@ static int list_unopened(struct hk_fuse_server *server, struct hk_req *req,
 	}
 	if (r == 0) {
 		r = list(server, req, dir, listing, plus, limit);
+	}
+	if (position == 0 || (!goes_on && (r < 0 || req->payload_len > 0))) {
+		hk_judged(server, &c, r);
 	}
 	if (listing != NULL && (r < 0 || req->payload_len == 0)) {
 		hk_dir_close(&server->nodes, listing);
@@ -279,6 +287,7 @@ int hk_op_opendir(struct hk_fuse_server *server, struct hk_req *req)
 	struct fuse_open_in in;
 	struct hk_dir *listing = NULL;
 	struct hk_ref dir = {0};
+	struct hk_case c;
 	int r = hk_req_take(req, &in, sizeof(in));
 
 	if (r < 0) {
@@ -289,10 +298,11 @@ int hk_op_opendir(struct hk_fuse_server *server, struct hk_req *req)
 	}
 	r = hk_ref_get(server, req->head.nodeid, &dir);
 	if (r == 0 && dir.obj >= 0) {
-		r = check_listable(server, req, &dir, false, true);
+		r = check_listable(server, req, &dir, false, &c);
 		if (r == 0) {
 			r = open_listing(server, &dir, &listing);
 		}
+		hk_judged(server, &c, r);
 		if (r == 0) {
 			r = hk_handles_add(&server->handles, dir.node, listing->file, listing,
 				in.flags, NULL, &out.fh);
