@@ -57,16 +57,19 @@ static struct hk_opener opener_of(const struct hk_req *req, const struct hk_stat
 	};
 }
 
+/*
+ * What may be run can be read by who says that he runs it: the kernel asks for both with the same request. Written to it
+ * cannot be: no kernel asks for both, and who does is judged as one that reads and writes.
+ */
 static int judge_open(
 	struct hk_fuse_server *server, const struct hk_req *req, struct hk_case *c, uint32_t flags)
 {
+	bool runs = (flags & OPEN_TO_EXECUTE) != 0 && !is_write(flags);
 	bool reads = (flags & O_ACCMODE) != O_WRONLY;
 	int r;
 
-	c->op = (flags & OPEN_TO_EXECUTE) != 0 ? HK_EVENT_EXEC : HK_EVENT_OPEN;
-	c->class = (flags & OPEN_TO_EXECUTE) != 0 ? HK_CLASS_EXEC
-		: reads                           ? HK_CLASS_READ
-						  : HK_CLASS_WRITE;
+	c->op = runs ? HK_EVENT_EXEC : HK_EVENT_OPEN;
+	c->class = runs ? HK_CLASS_EXEC : reads ? HK_CLASS_READ : HK_CLASS_WRITE;
 	c->flags = flags;
 	r = hk_judge(server, req, c);
 	return r == 0 && reads && is_write(flags)
