@@ -314,30 +314,77 @@ static int set_attributes(struct hk_fuse_server *server, struct hk_req *req,
 	return r;
 }
 
-/* Of an open file the size was judged when it was opened. */
-static int judge_setattr(struct hk_fuse_server *server, const struct hk_req *req, struct hk_case *c,
-	const struct fuse_setattr_in *in)
-{
-	bool resizes = (in->valid & FATTR_SIZE) != 0 && (in->valid & FATTR_FH) == 0;
-	uint32_t owner = in->valid & (FATTR_UID | FATTR_GID);
-	uint32_t times = in->valid & (FATTR_ATIME | FATTR_MTIME);
+/* What a SETATTR can be at once: each is a case of its own. */
+enum { CHANGES_MAX = 4 };
 
-	if (!resizes && owner == 0 && times == 0 && (in->valid & FATTR_MODE) == 0) {
-		c->told = true;
-		return 0;
+struct changes {
+	struct hk_case cases[CHANGES_MAX];
+	unsigned count;
+};
+
+/* Judges one of the changes. Return: 0, or -errno: told already. */
+static int judge_one(struct hk_fuse_server *server, const struct hk_req *req,
+	struct changes *changes, struct hk_case c)
+{
+	struct hk_case *added = &changes->cases[changes->count++];
+
+	*added = c;
+	return hk_judge(server, req, added);
+}
+
+/* All of them before any is made. Of an open file the size was judged when it was opened. */
+static int judge_changes(struct hk_fuse_server *server, const struct hk_req *req,
+	struct hk_node *node, const struct fuse_setattr_in *in, struct changes *changes)
+{
+	int r = 0;
+
+	if ((in->valid & FATTR_SIZE) != 0 && (in->valid & FATTR_FH) == 0) {
+		r = judge_one(server, req, changes,
+			(struct hk_case){
+				.op = HK_EVENT_TRUNCATE, .class = HK_CLASS_WRITE, .node = node});
 	}
-	c->class = resizes ? HK_CLASS_WRITE : HK_CLASS_METADATA;
-	c->op = resizes                         ? HK_EVENT_TRUNCATE
-		: owner != 0                    ? HK_EVENT_CHOWN
-		: (in->valid & FATTR_MODE) != 0 ? HK_EVENT_CHMOD
-						: HK_EVENT_UTIMES;
-	c->flags = c->op == HK_EVENT_CHMOD ? in->mode & 07777 : 0;
-	return hk_judge(server, req, c);
+	if (r == 0 && (in->valid & (FATTR_UID | FATTR_GID)) != 0) {
+		r = judge_one(server, req, changes,
+			(struct hk_case){
+				.op = HK_EVENT_CHOWN, .class = HK_CLASS_METADATA, .node = node});
+	}
+	if (r == 0 && (in->valid & FATTR_MODE) != 0) {
+		r = judge_one(server, req, changes,
+			(struct hk_case){.op = HK_EVENT_CHMOD,
+				.class = HK_CLASS_METADATA,
+				.node = node,
+				.flags = in->mode & 07777});
+	}
+	if (r == 0 && (in->valid & (FATTR_ATIME | FATTR_MTIME)) != 0) {
+		r = judge_one(server, req, changes,
+			(struct hk_case){
+				.op = HK_EVENT_UTIMES, .class = HK_CLASS_METADATA, .node = node});
+	}
+	return r;
+}
+
+/* Judges all that is asked for, makes the changes, and tells of each. */
+static int judge_and_set(struct hk_fuse_server *server, struct hk_req *req,
+	const struct hk_ref *ref, const struct fuse_setattr_in *in)
+{
+	struct changes changes = {0};
+	int r = judge_changes(server, req, ref->node, in, &changes);
+
+	if (r == 0) {
+		r = hk_policy_change(server, ref->node, NULL,
+			(in->valid & FATTR_SIZE) != 0 ? "truncate" : "change attributes");
+	}
+	if (r == 0) {
+		r = set_attributes(server, req, ref, in);
+	}
+	for (unsigned i = 0; i < changes.count; i++) {
+		hk_judged(server, &changes.cases[i], r);
+	}
+	return r;
 }
 
 int hk_op_setattr(struct hk_fuse_server *server, struct hk_req *req)
 {
-	struct hk_case c = {0};
 	struct fuse_setattr_in in;
 	struct hk_ref ref = {0};
 	struct hk_stat st;
@@ -348,15 +395,7 @@ int hk_op_setattr(struct hk_fuse_server *server, struct hk_req *req)
 	}
 	r = hk_ref_get_real(server, req->head.nodeid, &ref);
 	if (r == 0) {
-		c.node = ref.node;
-		r = judge_setattr(server, req, &c, &in);
-	}
-	if (r == 0) {
-		r = hk_judge_change(server, &c,
-			(in.valid & FATTR_SIZE) != 0 ? "truncate" : "change attributes");
-	}
-	if (r == 0) {
-		r = hk_judged(server, &c, set_attributes(server, req, &ref, &in));
+		r = judge_and_set(server, req, &ref, &in);
 	}
 	if (r == 0) {
 		r = hk_ref_backend(&ref)->ops->stat(hk_ref_backend(&ref), ref.obj, &st);
