@@ -10,18 +10,21 @@
  * Data of more than 1 MiB is copied without the tree's lock where the caller needs nothing else to stay as it is. The
  * inode is marked, and whoever wants it copied too waits.
  *
- * Limits: data is not synced before the rename: a crash of the host (not of ours) may leave an empty file in the layer.
+ * Limits: data is not synced before the rename: a crash of the host (not of ours) may leave an empty file in the layer. A
+ * tree is copied up as a whole to a depth of OWNED_DEPTH, for each level costs stack and two descriptors.
  */
 #include <linux/limits.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/alloc.h"
 #include "base/cleanup.h"
 #include "fuse/overlay_impl.h"
 #include "fuse/transfer.h"
 
-enum { TRIES = 3, LARGE = 1 << 20 };
+enum { TRIES = 3, LARGE = 1 << 20, OWNED_DEPTH = 256 };
 
 /* A copy in the making: in the work directory. */
 struct copy {
@@ -297,28 +300,60 @@ static int install(
 	return 0;
 }
 
+static int copy_dir(struct hk_overlay *ov, struct hk_ov_inode *dir)
+{
+	struct copy copy;
+	int r = make_copy(ov, dir, &copy, 0);
+
+	return r < 0 ? r : install(ov, dir, &copy, 0);
+}
+
+/* How many from @dir upwards are below only, or parked, so that nobody knows. 0: it is nowhere. */
+static size_t count_below(struct hk_overlay *ov, const struct hk_ov_inode *dir)
+{
+	size_t count = 0;
+
+	pthread_mutex_lock(&ov->live_lock);
+	for (; dir != NULL && dir->upper < 0; dir = dir->parent) {
+		count++;
+	}
+	pthread_mutex_unlock(&ov->live_lock);
+	return dir == NULL ? 0 : count;
+}
+
+/* From above, by a list: how deep it is, the guest says. */
 int hk_ov_upper_dir(struct hk_overlay *ov, struct hk_ov_inode *dir)
 {
-	struct hk_ov_inode *parent = dir->parent;
-	struct copy copy;
-	int r;
+	autofree struct hk_ov_inode **way = NULL;
+	struct hk_ov_inode *above = NULL;
+	struct hk_ov_inode *at = dir;
+	size_t count;
+	int r = 0;
 
 	if (dir->upper >= 0) {
 		return 0;
 	}
-	if (parent == NULL) {
+	count = count_below(ov, dir);
+	if (count == 0) {
 		return -ENOENT; /* removed */
 	}
-	r = hk_ov_wake(ov, parent);
-	if (r < 0) {
-		return r;
+	way = hk_calloc(count, sizeof(struct hk_ov_inode *));
+	if (way == NULL) {
+		return -ENOMEM;
 	}
-	r = hk_ov_upper_dir(ov, parent);
-	hk_ov_unref(ov, parent);
-	if (r == 0) {
-		r = make_copy(ov, dir, &copy, 0);
+	for (size_t i = 0; i < count; i++, at = at->parent) {
+		way[i] = at;
 	}
-	return r < 0 ? r : install(ov, dir, &copy, 0);
+	while (r == 0 && count-- > 0) {
+		r = hk_ov_wake(ov, way[count]);
+		if (r == 0) {
+			hk_ov_unref(ov, above);
+			above = way[count];
+			r = above->upper >= 0 ? 0 : copy_dir(ov, above);
+		}
+	}
+	hk_ov_unref(ov, above);
+	return r;
 }
 
 int hk_ov_copy_up(struct hk_overlay *ov, struct hk_ov_inode *inode, unsigned how)
@@ -399,8 +434,10 @@ void hk_ov_name_gone(struct hk_overlay *ov, struct hk_ov_inode *inode, bool was_
 
 /* --- whole trees --- */
 
-static int own_entry(
-	struct hk_overlay *ov, struct hk_ov_inode *dir, const struct hk_ov_entry *entry)
+static int own_tree(struct hk_overlay *ov, struct hk_ov_inode *dir, unsigned depth);
+
+static int own_entry(struct hk_overlay *ov, struct hk_ov_inode *dir,
+	const struct hk_ov_entry *entry, unsigned depth)
 {
 	struct hk_ov_inode *inode;
 	bool was_copied;
@@ -410,10 +447,10 @@ static int own_entry(
 		return r == -ENOENT ? 0 : r;
 	}
 	was_copied = inode->upper >= 0;
-	if (!inode->is_cow) {
-		r = -EXDEV;
+	if (!inode->is_cow || depth == OWNED_DEPTH) {
+		r = -EXDEV; /* who would rename has to copy */
 	} else if (S_ISDIR(inode->type)) {
-		r = hk_ov_own_tree(ov, inode);
+		r = own_tree(ov, inode, depth + 1);
 	} else if (!entry->is_upper && was_copied) {
 		r = hk_ov_give_name(ov, dir, entry->name, inode);
 	} else {
@@ -423,7 +460,7 @@ static int own_entry(
 	return r;
 }
 
-int hk_ov_own_tree(struct hk_overlay *ov, struct hk_ov_inode *dir)
+static int own_tree(struct hk_overlay *ov, struct hk_ov_inode *dir, unsigned depth)
 {
 	struct hk_ov_listing listing = {0};
 	int r = hk_ov_upper_dir(ov, dir);
@@ -433,7 +470,7 @@ int hk_ov_own_tree(struct hk_overlay *ov, struct hk_ov_inode *dir)
 	}
 	r = hk_ov_list(ov, dir, &listing);
 	for (size_t i = 0; r == 0 && i < listing.count; i++) {
-		r = own_entry(ov, dir, &listing.entries[i]);
+		r = own_entry(ov, dir, &listing.entries[i], depth);
 	}
 	hk_ov_list_finish(&listing);
 	if (r == 0) {
@@ -447,4 +484,9 @@ int hk_ov_own_tree(struct hk_overlay *ov, struct hk_ov_inode *dir)
 		hk_close(&dir->lower);
 	}
 	return r;
+}
+
+int hk_ov_own_tree(struct hk_overlay *ov, struct hk_ov_inode *dir)
+{
+	return own_tree(ov, dir, 0);
 }

@@ -300,7 +300,8 @@ enum { HK_OV_EMPTY = 1 << 0, HK_OV_ALONE = 1 << 1, HK_OV_NAMELESS = 1 << 2 };
 int hk_ov_copy_up(struct hk_overlay *ov, struct hk_ov_inode *inode, unsigned how);
 /** hk_ov_upper_dir() - let the directory be in the upper tree; also one that is not cow, as a place for what is */
 int hk_ov_upper_dir(struct hk_overlay *ov, struct hk_ov_inode *dir);
-/** hk_ov_own_tree() - copy up a directory with all that is in it; then nothing of it is below */
+/** hk_ov_own_tree() - copy up a directory with all that is in it; then nothing of it is below. Return: 0; -EXDEV where
+ * not all of it is cow, or it is very deep; -errno */
 int hk_ov_own_tree(struct hk_overlay *ov, struct hk_ov_inode *dir);
 /** hk_ov_give_name() - an inode that is in the index gets the upper name of what it is below */
 int hk_ov_give_name(struct hk_overlay *ov, struct hk_ov_inode *dir, const char *name,

@@ -210,30 +210,75 @@ void hk_ov_enter_root(struct hk_overlay *ov)
 	*bucket = ov->root;
 }
 
+/* The parked ones from @inode upwards, @inode first, into @way (NULL: only count). live_lock held. */
+static size_t parked_from(
+	struct hk_ov_inode *inode, struct hk_ov_inode **way, struct hk_ov_inode **ret_awake)
+{
+	size_t count = 0;
+
+	for (; inode != NULL && inode->is_parked; inode = inode->parent) {
+		if (way != NULL) {
+			way[count] = inode;
+		}
+		count++;
+	}
+	*ret_awake = inode;
+	return count;
+}
+
+/* From above, each by the one before it: so two are open at a time, and nothing recurses where a guest says how deep. */
+static int wake_down(struct hk_overlay *ov, struct hk_ov_inode *inode, size_t count)
+{
+	autofree struct hk_ov_inode **way = hk_calloc(count, sizeof(struct hk_ov_inode *));
+	struct hk_ov_inode *at;
+	int r = 0;
+
+	if (way == NULL) {
+		return -ENOMEM;
+	}
+	pthread_mutex_lock(&ov->live_lock);
+	/* While the tree is ours, those that are parked stay so; more may have become it. */
+	if (parked_from(inode, NULL, &at) != count) {
+		at = NULL;
+		r = -EAGAIN;
+	} else {
+		parked_from(inode, way, &at);
+		r = at == NULL ? -ESTALE : 0;
+	}
+	if (at != NULL) {
+		at->refs++;
+	}
+	pthread_mutex_unlock(&ov->live_lock);
+	while (r == 0 && count-- > 0) {
+		struct hk_ov_inode *found = NULL;
+
+		/* Finds the one itself, which is in the table. */
+		r = hk_ov_reach(ov, at, way[count]->name, &found);
+		if (r == 0 && found != way[count]) {
+			r = -ESTALE;
+		}
+		hk_ov_unref(ov, at);
+		at = found;
+	}
+	hk_ov_unref(ov, at);
+	return r;
+}
+
 int hk_ov_wake(struct hk_overlay *ov, struct hk_ov_inode *inode)
 {
-	struct hk_ov_inode *parent = inode->parent;
-	struct hk_ov_inode *found = NULL;
-	bool is_parked;
+	struct hk_ov_inode *awake;
+	size_t count;
 	int r;
 
 	pthread_mutex_lock(&ov->live_lock);
 	inode->refs++;
-	is_parked = inode->is_parked;
 	pthread_mutex_unlock(&ov->live_lock);
-	if (!is_parked) {
-		return 0;
-	}
-	r = parent == NULL ? -ESTALE : hk_ov_wake(ov, parent);
-	if (r == 0) {
-		/* Finds @inode itself, which is in the table. */
-		r = hk_ov_reach(ov, parent, inode->name, &found);
-		hk_ov_unref(ov, parent);
-	}
-	if (r == 0 && found != inode) {
-		r = -ESTALE;
-	}
-	hk_ov_unref(ov, found);
+	do {
+		pthread_mutex_lock(&ov->live_lock);
+		count = parked_from(inode, NULL, &awake);
+		pthread_mutex_unlock(&ov->live_lock);
+		r = count == 0 ? 0 : wake_down(ov, inode, count);
+	} while (r == -EAGAIN);
 	if (r < 0) {
 		hk_ov_unref(ov, inode);
 	}

@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
@@ -741,6 +742,111 @@ static void test_copy_up_where_parents_are_closed(void **state)
 	check_lower();
 }
 
+/* --- trees of any depth --- */
+
+enum { DEEP = 3000, FEW_DESCRIPTORS = 256, SMALL_STACK = 256 << 10 };
+
+/* d/d/d… in a directory of top. */
+static void make_deep(const char *name, unsigned depth)
+{
+	int fd = open(in_top(name), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	for (unsigned i = 0; i < depth; i++) {
+		int next;
+
+		assert_int_equal(mkdirat(fd, "d", 0755), 0);
+		next = openat(fd, "d", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		assert_true(next >= 0);
+		close(fd);
+		fd = next;
+	}
+	close(fd);
+}
+
+/* The directory at the bottom, of which nothing above is held. */
+static int walk_deep(struct hk_backend *b, unsigned depth)
+{
+	int at = b->root;
+
+	for (unsigned i = 0; i < depth && at >= 0; i++) {
+		int next = b->ops->reach(b, at, "d");
+
+		put(b, at);
+		at = next;
+	}
+	return at;
+}
+
+struct deep_write {
+	struct hk_backend *b;
+	int r;
+};
+
+static void *write_deep(void *arg)
+{
+	struct deep_write *task = arg;
+	struct hk_backend *b = task->b;
+	int at = walk_deep(b, DEEP);
+	int file = at < 0 ? at : b->ops->create(b, at, "f", O_CREAT | O_RDWR, 0644, &me);
+
+	task->r = file < 0 ? file : b->ops->chmod(b, at, 0700);
+	if (file >= 0) {
+		b->ops->close(b, file);
+	}
+	if (at >= 0) {
+		put(b, at);
+	}
+	return NULL;
+}
+
+/* What only touches the bottom copies all that is above, with the stack and the descriptors of a server's thread. */
+static void test_copy_up_far_below(void **state)
+{
+	struct deep_write task = {0};
+	struct rlimit old_limit;
+	pthread_attr_t attr;
+	pthread_t thread;
+
+	(void)state;
+	begin("true");
+	make_deep("lower", DEEP);
+	task.b = open_overlay();
+	getrlimit(RLIMIT_NOFILE, &old_limit);
+	setrlimit(RLIMIT_NOFILE, &(struct rlimit){FEW_DESCRIPTORS, old_limit.rlim_max});
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, SMALL_STACK);
+	assert_int_equal(pthread_create(&thread, &attr, write_deep, &task), 0);
+	pthread_join(thread, NULL);
+	pthread_attr_destroy(&attr);
+	setrlimit(RLIMIT_NOFILE, &old_limit);
+	assert_int_equal(task.r, 0);
+	task.b->ops->destroy(task.b);
+	shell("test $(find %s/layer/upper -name f | wc -l) = 1", top);
+	shell("test $(find %s/lower -name f | wc -l) = 0", top);
+}
+
+static bool all_is_cow(void *arg, const char *path)
+{
+	(void)arg;
+	(void)path;
+	return true;
+}
+
+/* Where a renamed directory has to be copied, but is too deep, who renames is told to copy. */
+static void test_too_deep_to_be_owned(void **state)
+{
+	struct hk_backend *b;
+
+	(void)state;
+	begin("mkdir d d/x; touch d/x/f");
+	make_deep("lower/d", DEEP / 10);
+	b = open_overlay_with(all_is_cow);
+	rename_path(b, "d", "n", -EXDEV);
+	rename_path(b, "d/x", "x", 0);
+	put(b, walk_deep(b, DEEP / 10 + 1));
+	b->ops->destroy(b);
+}
+
 /* Return: -ENODATA where it has none; the length */
 static ssize_t raw_xattr(struct hk_backend *b, const char *path, const char *name, char value[256])
 {
@@ -1313,6 +1419,8 @@ int main(void)
 		cmocka_unit_test(test_renamed_below_meanwhile),
 		cmocka_unit_test(test_copy_up_where_parents_are_closed),
 		cmocka_unit_test(test_copy_up_takes_acls_and_capabilities),
+		cmocka_unit_test(test_copy_up_far_below),
+		cmocka_unit_test(test_too_deep_to_be_owned),
 		cmocka_unit_test(test_threads_copy_up_one),
 		cmocka_unit_test(test_killed_layer_is_whole),
 		cmocka_unit_test(test_positions_are_stable),
