@@ -91,7 +91,6 @@ logged() {
 	logged '"op":"exec"' '"path":"/bin/busybox"'
 }
 
-# bats test_tags=kvm
 @test "--strict: the first violation ends the run with status 123" {
 	under --strict -- sh -c 'echo x >no; sleep 1000' <<<'deny create $PWD/no'
 	[ "$status" -eq 123 ]
@@ -101,7 +100,6 @@ logged() {
 	[ -z "$err" ]
 }
 
-# bats test_tags=kvm
 @test "ask: a program answers, once for each path, or the terminal, where it is not the box's" {
 	cat >answers <<-END
 		#!/bin/sh

@@ -24,6 +24,7 @@ need_kvm() {
 	"$HAKO_BIN" doctor | grep -q '^engine kvm *ok' || skip "needs KVM"
 }
 
+# bats test_tags=kvm
 @test "an atomic counter is shared: host and box take turns" {
 	need_kvm
 	"$dax" turns "$dir/counter" 1 200 >"$dir/host" &
@@ -34,6 +35,7 @@ need_kvm() {
 	[ "$(cat "$dir/host")" = 400 ]
 }
 
+# bats test_tags=kvm
 @test "what one side writes to a mapping, the other reads; devices read and write there, too" {
 	need_kvm
 	"$dax" write "$dir/host" 5000001
@@ -54,6 +56,7 @@ need_kvm() {
 	cmp "$dir/disk" "$dir/direct"
 }
 
+# bats test_tags=kvm
 @test "a mapped share can be read-only" {
 	need_kvm
 	"$dax" write "$dir/file" 10000
@@ -64,6 +67,7 @@ need_kvm() {
 	[ "$("$dax" check "$dir/file" 10000)" = right ]
 }
 
+# bats test_tags=kvm
 @test "a file that is cut short while it is mapped: zeroes, a warning, and the box goes on" {
 	need_kvm
 	head -c 1000000 /dev/zero | tr '\0' '\1' >"$dir/file"
