@@ -42,8 +42,6 @@ struct run {
 	struct hk_watchdog watchdog;
 	struct hk_attendant attendant;
 	struct hk_findings findings;
-	int log_fd;                /* owned */
-	char *hidden[3];           /* owned; log, report, what was learnt */
 	struct hk_event violation; /* with --strict */
 	struct hk_signal signals[HK_ARRAY_SIZE(signals)];
 };
@@ -194,33 +192,19 @@ static int open_outputs(struct run *run, struct hk_err *err)
 	struct hk_box_config *config = &run->options.config;
 	struct hk_findings *findings = &run->findings;
 	struct hk_err ignored = HK_ERR_INIT;
-	int r = 0;
+	int r;
 
-	*findings = (struct hk_findings){
-		.verb = "run",
-		.argv = config->argv,
-		.report = options->report,
-		.learn = options->learn,
-		.report_fd = -1,
-		.learn_fd = -1,
-		.summary = config->verbose ? HK_SUMMARY_ALWAYS : HK_SUMMARY_IF_DENIED,
-	};
-	if (options->log != NULL) {
-		r = hk_output_open(
-			"--log", options->log, false, &run->log_fd, &run->hidden[0], err);
-	}
-	if (r == 0 && options->report != NULL && strcmp(options->report, "-") != 0) {
-		r = hk_output_open("--report", options->report, true, &findings->report_fd,
-			&run->hidden[1], err);
-	}
-	if (r == 0 && options->learn != NULL && strcmp(options->learn, "-") != 0) {
-		r = hk_output_open(
-			"--learn", options->learn, true, &findings->learn_fd, &run->hidden[2], err);
-	}
-	config->log_fd = run->log_fd;
-	for (size_t i = 0; i < HK_ARRAY_SIZE(run->hidden); i++) {
-		if (run->hidden[i] != NULL) {
-			config->hidden[config->hidden_count++] = run->hidden[i];
+	findings->verb = "run";
+	findings->argv = config->argv;
+	findings->log = options->log;
+	findings->report = options->report;
+	findings->learn = options->learn;
+	findings->summary = config->verbose ? HK_SUMMARY_ALWAYS : HK_SUMMARY_IF_DENIED;
+	r = hk_findings_open(findings, config->policy, err);
+	config->log_fd = findings->log_fd;
+	for (size_t i = 0; i < HK_FINDINGS_FILES; i++) {
+		if (findings->real[i] != NULL) {
+			config->hidden[config->hidden_count++] = findings->real[i];
 		}
 	}
 	/* No place for layers is an error only for who needs one. */
@@ -317,6 +301,12 @@ static int run_box(struct run *run, struct hk_err *err)
 	if (r == 0) {
 		r = hk_box_create(&run->options.config, &run->box, err);
 	}
+	if (r < 0) {
+		hk_run_layers_forget(&run->options.layers);
+	}
+	if (r == 0) {
+		r = hk_findings_begin(&run->findings, err);
+	}
 	if (r == 0) {
 		r = start_attendant(run, err);
 	}
@@ -377,10 +367,6 @@ static void finish(struct run *run)
 	}
 	hk_loop_destroy(run->loop);
 	hk_findings_finish(&run->findings);
-	hk_close(&run->log_fd);
-	for (size_t i = 0; i < HK_ARRAY_SIZE(run->hidden); i++) {
-		free(run->hidden[i]);
-	}
 	hk_hints_finish(&run->hints);
 	hk_run_options_finish(&run->options);
 }
@@ -388,9 +374,8 @@ static void finish(struct run *run)
 int hk_cmd_run(char **argv)
 {
 	struct run run = {
-		.log_fd = -1,
 		.attendant = {.fd = -1},
-		.findings = {.report_fd = -1, .learn_fd = -1},
+		.findings = HK_FINDINGS_INIT,
 	};
 	struct hk_err err = HK_ERR_INIT;
 	int status;

@@ -3,6 +3,7 @@
 #include "cli/run_layers.h"
 
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "cli/layers.h"
 #include "cli/opts.h"
@@ -67,6 +68,13 @@ void hk_run_layers_remove(const struct hk_run_layers *layers)
 		if (hk_layers_remove(layers->paths[i], &err) < 0) {
 			hk_report_err("run", &err, 0);
 		}
+	}
+}
+
+void hk_run_layers_forget(const struct hk_run_layers *layers)
+{
+	for (unsigned i = 0; layers->keep != NULL && i < layers->count; i++) {
+		(void)rmdir(layers->paths[i]); /* stays where there is something in it */
 	}
 }
 

@@ -159,6 +159,14 @@ in_dev() {
 	[ -z "$output" ]
 }
 
+@test "a box that could not be made leaves no layer" {
+	export XDG_DATA_HOME=$PWD/data
+	refuse 125 "hako kernel fetch" -- -v .:/w:cow --keep left -- true
+	run hako layers
+	[ "$status" -eq 0 ]
+	[ -z "$output" ]
+}
+
 @test "verbs, help and version" {
 	run hako
 	[ "$status" -eq 2 ]
