@@ -285,6 +285,7 @@ pty() {
 }
 
 @test "nothing is left of all these boxes" {
-	! pgrep -x hako
+	run pgrep -f "^$HAKO_BIN run"
+	[ "$status" -eq 1 ]
 	[ -z "$(find /dev/shm "${TMPDIR:-/tmp}" -maxdepth 1 -name '*hako*' -newer "$BATS_FILE_TMPDIR/doctor" 2>/dev/null)" ]
 }
