@@ -1,5 +1,10 @@
 /* SPDX-License-Identifier: ISC */
-/* What an audit found: see findings.h. */
+/*
+ * What an audit found: see findings.h.
+ *
+ * Theory: files are opened before the command runs, and hidden from it. Else it could put a link in the place of one, and
+ * have what only the caller may write to overwritten, or a pipe that nobody reads.
+ */
 #include "cli/findings.h"
 
 #include <errno.h>
@@ -13,6 +18,7 @@
 #include "base/cleanup.h"
 #include "base/str.h"
 #include "base/sys.h"
+#include "base/util.h"
 #include "cli/report.h"
 
 static bool is_stderr(const char *path)
@@ -27,22 +33,72 @@ static int dup_stderr(void)
 	return fd < 0 ? -errno : fd;
 }
 
-int hk_output_open(const char *option, const char *path, bool keep, int *ret_fd, char **ret_real,
-	struct hk_err *err)
+static int open_output(
+	const char *option, const char *path, int *ret_fd, char **ret_real, struct hk_err *err)
 {
-	int flags = O_WRONLY | O_CREAT | O_NOCTTY | (keep ? 0 : O_TRUNC);
-	autoclose int fd = is_stderr(path) ? dup_stderr() : hk_open(AT_FDCWD, path, flags, 0666);
+	autoclose int fd = is_stderr(path)
+		? dup_stderr()
+		: hk_open(AT_FDCWD, path, O_WRONLY | O_CREAT | O_NOCTTY, 0666);
 	struct stat st;
 
 	if (fd < 0) {
 		return hk_fail(err, -fd, "%s '%s'", option, path);
 	}
-	*ret_real = NULL;
 	if (!is_stderr(path) && fstat(fd, &st) == 0 && S_ISREG(st.st_mode)) {
 		*ret_real = realpath(path, NULL);
+		if (*ret_real == NULL) {
+			return hk_fail(err, errno, "%s '%s'", option, path);
+		}
 	}
 	*ret_fd = take_fd(&fd);
 	return 0;
+}
+
+/* @names: of the policy and the files, NULL: not given. @files: regular ones; others have no device. */
+static int check_apart(
+	const char *const *names, const struct stat *files, size_t count, struct hk_err *err)
+{
+	for (size_t i = 0; i < count; i++) {
+		for (size_t j = i + 1; j < count; j++) {
+			if (files[i].st_nlink > 0 && files[i].st_dev == files[j].st_dev &&
+				files[i].st_ino == files[j].st_ino) {
+				hk_fail_msg(
+					err, EINVAL, "%s and %s are one file", names[i], names[j]);
+				hk_err_hint(err, "give each a file of its own");
+				return -EINVAL;
+			}
+		}
+	}
+	return 0;
+}
+
+int hk_findings_open(struct hk_findings *findings, const char *policy, struct hk_err *err)
+{
+	static const char *const names[] = {"--policy", "--log", "--report", "--learn"};
+	const char *paths[] = {findings->log, findings->report, findings->learn};
+	int *fds[] = {&findings->log_fd, &findings->report_fd, &findings->learn_fd};
+	struct stat files[HK_FINDINGS_FILES + 1] = {0};
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < HK_FINDINGS_FILES; i++) {
+		if (paths[i] != NULL) {
+			r = open_output(names[i + 1], paths[i], fds[i], &findings->real[i], err);
+		}
+		if (r == 0 && findings->real[i] != NULL && fstat(*fds[i], &files[i + 1]) < 0) {
+			r = hk_fail(err, errno, "%s '%s'", names[i + 1], paths[i]);
+		}
+	}
+	if (policy != NULL && (stat(policy, &files[0]) < 0 || !S_ISREG(files[0].st_mode))) {
+		files[0] = (struct stat){0}; /* what is wrong with it is said when it is read */
+	}
+	return r == 0 ? check_apart(names, files, HK_ARRAY_SIZE(files), err) : r;
+}
+
+int hk_findings_begin(const struct hk_findings *findings, struct hk_err *err)
+{
+	return findings->real[0] != NULL && ftruncate(findings->log_fd, 0) < 0
+		? hk_fail(err, errno, "--log '%s'", findings->log)
+		: 0;
 }
 
 static void join(struct hk_str *text, char *const *argv)
@@ -63,23 +119,15 @@ static report_fn *report_for(const char *path)
 	return hk_str_ends_with(path, ".json") ? hk_audit_report_json : hk_audit_summary;
 }
 
-/* Takes @fd over, which may be -1. */
-static FILE *open_file(const char *path, int fd)
+/* Takes @fd over. */
+static FILE *open_file(int fd)
 {
-	FILE *file;
+	FILE *file = NULL;
 
-	if (strcmp(path, "-") == 0) {
-		return stderr;
-	}
-	if (fd < 0) {
-		return fopen(path, "we");
-	}
 	/* seccomp: ftruncate */
-	if (ftruncate(fd, 0) < 0 && errno != EINVAL) { /* a pipe, a terminal */
-		close(fd);
-		return NULL;
+	if (ftruncate(fd, 0) == 0 || errno == EINVAL) { /* a pipe, a terminal */
+		file = fdopen(fd, "w");
 	}
-	file = fdopen(fd, "w");
 	if (file == NULL) {
 		close(fd);
 	}
@@ -89,7 +137,7 @@ static FILE *open_file(const char *path, int fd)
 static bool write_to(const struct hk_findings *findings, const char *path, int *fd,
 	report_fn *write, struct hk_audit *audit)
 {
-	FILE *file = open_file(path, fd == NULL ? -1 : take_fd(fd));
+	FILE *file = is_stderr(path) ? stderr : open_file(take_fd(fd));
 	struct hk_str command = {0};
 	int r = -errno;
 
@@ -131,6 +179,10 @@ bool hk_findings_tell(struct hk_findings *findings, struct hk_audit *audit)
 
 void hk_findings_finish(struct hk_findings *findings)
 {
+	hk_close(&findings->log_fd);
 	hk_close(&findings->report_fd);
 	hk_close(&findings->learn_fd);
+	for (size_t i = 0; i < HK_FINDINGS_FILES; i++) {
+		free(findings->real[i]);
+	}
 }

@@ -14,34 +14,46 @@ enum hk_summary {
 	HK_SUMMARY_NEVER,
 };
 
+enum { HK_FINDINGS_FILES = 3 };
+
 /**
  * struct hk_findings
  * @verb: of hako; @argv: the command
- * @report, @learn: where to, "-" is standard error; NULL: nowhere
- * @report_fd, @learn_fd: owned; opened before, or -1
+ * @log, @report, @learn: where to, "-" is standard error; NULL: nowhere
+ * @log_fd, @report_fd, @learn_fd: owned; -1: not open
+ * @real: owned; the real paths of those that are regular files, which the command is not to see: nobody reads a pipe
+ *	by its name. NULL: it is none
  */
 struct hk_findings {
 	const char *verb;
 	char *const *argv;
-	const char *report, *learn;
-	int report_fd, learn_fd;
+	const char *log, *report, *learn;
+	int log_fd, report_fd, learn_fd;
+	char *real[HK_FINDINGS_FILES];
 	enum hk_summary summary;
 };
 
+/** HK_FINDINGS_INIT - nothing is open */
+#define HK_FINDINGS_INIT \
+	{ \
+		.log_fd = -1, .report_fd = -1, .learn_fd = -1 \
+	}
+
 /**
- * hk_output_open() - open a file for what will be written
- * @option: that names it, for messages
- * @path: "-" is standard error
- * @keep: what is in it stays until then
- * @ret_real: its real path, free(), where it is a regular file; else NULL: nobody reads a pipe by its name
+ * hk_findings_open() - open the files, before there is a command that could put others in their places
+ * @policy: a file that none of them may be, or NULL
  *
- * Return: 0 or -errno.
+ * What is in them stays for now: the log's until hk_findings_begin(), the others' until hk_findings_tell().
+ *
+ * Return: 0; -EINVAL for one file with two purposes; -errno.
  */
-int hk_output_open(const char *option, const char *path, bool keep, int *ret_fd, char **ret_real,
-	struct hk_err *err);
+int hk_findings_open(struct hk_findings *findings, const char *policy, struct hk_err *err);
+
+/** hk_findings_begin() - the rules have been read: the log is empty from now on. Return: 0 or -errno */
+int hk_findings_begin(const struct hk_findings *findings, struct hk_err *err);
 
 /** hk_findings_tell() - after hk_audit_finish(); @audit may be NULL. Return: is all written? If not, it is said */
 bool hk_findings_tell(struct hk_findings *findings, struct hk_audit *audit);
-void hk_findings_finish(struct hk_findings *findings);
+void hk_findings_finish(struct hk_findings *findings); /* with HK_FINDINGS_INIT only is fine */
 
 #endif

@@ -46,10 +46,9 @@ enum ending { BY_ITSELF, BY_TIMEOUT, BY_VIOLATION };
 struct trace {
 	struct hk_trace_options options;
 	struct hk_trace_config config;
-	char *log_path; /* owned */
-	char *layers;   /* owned; where layers are */
-	char *layer;    /* owned; this run's */
-	int log_fd;     /* owned */
+	struct hk_findings findings;
+	char *layers; /* owned; where layers are */
+	char *layer;  /* owned; this run's */
 	struct hk_trace *trace;
 	struct hk_loop *loop;
 	struct hk_source end;
@@ -188,7 +187,7 @@ static void configure(struct trace *trace)
 			options->log != NULL || options->report != NULL || options->learn != NULL ||
 			options->strict || options->summary == HK_SUMMARY_ALWAYS ||
 			options->view_count > 0,
-		.log_fd = trace->log_fd,
+		.log_fd = trace->findings.log_fd,
 		.views = options->views,
 		.view_count = options->view_count,
 		.cow = options->cow,
@@ -201,8 +200,11 @@ static void configure(struct trace *trace)
 		.violated = options->strict ? violated : NULL,
 		.violated_arg = trace,
 	};
-	if (trace->log_path != NULL) {
-		trace->config.hidden[trace->config.hidden_count++] = trace->log_path;
+	for (size_t i = 0; i < HK_FINDINGS_FILES; i++) {
+		if (trace->findings.real[i] != NULL) {
+			trace->config.hidden[trace->config.hidden_count++] =
+				trace->findings.real[i];
+		}
 	}
 	if (trace->layers != NULL) {
 		trace->config.hidden[trace->config.hidden_count++] = trace->layers;
@@ -245,13 +247,18 @@ static int make_layer(struct trace *trace, struct hk_err *err)
 	return r;
 }
 
-static int open_log(struct trace *trace, struct hk_err *err)
+static int open_findings(struct trace *trace, struct hk_err *err)
 {
-	const char *path = trace->options.log;
+	const struct hk_trace_options *options = &trace->options;
+	struct hk_findings *findings = &trace->findings;
 
-	return path == NULL
-		? 0
-		: hk_output_open("--log", path, false, &trace->log_fd, &trace->log_path, err);
+	findings->verb = "trace";
+	findings->argv = options->argv;
+	findings->log = options->log;
+	findings->report = options->report;
+	findings->learn = options->learn;
+	return hk_findings_open(
+		findings, options->policy != NULL ? options->policy : options->fusebox_acl, err);
 }
 
 static int start(struct trace *trace, bool *ret_at_command, struct hk_err *err)
@@ -291,7 +298,7 @@ static int start(struct trace *trace, bool *ret_at_command, struct hk_err *err)
 
 static int run(struct trace *trace, bool *ret_at_command, struct hk_err *err)
 {
-	int r = open_log(trace, err);
+	int r = open_findings(trace, err);
 
 	*ret_at_command = false;
 	if (r == 0) {
@@ -302,6 +309,9 @@ static int run(struct trace *trace, bool *ret_at_command, struct hk_err *err)
 	}
 	configure(trace);
 	r = hk_trace_create(&trace->config, &trace->trace, err);
+	if (r == 0) {
+		r = hk_findings_begin(&trace->findings, err);
+	}
 	if (r < 0) {
 		return r;
 	}
@@ -324,20 +334,12 @@ static int run(struct trace *trace, bool *ret_at_command, struct hk_err *err)
 /* What was found out */
 
 /* @ran: else there is nothing to sum up but a refusal. Return: is all written that should be? */
-static bool tell(const struct trace *trace, bool ran)
+static bool tell(struct trace *trace, bool ran)
 {
 	const struct hk_trace_options *options = &trace->options;
-	struct hk_findings findings = {
-		.verb = "trace",
-		.argv = options->argv,
-		.report = options->report,
-		.learn = options->learn,
-		.report_fd = -1,
-		.learn_fd = -1,
-		.summary = ran || options->quiet ? options->summary : HK_SUMMARY_IF_DENIED,
-	};
 
-	return hk_findings_tell(&findings, hk_trace_audit(trace->trace));
+	trace->findings.summary = ran || options->quiet ? options->summary : HK_SUMMARY_IF_DENIED;
+	return hk_findings_tell(&trace->findings, hk_trace_audit(trace->trace));
 }
 
 /* @status: of the command, which others come before. */
@@ -415,10 +417,9 @@ static void finish(struct trace *trace)
 		hk_signal_remove(&trace->signals[i]);
 	}
 	hk_loop_destroy(trace->loop);
-	hk_close(&trace->log_fd);
 	drop_layer(trace);
 	free(trace->layers);
-	free(trace->log_path);
+	hk_findings_finish(&trace->findings);
 	hk_trace_options_finish(&trace->options);
 }
 
@@ -451,8 +452,10 @@ static int run_and_conclude(struct trace *trace)
 int hk_trace_judged(char **argv, int (*judge)(void *arg, const struct hk_fuse_question *question),
 	void *judge_arg)
 {
-	struct trace trace = {
-		.log_fd = -1, .terminal = find_terminal(), .judge = judge, .judge_arg = judge_arg};
+	struct trace trace = {.findings = HK_FINDINGS_INIT,
+		.terminal = find_terminal(),
+		.judge = judge,
+		.judge_arg = judge_arg};
 	struct hk_err err = HK_ERR_INIT;
 	int status;
 

@@ -428,6 +428,44 @@ $(pwd -P | wc -c)" ]
 	[ ! -e ../unforeseen ]
 }
 
+@test "the command cannot choose what a report overwrites: the file is opened before, and hidden" {
+	echo precious >victim
+	cp victim before
+	trace --report r.html --learn learnt -- sh -c 'ls; ln -s victim r.html; ln -sf victim learnt; mkfifo r.html; true'
+	[ "$status" -eq 0 ]
+	[ "$out" = $'before\nerr\nout\nvictim' ]
+	cmp victim before
+	grep -qi '<html' r.html
+	[ ! -L learnt ]
+	trace --report nosuch/r.html -- touch ran
+	[ "$status" -eq 125 ]
+	expect_line "$err" "--report 'nosuch/r.html': No such file"
+	[ ! -e ran ]
+}
+
+@test "one file for two purposes; a log outlives a policy that is wrong" {
+	echo 'deny write /**' >policy
+	trace --log policy --policy ./policy -- true
+	[ "$status" -eq 125 ]
+	expect_line "$err" "--policy and --log are one file" "of its own"
+	[ "$(cat policy)" = 'deny write /**' ]
+	ln policy other
+	trace --policy policy --learn other -- true
+	[ "$status" -eq 125 ]
+	trace --report same --learn same -- true
+	expect_line "$err" "--report and --learn are one file"
+	trace --log /dev/null --report /dev/null -- true
+	[ "$status" -eq 0 ]
+	echo 'a log' >log
+	echo 'nonsense' >policy
+	trace --log log --policy policy -- true
+	[ "$status" -eq 125 ]
+	[ "$(cat log)" = 'a log' ]
+	echo err >errors
+	timeout 60 "$HAKO_BIN" trace --log - -- true 2>>errors
+	[ "$(head -1 errors)" = err ]
+}
+
 @test "--cow: the files stay; --keep: the next run goes on" {
 	export XDG_DATA_HOME=$PWD/data
 	echo old >file
