@@ -109,11 +109,25 @@ void hk_fuse_server_set_transport(
 	server->nodes.transport = transport;
 }
 
+/* Files that nobody has closed: when a mount goes, the kernel drops what it had yet to say. No request runs. */
+static void tell_of_open_files(struct hk_fuse_server *server)
+{
+	struct hk_handle *h;
+	uint32_t cursor = 1;
+
+	while ((h = hk_handles_each(&server->handles, &cursor)) != NULL) {
+		if (h->dir == NULL && h->file >= 0 && h->node->export->audit != NULL) {
+			hk_judge_closed(server, h);
+		}
+	}
+}
+
 void hk_fuse_server_destroy(struct hk_fuse_server *server)
 {
 	if (server == NULL) {
 		return;
 	}
+	tell_of_open_files(server);
 	hk_dirs_finish(&server->dirs);
 	hk_handles_release_all(&server->handles);
 	hk_handles_finish(&server->handles);
@@ -267,6 +281,7 @@ static void forget_everything(struct hk_fuse_server *server)
 
 void hk_fuse_server_reset(struct hk_fuse_server *server)
 {
+	tell_of_open_files(server);
 	forget_everything(server);
 	atomic_store(&server->minor, 0);
 	atomic_store(&server->features, 0);

@@ -498,8 +498,13 @@ static void bytes_at_close(void **state)
 		}
 		assert_int_equal(fc_release(&fc, node, open.fh), 0);
 	}
+	/* A file that nobody closes is told of when the guest goes. */
+	assert_int_equal(fc_create(&fc, fc.root, "left", O_WRONLY | O_CREAT, 0644, &node, &fh), 0);
+	assert_int_equal(fc_write(&fc, node, fh, 0, buf, 5), 5);
+	hk_fuse_server_reset(fc.server);
 	log_now();
 	assert_true(logged("close", "\"/x/old\"", "\"bytes_read\":7,\"bytes_written\":0}"));
+	assert_true(logged("close", "\"/x/left\"", "\"bytes_written\":5"));
 	assert_true(logged(
 		"close", "\"/x/old\"", "\"bytes_read\":7,\"bytes_written\":0,\"exact\":false}"));
 	assert_true(logged("close", "\"/x/file\"", "150"));
