@@ -12,10 +12,11 @@
  *	/sys		the host's, read-only; its debugging parts empty for root
  *	/dev		a directory in memory with devices that lead to no file and no hardware; with terminals (pts) and
  *			shared memory (shm) of its own. If not minimal, also those for graphics, sound and virtual machines.
- *			No further device can be made in it: a node in memory is dead, the host's directories are read-only
+ *			No further device can be made in it: a node in memory is dead. Of the host's nodes and directories
+ *			modes, owners and entries stay as they are: mounted read-only, devices can be written to all the same
  *
  * Limits: Linux 5.12 (mount_setattr). Terminals and shared memory of the host cannot be reached, the caller's terminal
- * apart, which is /dev/console.
+ * apart, which is /dev/console. A terminal that is inherited open is the host's own: who owns it may change its mode.
  */
 #include <dirent.h>
 #include <fcntl.h>
@@ -138,8 +139,8 @@ static int clone_host(
 		if (clones->devices[i] < 0 && devices[i].minimal) {
 			return hk_fail(err, errno, "%s", path);
 		}
-		/* Of a directory that means its entries; devices are written to as ever. */
-		if (clones->devices[i] >= 0 && !devices[i].minimal &&
+		/* That means modes, owners and a directory's entries; devices are written to as ever. */
+		if (clones->devices[i] >= 0 &&
 			restrict_mount(clones->devices[i], MOUNT_ATTR_RDONLY, false) < 0) {
 			return hk_fail(err, errno, "%s: read-only", path);
 		}
@@ -149,6 +150,9 @@ static int clone_host(
 		return clones->proc;
 	}
 	clones->console = clone_terminal();
+	if (clones->console >= 0 && restrict_mount(clones->console, MOUNT_ATTR_RDONLY, false) < 0) {
+		return hk_fail(err, errno, "/dev/console: read-only");
+	}
 	clones->sys = clone_mount("/sys", true);
 	if (clones->sys >= 0 &&
 		restrict_mount(clones->sys,

@@ -413,6 +413,29 @@ $(pwd -P | wc -c)" ]
 	[ ! -e other ]
 }
 
+@test "nodes of devices are the host's: they are used, and stay as they are" {
+	stat -c '%a %u %g' /dev/null /dev/full /dev/tty >before
+	for options in "" "--policy policy" "--minimal-dev" "--cow"; do
+		echo 'deny metadata /**' >policy
+		trace $options -- sh -c 'echo x >/dev/null && head -c 1 /dev/zero && ! echo x >/dev/full && exec 3<>/dev/null && echo >&3
+			for i in null full tty; do chmod 666 /dev/$i || chown 0:0 /dev/$i || rm /dev/$i || echo $i; done'
+		[ "$status" -eq 0 ] || [[ $options == --cow && $err == *"user.* attributes"* ]]
+		[ "$status" -ne 0 ] || [ "$out" = $'@null\nfull\ntty' ]
+	done
+	stat -c '%a %u %g' /dev/null /dev/full /dev/tty >after
+	cmp before after
+}
+
+@test "the terminal keeps its mode by way of /dev/console" {
+	command -v python3 >/dev/null || skip "no python3"
+	pty -- sh -c 'stat -c %a "$(tty)"; "$1" trace -q -- sh -c "chmod 606 /dev/console; echo written >/dev/console"; stat -c %a "$(tty)"' sh "$HAKO_BIN" >shown </dev/null
+	cat shown
+	[ "$(grep -cE '^[0-7]{3}' shown)" -eq 2 ]
+	[ "$(grep -E '^[0-7]{3}' shown | sort -u | wc -l)" -eq 1 ]
+	grep -q 'Read-only file system' shown
+	grep -q written shown
+}
+
 @test "--report and --learn: what was learnt is enough for a second run" {
 	mkdir work
 	cd work
