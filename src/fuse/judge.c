@@ -6,15 +6,10 @@
  * before it touches the backend, and tells the result afterwards. Where an export has neither rules nor an audit both
  * are a look at two pointers.
  *
- * Rules are about paths. A node keeps the place (rules.h) of the path it was seen under last, so a ruling is an index into
- * a table. A rename of a directory moves all below it: that starts a new epoch of the export, in which each node works
- * its place out anew, from its parent's, when it is next asked for.
+ * Rules are about paths: place.c says how a node knows its own.
  *
  * A file with several names has one node for all of them if the rules say the same of each, and else one for each kind of
  * ruling (struct hk_stat, @ruling): the kernel asks by node, and no name must lend its rights to another.
- *
- * What is removed while open, or never had a name, has no place, and is nobody's business: it was judged when it was
- * opened.
  *
  * Limits: two names of a file that are ruled differently are two inodes to the kernel, with the same st_ino: they do not
  * share locks, nor mapped pages.
@@ -31,7 +26,7 @@
 #include "fuse/dax.h"
 #include "fuse/server_impl.h"
 
-enum { CLIMB_MAX = 1024, PATH_BYTES = 8192, ASK_BUCKETS = 256 };
+enum { PATH_BYTES = 8192, ASK_BUCKETS = 256 };
 
 /** struct hk_answer - what was said when a rule had somebody asked */
 struct hk_answer {
@@ -72,115 +67,13 @@ void hk_answers_free(struct hk_answers *answers)
 	free(answers);
 }
 
-/* Places */
-
-/* Where a climb has come to: a node's id, and the name it has in its parent. */
-struct step {
-	uint64_t id;
-	char *name;
-};
-
-/* Reads a node's place, or what is needed to work it out. Return: is the place there? */
-static bool read_place(struct hk_fuse_server *server, struct hk_node *node, uint64_t epoch,
-	hk_place *ret_place, uint64_t *ret_parent, char **ret_name)
-{
-	bool is_there = true;
-
-	*ret_parent = 0;
-	*ret_name = NULL;
-	hk_node_lock(&server->nodes, node);
-	if (node == node->export->node) {
-		*ret_place = node->export->root_place;
-	} else if (node->place_epoch == epoch) {
-		*ret_place = node->place;
-	} else {
-		is_there = false;
-		if (node->parent != NULL && node->name != NULL) {
-			*ret_parent = hk_node_id(node->parent);
-			*ret_name = hk_strdup(node->name);
-		}
-	}
-	hk_node_unlock(&server->nodes, node);
-	return is_there;
-}
-
-static void note_place(struct hk_fuse_server *server, uint64_t id, hk_place place, uint64_t epoch)
-{
-	struct hk_node *node = hk_nodes_get(&server->nodes, id);
-
-	if (node == NULL) {
-		return;
-	}
-	hk_node_lock(&server->nodes, node);
-	node->place = place;
-	node->place_epoch = epoch;
-	hk_node_unlock(&server->nodes, node);
-	hk_node_put(&server->nodes, node);
-}
-
-/* Works places out, from the nearest ancestor on that knows its own. */
-static bool climb(
-	struct hk_fuse_server *server, struct hk_node *node, uint64_t epoch, hk_place *ret_place)
-{
-	struct hk_export *export = node->export;
-	struct step steps[CLIMB_MAX];
-	unsigned count = 0;
-	uint64_t id = hk_node_id(node);
-	bool found = false;
-
-	while (!found && id != 0 && count < CLIMB_MAX) {
-		struct hk_node *at = hk_nodes_get(&server->nodes, id);
-		uint64_t parent = 0;
-		char *name = NULL;
-
-		if (at == NULL) {
-			break;
-		}
-		found = read_place(server, at, epoch, ret_place, &parent, &name);
-		if (!found && count == CLIMB_MAX - 1 && parent != 0) {
-			/* Deep trees, in stretches. */
-			struct hk_node *up = hk_nodes_get(&server->nodes, parent);
-
-			found = up != NULL && hk_judge_place(server, up, ret_place);
-			hk_node_put(&server->nodes, up);
-		}
-		hk_node_put(&server->nodes, at);
-		if (name != NULL) {
-			steps[count++] = (struct step){.id = id, .name = name};
-		}
-		id = parent;
-	}
-	while (count > 0) {
-		struct step *step = &steps[--count];
-
-		if (found) {
-			*ret_place = hk_rules_step(export->rules, *ret_place, step->name);
-			note_place(server, step->id, *ret_place, epoch);
-		}
-		free(step->name);
-	}
-	return found;
-}
-
-bool hk_judge_place(struct hk_fuse_server *server, struct hk_node *node, hk_place *ret_place)
-{
-	uint64_t epoch = atomic_load(&node->export->place_epoch);
-	bool known = true;
-
-	hk_node_lock(&server->nodes, node);
-	if (node == node->export->node) {
-		*ret_place = node->export->root_place;
-	} else if (node->place_epoch == epoch) {
-		*ret_place = node->place;
-	} else {
-		known = false;
-	}
-	hk_node_unlock(&server->nodes, node);
-	return known || climb(server, node, epoch, ret_place);
-}
+/* Looking up */
 
 static bool is_hidden(const struct hk_rules *rules, hk_place place)
 {
+	if (place == HK_PLACE_NOWHERE) {
+		return hk_rules_any(rules, HK_VERDICT_HIDE);
+	}
 	return hk_rules_at(rules, place, HK_CLASS_READ).verdict == HK_VERDICT_HIDE ||
 		hk_rules_at(rules, place, HK_CLASS_LIST).verdict == HK_VERDICT_HIDE;
 }
@@ -191,7 +84,8 @@ bool hk_judge_hides(struct hk_fuse_server *server, const struct hk_ref *dir, con
 	hk_place place;
 
 	return rules != NULL && hk_rules_any(rules, HK_VERDICT_HIDE) &&
-		hk_judge_place(server, dir->node, &place) && hk_rules_may_hide(rules, place) &&
+		hk_judge_place(server, dir->node, &place) &&
+		(hk_rules_may_hide(rules, place) || place == HK_PLACE_NOWHERE) &&
 		is_hidden(rules, hk_rules_step(rules, place, name));
 }
 

@@ -437,7 +437,8 @@ static void node_fill(struct hk_node *node, struct hk_export *export, const stru
 }
 
 int hk_nodes_enter(struct hk_nodes *nodes, struct hk_export *export, struct hk_node *parent,
-	const char *name, const struct hk_stat *st, uint64_t lookups, struct hk_node **ret_node)
+	const char *name, const struct hk_stat *st, uint64_t lookups, uint64_t renames,
+	struct hk_node **ret_node)
 {
 	uint64_t hash = key_hash(export, st);
 	struct hk_key_stripe *stripe = key_stripe(nodes, hash);
@@ -472,7 +473,7 @@ int hk_nodes_enter(struct hk_nodes *nodes, struct hk_export *export, struct hk_n
 	pthread_mutex_unlock(&stripe->lock);
 
 	if (parent != NULL) {
-		r = hk_node_moved(nodes, node, parent, name);
+		r = hk_node_found(nodes, node, parent, name, renames);
 	}
 	if (r < 0) {
 		node_drop(nodes, node, LOOKUPS, lookups);
@@ -540,7 +541,7 @@ int hk_nodes_add_root(struct hk_nodes *nodes, struct hk_export *export, const st
 	int r;
 
 	if (export != NULL) {
-		r = hk_nodes_enter(nodes, export, NULL, NULL, st, 0, &node);
+		r = hk_nodes_enter(nodes, export, NULL, NULL, st, 0, 0, &node);
 		if (r < 0) {
 			return r;
 		}

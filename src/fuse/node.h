@@ -13,7 +13,8 @@
  * All functions: any thread. Locks, in this order:
  *
  *	rename_lock	for writing around a rename on the host and hk_node_moved() for what it
- *			moved; for reading around a second look for an object not found
+ *			moved; for reading around a second look for an object not found, or for a name
+ *			that may have been another's when it was looked up
  *	parent_lock	while a directory gets another parent
  *	key stripe	of the hash by inode
  *	node stripe	never two at once
@@ -123,6 +124,7 @@ struct hk_nodes {
 	uint32_t fd_first, fd_last;
 
 	pthread_rwlock_t rename_lock; /* held for writing while names move */
+	_Atomic uint64_t renames;     /* begun and ended: odd while names move */
 	pthread_mutex_t parent_lock;  /* while a directory gets another parent: no circles */
 };
 
@@ -139,15 +141,32 @@ struct hk_node *hk_nodes_get(struct hk_nodes *nodes, uint64_t nodeid);
 void hk_node_put(struct hk_nodes *nodes, struct hk_node *node); /* NULL is fine */
 
 /**
+ * hk_nodes_renames() - to be asked before a name is looked up, and told to hk_nodes_enter()
+ *
+ * What was found may be renamed by another request before it is entered, and must not be entered where it was.
+ */
+static inline uint64_t hk_nodes_renames(const struct hk_nodes *nodes)
+{
+	return atomic_load(&nodes->renames);
+}
+
+/** hk_nodes_rename_begin() / hk_nodes_rename_end() - around a rename; they take the rename lock, and let go of it */
+void hk_nodes_rename_begin(struct hk_nodes *nodes);
+void hk_nodes_rename_end(struct hk_nodes *nodes);
+
+/**
  * hk_nodes_enter() - the node of an inode just found, new or known; its lookup count rises by
  * @lookups
  * @parent: pinned; with @name where it was found; NULL for a file without a name
+ * @renames: hk_nodes_renames() of before it was found
  * @ret_node: pinned
  *
- * Return: 0, or what hk_node_moved() gives.
+ * Return: 0; -EAGAIN where names have moved since: it is to be looked up again, best with the rename lock held for
+ * reading, where this is not returned; and what hk_node_moved() gives.
  */
 int hk_nodes_enter(struct hk_nodes *nodes, struct hk_export *export, struct hk_node *parent,
-	const char *name, const struct hk_stat *st, uint64_t lookups, struct hk_node **ret_node);
+	const char *name, const struct hk_stat *st, uint64_t lookups, uint64_t renames,
+	struct hk_node **ret_node);
 
 /** hk_nodes_add_root() - a node that never goes: the synthetic root (@export NULL) or an export's
  * root */
@@ -172,12 +191,16 @@ void hk_nodes_forget_all(struct hk_nodes *nodes);
  * hk_node_moved() - a pinned node is found at @parent (pinned) and @name from now on
  *
  * Where @parent is below @node by what was known, the host has moved directories behind our back:
- * the ancestor of @parent that was in @node then is nowhere, until it is looked up again.
+ * the ancestor of @parent that was in @node then is nowhere, until it is looked up again (place.c).
  *
  * Return: 0; -ENOMEM; -ESTALE where both are one node.
  */
 int hk_node_moved(
 	struct hk_nodes *nodes, struct hk_node *node, struct hk_node *parent, const char *name);
+
+/** hk_node_found() - the same by a lookup, as hk_nodes_enter() has it. Return: -EAGAIN, too */
+int hk_node_found(struct hk_nodes *nodes, struct hk_node *node, struct hk_node *parent,
+	const char *name, uint64_t renames);
 
 /** hk_node_linked() - a pinned node has further names: so its directory, where it was seen last, has_links */
 void hk_node_linked(struct hk_nodes *nodes, struct hk_node *node);

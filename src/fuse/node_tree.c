@@ -4,6 +4,12 @@
  *
  * Theory: a node remembers where it was seen last, and holds a reference to its parent.
  *
+ * The guest's own renames are counted, before and after. A lookup that finds a name, and enters it
+ * while a rename has begun since, may enter it where it was: rules would judge by a path that is no
+ * longer so. It fails, and is made again while no rename runs. The count is looked at under the
+ * node's stripe (of a directory, under parent_lock): a rename that begins after that comes to the
+ * node later, and has the last word.
+ *
  * Parents never make a circle, though the host may move directories about and the guest's requests
  * then tell of one place before, of the other after: hk_node_moved() sees to it. So climbing ends at
  * a root, and what nobody knows any more is freed.
@@ -63,9 +69,18 @@ static int cut_circle(struct hk_nodes *nodes, struct hk_node *node, struct hk_no
 	return 0;
 }
 
-/* Gives @node its new parent and @name, which it owns then. Return: the old parent, or NULL. */
-static struct hk_node *set_parent(
-	struct hk_nodes *nodes, struct hk_node *node, struct hk_node *parent, char *name)
+/* Has a rename begun, or does one run, since @renames was told? NULL: it is the rename itself that asks. */
+static bool is_outdated(const struct hk_nodes *nodes, const uint64_t *renames)
+{
+	return renames != NULL && (*renames % 2 != 0 || atomic_load(&nodes->renames) != *renames);
+}
+
+/*
+ * Gives @node its new parent and @name, which it owns then.
+ * Return: 0 with the old parent, or NULL, in *@ret_old; -EAGAIN as hk_node_found().
+ */
+static int set_parent(struct hk_nodes *nodes, struct hk_node *node, struct hk_node *parent,
+	char *name, const uint64_t *renames, struct hk_node **ret_old)
 {
 	struct hk_node *old_parent;
 	char *old_name;
@@ -75,6 +90,11 @@ static struct hk_node *set_parent(
 	hk_node_unlock(nodes, parent);
 
 	hk_node_lock(nodes, node);
+	if (is_outdated(nodes, renames)) {
+		hk_node_unlock(nodes, node);
+		hk_node_unref(nodes, parent);
+		return -EAGAIN;
+	}
 	old_parent = node->parent;
 	old_name = node->name;
 	node->parent = parent;
@@ -85,11 +105,12 @@ static struct hk_node *set_parent(
 	}
 	hk_node_unlock(nodes, node);
 	free(old_name);
-	return old_parent;
+	*ret_old = old_parent;
+	return 0;
 }
 
-int hk_node_moved(
-	struct hk_nodes *nodes, struct hk_node *node, struct hk_node *parent, const char *name)
+static int move(struct hk_nodes *nodes, struct hk_node *node, struct hk_node *parent,
+	const char *name, const uint64_t *renames)
 {
 	struct hk_node *old_parent = NULL;
 	char *copy;
@@ -113,10 +134,11 @@ int hk_node_moved(
 	/* Only directories are above anything. */
 	if (is_dir) {
 		pthread_mutex_lock(&nodes->parent_lock);
-		r = cut_circle(nodes, node, parent);
+		r = is_outdated(nodes, renames) ? -EAGAIN : cut_circle(nodes, node, parent);
+		renames = NULL;
 	}
 	if (r == 0) {
-		old_parent = set_parent(nodes, node, parent, copy);
+		r = set_parent(nodes, node, parent, copy, renames, &old_parent);
 	}
 	if (is_dir) {
 		pthread_mutex_unlock(&nodes->parent_lock);
@@ -128,6 +150,30 @@ int hk_node_moved(
 		hk_node_unref(nodes, old_parent);
 	}
 	return r;
+}
+
+int hk_node_moved(
+	struct hk_nodes *nodes, struct hk_node *node, struct hk_node *parent, const char *name)
+{
+	return move(nodes, node, parent, name, NULL);
+}
+
+int hk_node_found(struct hk_nodes *nodes, struct hk_node *node, struct hk_node *parent,
+	const char *name, uint64_t renames)
+{
+	return move(nodes, node, parent, name, &renames);
+}
+
+void hk_nodes_rename_begin(struct hk_nodes *nodes)
+{
+	pthread_rwlock_wrlock(&nodes->rename_lock);
+	atomic_fetch_add(&nodes->renames, 1);
+}
+
+void hk_nodes_rename_end(struct hk_nodes *nodes)
+{
+	atomic_fetch_add(&nodes->renames, 1);
+	pthread_rwlock_unlock(&nodes->rename_lock);
 }
 
 void hk_node_linked(struct hk_nodes *nodes, struct hk_node *node)

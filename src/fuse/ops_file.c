@@ -247,7 +247,7 @@ struct created {
 };
 
 /* Makes node and handle of a file just created; @name is NULL for a temporary one. @file is closed
- * on failure. */
+ * on failure. No rename runs. */
 static int enter_created(struct hk_fuse_server *server, const struct hk_req *req,
 	const struct hk_ref *dir, const char *name, int file, uint32_t flags, struct created *out)
 {
@@ -264,7 +264,8 @@ static int enter_created(struct hk_fuse_server *server, const struct hk_req *req
 			hk_judge_key(server, dir, name, &st);
 		}
 		r = hk_nodes_enter(&server->nodes, dir->node->export,
-			name != NULL ? dir->node : NULL, name, &st, 1, &node);
+			name != NULL ? dir->node : NULL, name, &st, 1,
+			hk_nodes_renames(&server->nodes), &node);
 	}
 	if (r < 0) {
 		backend->ops->close(backend, file);
@@ -344,6 +345,8 @@ static int create(struct hk_fuse_server *server, struct hk_req *req, const char 
 	cred.umask = hk_fuse_has(server, FUSE_DONT_MASK) ? in->umask & 0777 : 0;
 	mode = hk_policy_mode(dir.node->export, in->mode & 07777, false);
 	flags = (int)hk_dax_open_flags(server, dir.node, S_IFREG, in->flags);
+	/* Until its node is there, a rename would find nothing to move. */
+	pthread_rwlock_rdlock(&server->nodes.rename_lock);
 	if (name != NULL) {
 		file = hk_ref_backend(&dir)->ops->create(
 			hk_ref_backend(&dir), dir.obj, name, flags & CREATE_FLAGS, mode, &cred);
@@ -352,6 +355,7 @@ static int create(struct hk_fuse_server *server, struct hk_req *req, const char 
 			flags & (CREATE_FLAGS | O_EXCL), mode, &cred);
 	}
 	r = file < 0 ? file : enter_created(server, req, &dir, name, file, in->flags, out);
+	pthread_rwlock_unlock(&server->nodes.rename_lock);
 	if (r < 0) {
 		hk_fds_release(&server->nodes, true);
 	}

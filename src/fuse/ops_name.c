@@ -45,15 +45,24 @@ int hk_root_lookup(struct hk_fuse_server *server, const char *name, struct fuse_
 	return -ENOENT;
 }
 
-/* Enters what is at @name now. */
-static int enter(struct hk_fuse_server *server, const struct hk_ref *dir, const char *name,
-	const struct hk_stat *st, struct fuse_entry_out *entry)
+/* Enters what is at @name now. Return: -EAGAIN as hk_nodes_enter(). */
+static int enter_once(struct hk_fuse_server *server, const struct hk_ref *dir, const char *name,
+	uint32_t ruling, struct fuse_entry_out *entry)
 {
+	struct hk_backend *backend = hk_ref_backend(dir);
+	uint64_t renames = hk_nodes_renames(&server->nodes);
 	struct hk_node *node;
-	int r = hk_nodes_enter(&server->nodes, dir->node->export, dir->node, name, st, 1, &node);
+	struct hk_stat st;
+	int r = backend->ops->lookup(backend, dir->obj, name, &st);
 
+	if (r < 0) {
+		return r;
+	}
+	st.ruling = S_ISDIR(st.mode) ? 0 : ruling;
+	r = hk_nodes_enter(
+		&server->nodes, dir->node->export, dir->node, name, &st, 1, renames, &node);
 	if (r == 0) {
-		hk_entry_fill(server, node, st, entry);
+		hk_entry_fill(server, node, &st, entry);
 		hk_node_put(&server->nodes, node);
 	}
 	return r;
@@ -63,15 +72,14 @@ static int enter(struct hk_fuse_server *server, const struct hk_ref *dir, const 
 static int enter_ruled(struct hk_fuse_server *server, const struct hk_ref *dir, const char *name,
 	uint32_t ruling, struct fuse_entry_out *entry)
 {
-	struct hk_backend *backend = hk_ref_backend(dir);
-	struct hk_stat st;
-	int r = backend->ops->lookup(backend, dir->obj, name, &st);
+	int r = enter_once(server, dir, name, ruling, entry);
 
-	if (r < 0) {
-		return r;
+	if (r == -EAGAIN) {
+		pthread_rwlock_rdlock(&server->nodes.rename_lock);
+		r = enter_once(server, dir, name, ruling, entry);
+		pthread_rwlock_unlock(&server->nodes.rename_lock);
 	}
-	st.ruling = S_ISDIR(st.mode) ? 0 : ruling;
-	return enter(server, dir, name, &st, entry);
+	return r;
 }
 
 /* Enters what is at @path, from the root of @export on; no component but the last may be a symbolic link. */

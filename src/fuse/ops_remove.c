@@ -163,7 +163,7 @@ static int rename_entry(struct hk_fuse_server *server, const struct hk_ref *old_
 	if ((flags & RENAME_EXCHANGE) == 0) {
 		held = hold_removed(server, new_dir, new_name);
 	}
-	pthread_rwlock_wrlock(&server->nodes.rename_lock);
+	hk_nodes_rename_begin(&server->nodes);
 	r = backend->ops->rename(backend, old_dir->obj, old_name, new_dir->obj, new_name, flags);
 	if (r == 0) {
 		note_moved(server, old_dir, old_name, new_dir, new_name);
@@ -171,7 +171,7 @@ static int rename_entry(struct hk_fuse_server *server, const struct hk_ref *old_
 	if (r == 0 && (flags & RENAME_EXCHANGE) != 0) {
 		note_moved(server, new_dir, new_name, old_dir, old_name);
 	}
-	pthread_rwlock_unlock(&server->nodes.rename_lock);
+	hk_nodes_rename_end(&server->nodes);
 	hk_node_put(&server->nodes, held);
 	return r;
 }

@@ -4,7 +4,7 @@
  *
  * Theory: a node knows its parent and its name; a path is put together from them, from its end on. As most of what is told
  * happens in few directories, a directory keeps its path once it was asked for, for as long as no directory of the export
- * moves (hk_export, @place_epoch, as for places: judge.c).
+ * moves (hk_export, @place_epoch, as for places: place.c).
  *
  * Limits: PATH_DEPTH names. What is deeper, and what does not fit, is cut off at the front.
  */

@@ -56,6 +56,9 @@ struct hk_rules;
 /** A place: an index, good as long as its rules. */
 typedef uint32_t hk_place;
 
+/* A place that denies everything, and so does all below it: where memory runs out, or nobody can tell the path. */
+enum { HK_PLACE_NOWHERE = 0 };
+
 /**
  * struct hk_ruling - what the rules say of one class at one place
  * @rule: number of the rule that decides, from 1; 0: none matches, it is allowed
@@ -134,8 +137,8 @@ void hk_rules_free(struct hk_rules *rules); /* NULL is fine */
 hk_place hk_rules_root(struct hk_rules *rules);
 
 /**
- * hk_rules_step() - the place of entry @name of a directory at @place. Where memory runs out: a
- * place that denies everything.
+ * hk_rules_step() - the place of entry @name of a directory at @place. Where memory runs out:
+ * HK_PLACE_NOWHERE.
  */
 hk_place hk_rules_step(struct hk_rules *rules, hk_place place, const char *name);
 
@@ -167,7 +170,7 @@ bool hk_rules_any(const struct hk_rules *rules, enum hk_verdict verdict);
 /**
  * hk_rules_text() - rule @number as it was written, "FILE:LINE: RULE"; NULL for 0
  *
- * Where memory ran out, rulings have the number behind the last rule's, whose text says so.
+ * Rulings at HK_PLACE_NOWHERE have the number behind the last rule's, whose text says so.
  */
 const char *hk_rules_text(const struct hk_rules *rules, uint32_t number);
 

@@ -26,9 +26,6 @@ enum {
 	HK_RULES_CHUNKS = (1 << HK_RULES_PLACE_BITS) / HK_RULES_CHUNK,
 };
 
-/* A place that denies everything; stands in where no other can be made. */
-enum { HK_PLACE_NOWHERE = 0 };
-
 /** struct hk_rules_char - one byte of a pattern, after quotes, escapes and variables */
 struct hk_rules_char {
 	uint8_t byte;

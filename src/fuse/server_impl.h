@@ -6,6 +6,7 @@
  *	proto.c		requests and replies
  *	policy.c	what an export lets the guest do; whose ids are whose
  *	judge.c		what rules say; the audit
+ *	place.c		where a node is, for rules
  *	path.c		paths of nodes
  *	node.c		nodes; node_obj.c: their objects; node_tree.c: where they are
  *	handle.c	open files; dir.c: listings
@@ -59,7 +60,7 @@ struct hk_export {
 	struct hk_audit *audit; /* borrowed; NULL: none */
 	char *root;             /* owned; path of the export for both, "" for "/" */
 	hk_place root_place;
-	_Atomic uint64_t place_epoch; /* see judge.c; never 0 */
+	_Atomic uint64_t place_epoch; /* see place.c; never 0 */
 };
 
 struct hk_fuse_server {
@@ -202,7 +203,9 @@ int hk_judge_change(struct hk_fuse_server *server, struct hk_case *c, const char
 /** hk_judged() - what came of it: 0 or -errno. Return: @result */
 int hk_judged(struct hk_fuse_server *server, struct hk_case *c, int result);
 
-/** hk_judge_place() - the place of a node's path. Return: false where it has none. */
+/* place.c */
+/** hk_judge_place() - the place of a node's path; HK_PLACE_NOWHERE where that cannot be told. Return: false for a file that
+ * never had a name: nobody's business */
 bool hk_judge_place(struct hk_fuse_server *server, struct hk_node *node, hk_place *ret_place);
 /** hk_judge_hides() - is there no such entry, as far as the guest may know? */
 bool hk_judge_hides(struct hk_fuse_server *server, const struct hk_ref *dir, const char *name);

@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: ISC */
+/* Where nodes are for rules: in deep trees, while names move, and when the host moves them. */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "fuse/rules.h"
+#include "fuse/server_impl.h"
+#include "fuse_client.h"
+
+static struct fc fc;
+static struct hk_rules *rules;
+
+/* The export is /x for the rules. */
+static void start(const char *policy)
+{
+	struct hk_err err = HK_ERR_INIT;
+	struct hk_rules_env none = {0};
+	struct hk_fuse_export export = {.root = "/x"};
+
+	if (hk_rules_parse("test", policy, &none, &rules, &err) < 0) {
+		fail_msg("%s", hk_err_text(&err));
+	}
+	export.rules = rules;
+	fc_start(&fc, &export, FC_FEATURES);
+}
+
+static void stop(void)
+{
+	fc_stop(&fc);
+	hk_rules_free(rules);
+}
+
+static uint64_t make_dir(uint64_t parent, const char *name)
+{
+	struct fuse_entry_out entry;
+
+	assert_int_equal(fc_mkdir(&fc, parent, name, &entry), 0);
+	return entry.nodeid;
+}
+
+static int open_node(uint64_t node, int flags)
+{
+	struct fuse_open_out out;
+	int r = fc_open(&fc, node, flags, &out);
+
+	if (r == 0) {
+		fc_release(&fc, node, out.fh);
+	}
+	return r;
+}
+
+/* Deeper than a server's thread could recurse. */
+enum { DEPTH = 12000, STACK_BYTES = 160 << 10 };
+
+struct deep {
+	uint64_t bottom;
+	int made, renamed, looked_up, refused;
+};
+
+static void *go_deep(void *arg)
+{
+	struct deep *deep = arg;
+	struct fuse_entry_out entry;
+	uint64_t at = fc.root;
+
+	for (int i = 0; i < DEPTH; i++) {
+		deep->made = fc_mkdir(&fc, at, "d", &entry);
+		if (deep->made < 0) {
+			return NULL;
+		}
+		at = entry.nodeid;
+	}
+	fc_mkdir(&fc, fc.root, "a", &entry);
+	deep->renamed =
+		fc_rename(&fc, fc.root, "a", fc.root, "b", 0); /* all places are worked out anew */
+	deep->looked_up = fc_lookup(&fc, at, "not-there", &entry);
+	deep->refused = fc_mkdir(&fc, at, "no", &entry);
+	return NULL;
+}
+
+static void deep_trees(void **state)
+{
+	struct deep deep = {0};
+	pthread_attr_t attr;
+	pthread_t thread;
+
+	(void)state;
+	start("deny create /x/**/d/no\n");
+	assert_int_equal(pthread_attr_init(&attr), 0);
+	assert_int_equal(pthread_attr_setstacksize(&attr, STACK_BYTES), 0);
+	assert_int_equal(pthread_create(&thread, &attr, go_deep, &deep), 0);
+	pthread_join(thread, NULL);
+	pthread_attr_destroy(&attr);
+	assert_int_equal(deep.made, 0);
+	assert_int_equal(deep.renamed, 0);
+	assert_int_equal(deep.looked_up, -ENOENT);
+	assert_int_equal(deep.refused, -EACCES);
+	stop();
+}
+
+/* The host moves a directory to where the guest has not seen it yet: until it has, it is under no rule that allows. */
+static void lost_and_found(void **state)
+{
+	struct fuse_entry_out entry;
+	uint64_t a, b, file, fh;
+
+	(void)state;
+	start("deny read /x/a/**\n");
+	a = make_dir(fc.root, "a");
+	b = make_dir(a, "b");
+	assert_int_equal(fc_create(&fc, b, "file", O_RDWR, 0644, &file, &fh), 0);
+	assert_int_equal(open_node(file, O_RDONLY), -EACCES);
+	assert_int_equal(renameat(fc.inside_fd, "a/b", fc.inside_fd, "b"), 0);
+	assert_int_equal(renameat(fc.inside_fd, "a", fc.inside_fd, "b/a"), 0);
+	assert_int_equal(fc_lookup(&fc, b, "a", &entry), 0);
+	assert_int_equal(entry.nodeid, a);
+	/* a is in b, and b is not in a any more: so where? */
+	assert_int_equal(open_node(file, O_RDONLY), -EACCES);
+	assert_int_equal(open_node(file, O_WRONLY), -EACCES);
+	assert_int_equal(fc_mkdir(&fc, a, "new", &entry), -EACCES);
+	assert_int_equal(fc_lookup(&fc, fc.root, "b", &entry), 0);
+	assert_int_equal(entry.nodeid, b);
+	assert_int_equal(open_node(file, O_RDONLY), 0);
+	assert_int_equal(fc_mkdir(&fc, a, "new", &entry), 0);
+	fc_release(&fc, file, fh);
+	stop();
+}
+
+/* What never had a name is nobody's business but of who made it. */
+static void nameless(void **state)
+{
+	struct fuse_create_in in = {.flags = O_RDWR, .mode = 0644};
+	struct {
+		struct fuse_entry_out entry;
+		struct fuse_open_out open;
+	} out;
+	struct fc_part parts[] = {{&in, sizeof(in)}, {"/", 2}};
+	struct fc_reply reply;
+
+	(void)state;
+	start("deny write /x/*\n");
+	reply = fc_call(&fc, FUSE_TMPFILE, fc.root, parts, 2, &out, sizeof(out));
+	assert_int_equal(reply.error, 0);
+	assert_int_equal(open_node(out.entry.nodeid, O_WRONLY), 0);
+	fc_release(&fc, out.entry.nodeid, out.open.fh);
+	stop();
+}
+
+/* A lookup that is slower than a rename does not bring a file back to where it was. */
+static void entered_too_late(void **state)
+{
+	struct hk_node *dir, *node;
+	struct hk_stat st;
+	uint64_t file, renames;
+
+	(void)state;
+	start("deny write /x/shut\n");
+	fc_host_file(fc.inside, "open", "text");
+	file = fc_node(&fc, fc.root, "open");
+	assert_int_equal(open_node(file, O_WRONLY), 0);
+	dir = hk_nodes_get(&fc.server->nodes, fc.root);
+	assert_non_null(dir);
+	renames = hk_nodes_renames(&fc.server->nodes);
+	assert_int_equal(dir->export->backend->ops->lookup(
+				 dir->export->backend, dir->export->backend->root, "open", &st),
+		0);
+	hk_judge_key(fc.server, &(struct hk_ref){.node = dir}, "open", &st);
+	assert_int_equal(fc_rename(&fc, fc.root, "open", fc.root, "shut", 0), 0);
+	assert_int_equal(
+		hk_nodes_enter(&fc.server->nodes, dir->export, dir, "open", &st, 1, renames, &node),
+		-EAGAIN);
+	assert_int_equal(open_node(file, O_WRONLY), -EACCES);
+	/* Nor while one runs. */
+	hk_nodes_rename_begin(&fc.server->nodes);
+	renames = hk_nodes_renames(&fc.server->nodes);
+	assert_int_equal(
+		hk_nodes_enter(&fc.server->nodes, dir->export, dir, "open", &st, 1, renames, &node),
+		-EAGAIN);
+	hk_nodes_rename_end(&fc.server->nodes);
+	assert_int_equal(open_node(file, O_WRONLY), -EACCES);
+	hk_node_put(&fc.server->nodes, dir);
+	stop();
+}
+
+static struct {
+	uint64_t a;
+	atomic_bool stop;
+} race;
+
+static void *look_up(void *arg)
+{
+	struct fuse_entry_out entry;
+
+	(void)arg;
+	while (!atomic_load(&race.stop)) {
+		fc_lookup(&fc, race.a, "b", &entry);
+	}
+	return NULL;
+}
+
+static void lookups_against_renames(void **state)
+{
+	pthread_t threads[2];
+	uint64_t b, secret;
+	unsigned opened = 0;
+
+	(void)state;
+	start("deny read,list /x/**\n");
+	race.a = make_dir(fc.root, "a");
+	b = make_dir(race.a, "b");
+	fc_host_file(fc.inside, "a/secret", "top");
+	secret = fc_node(&fc, race.a, "secret");
+	assert_int_equal(open_node(secret, O_RDONLY), -EACCES);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(pthread_create(&threads[i], NULL, look_up, NULL), 0);
+	}
+	for (unsigned i = 0; i < 2000; i++) {
+		fc_rename(&fc, race.a, "b", fc.root, "b", 0);
+		fc_rename(&fc, fc.root, "a", b, "a", 0);
+		opened += open_node(secret, O_RDONLY) == 0;
+		fc_rename(&fc, b, "a", fc.root, "a", 0);
+		fc_rename(&fc, fc.root, "b", race.a, "b", 0);
+	}
+	atomic_store(&race.stop, true);
+	for (unsigned i = 0; i < 2; i++) {
+		pthread_join(threads[i], NULL);
+	}
+	assert_int_equal(opened, 0);
+	stop();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(deep_trees),
+		cmocka_unit_test(lost_and_found),
+		cmocka_unit_test(nameless),
+		cmocka_unit_test(entered_too_late),
+		cmocka_unit_test(lookups_against_renames),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
