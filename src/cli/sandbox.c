@@ -34,12 +34,11 @@ static const char config_file[] = "/etc/sandbox.conf";
 static const char config_dir[] = "/etc/sandbox.d";
 
 struct sandbox {
-	char *hook;      /* owned; the file's path, or NULL */
-	char *log;       /* owned */
-	char *debug_log; /* owned */
-	char *line;      /* owned; what bash is to run */
-	int control_fd;  /* owned; ours */
-	int told_fd;     /* owned; the command's end */
+	char *hook;     /* owned; the file's path, or NULL */
+	char *line;     /* owned; what bash is to run */
+	int control_fd; /* owned; ours */
+	int told_fd;    /* owned; the command's end */
+	/* The logs' paths and directories are owned. */
 	struct hk_gentoo_options options;
 	struct hk_gentoo_run *run;
 };
@@ -173,22 +172,27 @@ static char *absolute(const char *path)
 }
 
 /* Where the log is: as @name says, or in the directory for logs, or of temporary files. An old one goes. */
-static int place_log(const char *name, const char *file, char **ret_path, struct hk_err *err)
+static int place_log(
+	const char *name, const char *file, struct hk_gentoo_log *ret_log, struct hk_err *err)
 {
 	const char *given = getenv(name);
 	const char *dir =
 		access("/var/log/sandbox", W_OK) == 0 ? "/var/log/sandbox" : getenv("TMPDIR");
 	char made[PATH_MAX];
+	autofree char *parent = NULL;
 
 	hk_fmt(made, sizeof(made), "%s/%s-%d.log", dir, file, (int)getpid());
-	*ret_path = absolute(given != NULL ? given : made);
-	if (*ret_path == NULL || setenv(name, *ret_path, 1) < 0) {
+	ret_log->path = absolute(given != NULL ? given : made);
+	parent = ret_log->path == NULL ? NULL : hk_strdup(ret_log->path);
+	if (parent == NULL || setenv(name, ret_log->path, 1) < 0) {
 		return hk_fail(err, ENOMEM, "%s", name);
 	}
-	if (unlink(*ret_path) < 0 && errno != ENOENT && errno != ENOTDIR) {
-		return hk_fail(err, errno, "%s: the old log '%s'", name, *ret_path);
+	if (unlink(ret_log->path) < 0 && errno != ENOENT && errno != ENOTDIR) {
+		return hk_fail(err, errno, "%s: the old log '%s'", name, ret_log->path);
 	}
-	return 0;
+	strrchr(parent, '/')[1] = '\0';
+	ret_log->dir = hk_open(AT_FDCWD, parent, O_PATH | O_DIRECTORY, 0);
+	return 0; /* without a directory, the first violation will tell */
 }
 
 static int place_hook(struct sandbox *sandbox, struct hk_err *err)
@@ -271,9 +275,10 @@ static int prepare(struct sandbox *sandbox, bool is_interactive, struct hk_err *
 	setenv("SANDBOX_ON", "1", 1);
 	setenv("SANDBOX_LIB", "", 1);
 	setenv("SANDBOX_ACTIVE", "armedandready", 1);
-	r = place_log("SANDBOX_LOG", "sandbox", &sandbox->log, err);
+	r = place_log("SANDBOX_LOG", "sandbox", &sandbox->options.log, err);
 	if (r == 0) {
-		r = place_log("SANDBOX_DEBUG_LOG", "sandbox-debug", &sandbox->debug_log, err);
+		r = place_log(
+			"SANDBOX_DEBUG_LOG", "sandbox-debug", &sandbox->options.debug_log, err);
 	}
 	if (r == 0) {
 		r = place_hook(sandbox, err);
@@ -287,12 +292,8 @@ static int prepare(struct sandbox *sandbox, bool is_interactive, struct hk_err *
 	if (r < 0) {
 		return r;
 	}
-	sandbox->options = (struct hk_gentoo_options){
-		.log = sandbox->log,
-		.debug_log = sandbox->debug_log,
-		.control_fd = sandbox->control_fd,
-		.color = !hk_gentoo_is_on(getenv("NOCOLOR")),
-	};
+	sandbox->options.control_fd = sandbox->control_fd;
+	sandbox->options.color = !hk_gentoo_is_on(getenv("NOCOLOR"));
 	r = hk_gentoo_run_create(&sandbox->options, &sandbox->run);
 	return r < 0 ? hk_fail(err, -r, "policy") : 0;
 }
@@ -351,18 +352,22 @@ static int conclude(const struct sandbox *sandbox, int status)
 	const char *color = sandbox->options.color ? "\033[31;01m" : "";
 	const char *plain = sandbox->options.color ? "\033[0m" : "";
 	autofree char *text = NULL;
+	autoclose int fd = -1;
+	char opened[32];
 	void *data = NULL;
 	size_t len;
 
 	if (!hk_gentoo_run_violated(sandbox->run)) {
 		return status;
 	}
-	if (hk_read_file(sandbox->log, INT_MAX, &data, &len, NULL) == 0) {
+	fd = hk_gentoo_log_open(&sandbox->options.log, O_RDONLY);
+	hk_fmt(opened, sizeof(opened), "/proc/self/fd/%d", fd);
+	if (fd >= 0 && hk_read_file(opened, INT_MAX, &data, &len, NULL) == 0) {
 		text = data;
 		fprintf(stderr,
 			" %s*%s ----------------------- SANDBOX ACCESS VIOLATION SUMMARY "
 			"-----------------------\n %s*%s LOG FILE: \"%s\"\n %s*%s \n%s",
-			color, plain, color, plain, sandbox->log, color, plain, text);
+			color, plain, color, plain, sandbox->options.log.path, color, plain, text);
 		fprintf(stderr,
 			" %s*%s "
 			"--------------------------------------------------------------------------"
@@ -381,8 +386,10 @@ static void finish(struct sandbox *sandbox)
 	hk_close(&sandbox->control_fd);
 	hk_close(&sandbox->told_fd);
 	free(sandbox->hook);
-	free(sandbox->log);
-	free(sandbox->debug_log);
+	hk_close(&sandbox->options.log.dir);
+	hk_close(&sandbox->options.debug_log.dir);
+	free((char *)sandbox->options.log.path);
+	free((char *)sandbox->options.debug_log.path);
 	free(sandbox->line);
 }
 
@@ -407,7 +414,8 @@ static void print_help(void)
 
 int hk_cmd_sandbox(char **argv)
 {
-	struct sandbox sandbox = {.control_fd = -1, .told_fd = -1};
+	struct sandbox sandbox = {
+		.control_fd = -1, .told_fd = -1, .options = {.log.dir = -1, .debug_log.dir = -1}};
 	struct hk_err err = HK_ERR_INIT;
 	struct hk_opts opts;
 	bool in_bash = false;

@@ -131,14 +131,23 @@ char *hk_gentoo_absolute(const char *dir, const char *path);
 struct hk_gentoo_run;
 
 /**
+ * struct hk_gentoo_log
+ * @path: absolute
+ * @dir: its directory, opened before the run, which could else move that and put a link in its place; -1: there is none
+ */
+struct hk_gentoo_log {
+	const char *path;
+	int dir;
+};
+
+/**
  * struct hk_gentoo_options - borrowed, as long as the run
- * @log, @debug_log: absolute paths
  * @control_fd: where the processes of the run tell of changed variables (SO_PASSCRED is set); -1: nowhere
  * @color: what is said on stderr has colours
  */
 struct hk_gentoo_options {
-	const char *log;
-	const char *debug_log;
+	struct hk_gentoo_log log;
+	struct hk_gentoo_log debug_log;
 	int control_fd;
 	bool color;
 };
@@ -148,6 +157,9 @@ int hk_gentoo_run_create(const struct hk_gentoo_options *options, struct hk_gent
 
 /** hk_gentoo_run_judge() - for struct hk_trace_config, @judge; @run is one. Any thread. Return: 0 or EACCES */
 int hk_gentoo_run_judge(void *run, const struct hk_fuse_question *question);
+
+/** hk_gentoo_log_open() - a log that is a file of one name. @flags: of open(2). Return: a descriptor, or -errno */
+int hk_gentoo_log_open(const struct hk_gentoo_log *log, int flags);
 
 /** hk_gentoo_run_violated() - was something written to the log? */
 bool hk_gentoo_run_violated(const struct hk_gentoo_run *run);

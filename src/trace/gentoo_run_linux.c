@@ -396,21 +396,35 @@ static char *command_of(pid_t pid)
 	return text;
 }
 
-static int append(const char *path, const struct hk_str *record)
+int hk_gentoo_log_open(const struct hk_gentoo_log *log, int flags)
 {
+	const char *name = strrchr(log->path, '/') + 1;
 	autoclose int fd = -1;
 	struct stat st;
-	int r;
 
-	fd = hk_open(AT_FDCWD, path,
-		O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK, 0644);
+	if (log->dir < 0) {
+		return -ENOENT;
+	}
+	fd = hk_open(log->dir, name, flags | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK, 0644);
 	if (fd < 0) {
 		return fd;
 	}
 	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
 		return -EINVAL;
 	}
-	if (st.st_size == 0) {
+	return st.st_nlink > 1 ? -EMLINK : take_fd(&fd);
+}
+
+static int append(const struct hk_gentoo_log *log, const struct hk_str *record)
+{
+	autoclose int fd = hk_gentoo_log_open(log, O_WRONLY | O_APPEND | O_CREAT);
+	struct stat st;
+	int r;
+
+	if (fd < 0) {
+		return fd;
+	}
+	if (fstat(fd, &st) == 0 && st.st_size == 0) {
 		fchmod(fd, 0644); /* whatever the umask */
 		r = hk_write_full(fd, hk_gentoo_log_head, strlen(hk_gentoo_log_head));
 		if (r < 0) {
@@ -420,16 +434,17 @@ static int append(const char *path, const struct hk_str *record)
 	return hk_write_full(fd, record->data, record->len);
 }
 
-static void log_to(struct hk_gentoo_run *run, const char *path, const struct hk_gentoo_event *event)
+static void log_to(struct hk_gentoo_run *run, const struct hk_gentoo_log *log,
+	const struct hk_gentoo_event *event)
 {
 	struct hk_str record = {0};
 	int r;
 
 	hk_gentoo_record(&record, event);
-	r = record.failed ? -ENOMEM : append(path, &record);
+	r = record.failed ? -ENOMEM : append(log, &record);
 	if (r < 0 && !run->log_failed) {
 		run->log_failed = true;
-		fprintf(stderr, "hako sandbox: '%s': %s\n", path, strerror(-r));
+		fprintf(stderr, "hako sandbox: '%s': %s\n", log->path, strerror(-r));
 	}
 	hk_str_finish(&record);
 }
@@ -484,10 +499,10 @@ static void tell(struct hk_gentoo_run *run, const struct hk_gentoo_policy *polic
 	}
 	if (is_denied) {
 		atomic_store(&run->violated, true);
-		log_to(run, run->options->log, &event);
+		log_to(run, &run->options->log, &event);
 	}
 	if (policy->debug) {
-		log_to(run, run->options->debug_log, &event);
+		log_to(run, &run->options->debug_log, &event);
 	}
 }
 

@@ -119,6 +119,23 @@ make_ebuild() {
 	[ ! -e "$SANDBOX_LOG" ]
 }
 
+@test "the log stays where it was to be, whatever stands there now" {
+	export SANDBOX_LOG=$T/logs/s.log SANDBOX_WRITE=$base/build:$base/victim
+	mkdir "$T/logs" "$base/victim"
+	echo precious >"$base/victim/s.log"
+	sandbox "mv $T/logs $T/moved && ln -s $base/victim $T/logs && touch $base/other/a"
+	[ "$status" -eq 1 ]
+	[ "$(cat "$base/victim/s.log")" = precious ]
+	grep -q "^P: $base/other/a" "$T/moved/s.log"
+	grep -q "^P: $base/other/a" "$base/err"
+	rm -r "$T/logs" "$T/moved"
+	mkdir "$T/logs"
+	sandbox "ln $base/victim/s.log $T/logs/s.log && touch $base/other/a"
+	[ "$status" -eq 1 ]
+	[ "$(cat "$base/victim/s.log")" = precious ]
+	[[ $err == *"hako sandbox: '$SANDBOX_LOG': Too many links"* ]]
+}
+
 @test "what each operation is called" {
 	cd "$base/other"
 	mkdir d
