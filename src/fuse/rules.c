@@ -481,7 +481,7 @@ const char *hk_rules_text(const struct hk_rules *rules, uint32_t number)
 		return rule->text;
 	}
 	return number != 0 && number == rules->rule_count + 1
-		? "deny * (where it is now is not known, or no memory is left to look the rules up)"
+		? "deny * (its path is not known, or no memory left to look the rules up)"
 		: NULL;
 }
 
