@@ -124,6 +124,7 @@ static int read_rules(struct hk_box_policy *policy, struct hk_layout *layout, st
 		.home = find_home(policy, layout),
 		.pwd = hk_layout_workdir(layout),
 		.uid = layout->user.uid,
+		.elsewhere = true,
 	};
 	int r = hk_rules_load(config->policy, &user, &policy->rules, err);
 

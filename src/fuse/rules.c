@@ -342,16 +342,20 @@ int hk_rules_end(
 	rules->rules = more;
 	more[rules->rule_count++] = copy;
 	rules->verdicts |= 1u << copy.verdict;
+	hk_rules_end_also(rules, node, class_mask);
+	return 0;
+}
+
+void hk_rules_end_also(struct hk_rules *rules, uint32_t node, uint32_t class_mask)
+{
 	for (unsigned class = 0; class < HK_CLASS_COUNT; class ++) {
 		if ((class_mask & 1u << class) != 0) {
 			rules->nodes[node].rule[class] = (uint32_t)rules->rule_count;
 		}
 	}
-	return 0;
 }
 
-/* Where a path leads, as it is written: ".." leads back. Adds what is not there. */
-static int add_path_nodes(struct hk_rules *rules, const char *path, uint32_t *ret_node)
+int hk_rules_path(struct hk_rules *rules, const char *path, uint32_t *ret_node)
 {
 	uint32_t node = 0;
 	int r = 0;
@@ -376,7 +380,7 @@ int hk_rules_add_path(struct hk_rules *rules, const struct hk_rule *rule, uint32
 {
 	struct hk_rule copy = *rule;
 	uint32_t node;
-	int r = add_path_nodes(rules, path, &node);
+	int r = hk_rules_path(rules, path, &node);
 
 	if (r == 0 && with_all_below) {
 		r = hk_rules_deep_child(rules, node, &node);

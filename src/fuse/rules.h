@@ -74,11 +74,14 @@ struct hk_ruling {
  * @include: the text of a file named by `include`, seen from file @from; *@ret_name (malloc'd,
  * becomes the parser's) names it in messages and tells it apart from others. Return: malloc'd,
  * NUL-terminated text; NULL with @err
+ * @resolve: optional; where an absolute path leads behind symbolic links, as far as it exists. Return: malloc'd; NULL:
+ * unknown
  */
 struct hk_rules_env {
 	const char *(*variable)(struct hk_rules_env *env, const char *name);
 	char *(*include)(struct hk_rules_env *env, const char *from, const char *path,
 		char **ret_name, struct hk_err *err);
+	char *(*resolve)(struct hk_rules_env *env, const char *path);
 };
 
 /**

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/str.h"
 #include "base/sys.h"
@@ -17,15 +18,42 @@ enum { MAX_POLICY_BYTES = 64 << 20 };
 struct file_env {
 	struct hk_rules_env env;
 	const struct hk_rules_user *user;
+	char *home; /* owned: behind links */
 	char uid[16];
 };
+
+/* As far as @path exists, where it leads; what does not is as it is written. */
+static char *resolve(struct hk_rules_env *env, const char *path)
+{
+	autofree char *lead = hk_strdup(path);
+	char *real = NULL;
+	struct hk_str whole = {0};
+	size_t len = strlen(path);
+	char *result = NULL;
+
+	(void)env;
+	while (lead != NULL && len > 0 && (real = realpath(lead, NULL)) == NULL) {
+		while (len > 0 && lead[--len] != '/') {
+		}
+		lead[len] = '\0';
+	}
+	if (real == NULL) {
+		return NULL;
+	}
+	hk_str_addf(&whole, "%s%s", strcmp(real, "/") == 0 && path[len] != '\0' ? "" : real,
+		path + len);
+	free(real);
+	(void)hk_str_take(&whole, &result);
+	hk_str_finish(&whole);
+	return result;
+}
 
 static const char *variable(struct hk_rules_env *env, const char *name)
 {
 	const struct file_env *file = hk_container_of(env, struct file_env, env);
 
-	if (strcmp(name, "HOME") == 0 && file->user->home != NULL) {
-		return file->user->home;
+	if (strcmp(name, "HOME") == 0 && (file->home != NULL || file->user->home != NULL)) {
+		return file->home != NULL ? file->home : file->user->home;
 	}
 	if (strcmp(name, "PWD") == 0 && file->user->pwd != NULL) {
 		return file->user->pwd;
@@ -83,6 +111,8 @@ int hk_rules_load(const char *path, const struct hk_rules_user *user, struct hk_
 {
 	struct file_env file = {.env = {.variable = variable, .include = include}, .user = user};
 	autofree char *text = NULL;
+	const char *home = user->home != NULL ? user->home : getenv("HOME");
+	int r;
 
 	if (path == NULL) {
 		*ret_rules = hk_rules_new();
@@ -90,7 +120,16 @@ int hk_rules_load(const char *path, const struct hk_rules_user *user, struct hk_
 	}
 	hk_fmt(file.uid, sizeof(file.uid), "%u", user->uid);
 	text = read_text(path, err);
-	return text == NULL ? -err->code : hk_rules_parse(path, text, &file.env, ret_rules, err);
+	if (text == NULL) {
+		return -err->code;
+	}
+	if (!user->elsewhere) {
+		file.env.resolve = resolve;
+		file.home = home != NULL && home[0] == '/' ? resolve(&file.env, home) : NULL;
+	}
+	r = hk_rules_parse(path, text, &file.env, ret_rules, err);
+	free(file.home);
+	return r;
 }
 
 int hk_rules_load_fusebox(const char *path, struct hk_rules **ret_rules, struct hk_err *err)

@@ -10,10 +10,12 @@
 /**
  * struct hk_rules_user - what variables in a policy stand for; others are those of the environment
  * @home, @pwd: as the command sees them; borrowed; NULL: the environment's
+ * @elsewhere: paths are not those of this system but a box's: no link is followed
  */
 struct hk_rules_user {
 	const char *home, *pwd;
 	uid_t uid;
+	bool elsewhere;
 };
 
 /**

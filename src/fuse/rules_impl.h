@@ -5,6 +5,7 @@
  *	rules.c		the rules themselves, and the trie they stand in
  *	rules_glob.c	globs within one name
  *	rules_parse.c	the language of hako-policy(5); rules_pattern.c: its patterns
+ *	rules_links.c	and where they lead behind symbolic links
  *	rules_fusebox.c	Fusebox's commands
  *	rules_match.c	places and steps
  *	rules_memo.c	what steps remember
@@ -190,6 +191,23 @@ bool hk_rules_is_deep(const struct hk_rules *rules, uint32_t node);
  */
 int hk_rules_end(
 	struct hk_rules *rules, uint32_t node, const struct hk_rule *rule, uint32_t class_mask);
+
+/** hk_rules_end_also() - the rule that was added last ends at @node, too */
+void hk_rules_end_also(struct hk_rules *rules, uint32_t node, uint32_t class_mask);
+
+/** hk_rules_path() - the node of a path as it is written, ".." leads back; adds what is not there. Return: 0 or -errno */
+int hk_rules_path(struct hk_rules *rules, const char *path, uint32_t *ret_node);
+
+/**
+ * hk_rules_follow() - the node of the same pattern behind symbolic links: see rules_links.c
+ * @env: with a @resolve
+ * @but_the_last: not through the last name of a pattern without globs
+ * @ret_node: may be @node itself
+ *
+ * Return: 0 or -errno.
+ */
+int hk_rules_follow(struct hk_rules *rules, struct hk_rules_env *env, uint32_t node,
+	bool but_the_last, uint32_t *ret_node);
 
 /** hk_rules_add_path() - hk_rules_add(), for a rule with a text; takes over what @rule owns */
 int hk_rules_add_path(struct hk_rules *rules, const struct hk_rule *rule, uint32_t class_mask,

@@ -141,6 +141,20 @@ static int rule_text(struct hk_parser *p, const struct hk_source *s, char **ret_
 	return 0;
 }
 
+/* Where the pattern leads behind links: @node where that is not asked for. */
+static int follow(struct hk_parser *p, enum hk_verdict verdict, uint32_t node, uint32_t *ret_node)
+{
+	int r = 0;
+
+	*ret_node = node;
+	if (verdict != HK_VERDICT_ALLOW && p->env != NULL && p->env->resolve != NULL) {
+		/* To redirect a link does not redirect what it leads to. */
+		r = hk_rules_follow(
+			p->rules, p->env, node, verdict == HK_VERDICT_REDIRECT, ret_node);
+	}
+	return r < 0 ? fail_memory(p, r) : 0;
+}
+
 static int parse_rule(struct hk_parser *p, struct hk_source *s, enum hk_verdict verdict)
 {
 	struct hk_pattern pattern autopattern = {0};
@@ -148,6 +162,7 @@ static int parse_rule(struct hk_parser *p, struct hk_source *s, enum hk_verdict 
 	autofree char *target = NULL;
 	uint32_t mask = 0;
 	uint32_t node = 0;
+	uint32_t real_node = 0;
 	size_t classes_at;
 	int r;
 
@@ -179,6 +194,9 @@ static int parse_rule(struct hk_parser *p, struct hk_source *s, enum hk_verdict 
 	if (r == 0) {
 		r = rule_text(p, s, &text);
 	}
+	if (r == 0) {
+		r = follow(p, verdict, node, &real_node);
+	}
 	if (r < 0) {
 		return r;
 	}
@@ -189,7 +207,11 @@ static int parse_rule(struct hk_parser *p, struct hk_source *s, enum hk_verdict 
 			.verdict = verdict,
 		},
 		mask);
-	return r < 0 ? fail_memory(p, r) : 0;
+	if (r < 0) {
+		return fail_memory(p, r);
+	}
+	hk_rules_end_also(p->rules, real_node, mask);
+	return 0;
 }
 
 /* Files */
