@@ -4,11 +4,13 @@
  *
  * Theory: the command is a member of our process group, as natively: the shell sees one job, and what the terminal sends
  * (Ctrl-C, Ctrl-Z) reaches the command by itself. What is sent to us alone is passed on (trace/init_linux.c can tell). When the command stops, so do we,
- * for the shell to see; the file server with us, so what the command left running in the background waits, too.
+ * for the shell to see; the file server with us, so what the command left running in the background waits, too. Time goes
+ * on meanwhile: a timer of the kernel's continues us when the command's is up (SIGCONT does, whoever sends it).
  *
  * The sandbox is forked before anything of this process is changed, and before there are threads; signals are blocked
  * before there are threads, and come through the loop.
  */
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +19,7 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -35,6 +38,8 @@
 
 /* How long a command that is told to end may take to do so. */
 #define GRACE_NS (2 * HK_NS_PER_SEC)
+/* Who does not stop is there on time, and needs no waking; who is stopped once more is woken once more. */
+#define WAKE_NS (50 * HK_NS_PER_MS)
 
 /* Those that stop, too: we stop when the command has, and once. */
 static const int signals[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGCONT, SIGTSTP,
@@ -54,6 +59,8 @@ struct trace {
 	struct hk_source end;
 	struct hk_source news;
 	struct hk_timer timer;
+	timer_t waker; /* behind @timer */
+	bool has_waker;
 	struct hk_event violation; /* with --strict */
 	struct hk_signal signals[HK_ARRAY_SIZE(signals)];
 	int (*judge)(void *arg, const struct hk_fuse_question *question); /* or NULL */
@@ -93,6 +100,16 @@ static int catch_signals(struct trace *trace, struct hk_err *err)
 	return r;
 }
 
+static int find_terminal(void)
+{
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+		if (tcgetpgrp(fd) == getpgrp()) {
+			return fd;
+		}
+	}
+	return -1;
+}
+
 /* The terminal is ours again: a shell may have ended and left it to nobody. */
 static void take_terminal(const struct trace *trace)
 {
@@ -122,9 +139,35 @@ static void told(struct hk_source *source, uint32_t events)
 
 	if (r < 0) {
 		hk_source_remove(source); /* the end is near */
-	} else if (r > 0) {
+	} else if (r > 0 && trace->ending == BY_ITSELF) {
 		raise(SIGSTOP);
+		trace->terminal = find_terminal(); /* a shell may have it now, and keep it */
 	}
+}
+
+static int make_waker(struct trace *trace, struct hk_err *err)
+{
+	struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGCONT};
+
+	if (timer_create(CLOCK_MONOTONIC, &event, &trace->waker) < 0) {
+		return hk_fail(err, errno, "timer");
+	}
+	trace->has_waker = true;
+	return 0;
+}
+
+static void arm(struct trace *trace, uint64_t ns_from_now)
+{
+	uint64_t due_ns = hk_now_ns() + ns_from_now;
+	uint64_t wake_ns = due_ns + WAKE_NS;
+	const struct itimerspec at = {
+		.it_value = {.tv_sec = (time_t)(wake_ns / HK_NS_PER_SEC),
+			.tv_nsec = (long)(wake_ns % HK_NS_PER_SEC)},
+		.it_interval = {.tv_nsec = WAKE_NS},
+	};
+
+	hk_timer_arm(trace->loop, &trace->timer, due_ns);
+	timer_settime(trace->waker, TIMER_ABSTIME, &at, NULL);
 }
 
 /* It is asked to end, and what is left after a while is killed. */
@@ -133,7 +176,7 @@ static void end_command(struct trace *trace, enum ending why)
 	trace->ending = why;
 	hk_sandbox_end(hk_trace_sandbox(trace->trace));
 	hk_sandbox_signal(hk_trace_sandbox(trace->trace), SIGCONT);
-	hk_timer_arm(trace->loop, &trace->timer, hk_now_ns() + GRACE_NS);
+	arm(trace, GRACE_NS);
 }
 
 static void time_is_up(struct hk_timer *timer)
@@ -272,6 +315,9 @@ static int start(struct trace *trace, bool *ret_at_command, struct hk_err *err)
 		r = catch_signals(trace, err);
 	}
 	if (r == 0) {
+		r = make_waker(trace, err);
+	}
+	if (r == 0) {
 		r = hk_event_add(trace->loop, &trace->violation, err);
 	}
 	if (r == 0) {
@@ -291,7 +337,7 @@ static int start(struct trace *trace, bool *ret_at_command, struct hk_err *err)
 		r = hk_source_add(trace->loop, &trace->news, err);
 	}
 	if (r == 0 && trace->options.timeout_ns > 0) {
-		hk_timer_arm(trace->loop, &trace->timer, hk_now_ns() + trace->options.timeout_ns);
+		arm(trace, trace->options.timeout_ns);
 	}
 	return r;
 }
@@ -411,6 +457,9 @@ static void finish(struct trace *trace)
 	hk_source_remove(&trace->end);
 	hk_source_remove(&trace->news);
 	hk_timer_disarm(&trace->timer);
+	if (trace->has_waker) {
+		timer_delete(trace->waker);
+	}
 	hk_trace_destroy(trace->trace);
 	hk_event_remove(&trace->violation);
 	for (size_t i = 0; i < HK_ARRAY_SIZE(signals); i++) {
@@ -421,16 +470,6 @@ static void finish(struct trace *trace)
 	free(trace->layers);
 	hk_findings_finish(&trace->findings);
 	hk_trace_options_finish(&trace->options);
-}
-
-static int find_terminal(void)
-{
-	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
-		if (tcgetpgrp(fd) == getpgrp()) {
-			return fd;
-		}
-	}
-	return -1;
 }
 
 static int run_and_conclude(struct trace *trace)

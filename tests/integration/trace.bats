@@ -285,6 +285,25 @@ $(pwd -P | wc -c)" ]
 	[ "$status" -eq 124 ]
 }
 
+@test "--timeout goes on while the command is stopped, and hako with it" {
+	for stop in 'kill -STOP $$' 'kill -STOP 0' 'trap "kill -STOP \$\$" TERM; kill -STOP $$'; do
+		trace --timeout 500ms -- sh -c "$stop; sleep 100"
+		[ "$status" -eq 124 ]
+		expect_line "$err" "ended after 0.500 s" "--timeout"
+	done
+	echo 'deny create /**' >policy
+	trace --strict --policy policy -- sh -c 'trap "kill -STOP \$\$" TERM; echo x >made; kill -STOP $$; sleep 100'
+	[ "$status" -eq 123 ]
+}
+
+@test "--timeout of a stopped job leaves the terminal to the shell" {
+	run pty 'expect=$ ' "send=$HAKO_BIN trace --timeout 2s -- sh -c 'echo g\"\"o; kill -STOP \$\$; sleep 100'\n" 'expect=go' \
+		'expect=Stopped' 'expect=$ ' 'send=sleep 4; echo a\"\"wake\n' 'expect=ended after 2.000 s' 'expect=awake' 'expect=$ ' \
+		'send=read x; echo "got $x"\n' 'send=this\n' 'expect=got this' 'send=exit 7\n' -- env PS1='$ ' bash --norc -i
+	echo "$output"
+	[ "$status" -eq 7 ]
+}
+
 @test "--net off: a loopback of its own" {
 	trace --net off -- cat /proc/net/dev
 	[ "$status" -eq 0 ]
