@@ -26,7 +26,10 @@
  * The end: when a mount goes, who reads gets ENODEV and stops all others. When it is to end from here, an eventfd wakes
  * the sleeper; then the descriptors are closed, and with the last one the kernel aborts the connection.
  *
- * Limits: requests of up to 1 MiB; 16 threads.
+ * A request that waits for somebody's answer holds its thread, for as long as a person thinks. There may be as many
+ * threads more as there are such requests (ask.c).
+ *
+ * Limits: requests of up to 1 MiB; 16 threads, and one for each of up to HK_FUSE_WAITING_MAX questions.
  */
 #include "fuse/dev_linux.h"
 
@@ -60,7 +63,8 @@ HK_LOG_CHANNEL("fuse");
 enum {
 	/* A WRITE's data with its two headers, or a READ's with one; whole pages. */
 	BUFFER_BYTES = HK_FUSE_MAX_WRITE + 4096,
-	THREADS_MAX = 16,
+	THREADS_MAX = 16,                                /* that work */
+	WORKERS_MAX = THREADS_MAX + HK_FUSE_WAITING_MAX, /* with those that wait for an answer */
 	OPCODES_COUNTED = 64,
 	WAIT_FOR_MOUNT_NS = 100 * 1000,
 	WATCH_MS = 4,
@@ -95,7 +99,7 @@ struct hk_fuse_dev {
 	int fd;
 	int stop_fd; /* wakes the sleeper */
 	int ended_fd;
-	unsigned wanted; /* threads at most */
+	unsigned wanted; /* threads at most, but for those that wait for an answer */
 	unsigned cpus;   /* that we may use */
 	pthread_t watch;
 	bool has_watch;
@@ -106,7 +110,8 @@ struct hk_fuse_dev {
 	pthread_cond_t watch_call; /* and the watch here */
 	atomic_uint started;       /* workers[0 .. started) have a thread */
 	unsigned running;
-	struct worker workers[THREADS_MAX];
+	bool has_all; /* no further thread could be started */
+	struct worker workers[WORKERS_MAX];
 };
 
 /* Before the first request, the descriptor may not be mounted yet. */
@@ -177,11 +182,20 @@ static void start_another_locked(struct hk_fuse_dev *dev)
 		r = start_worker_locked(dev, fd);
 	}
 	if (r < 0) {
-		dev->wanted = atomic_load(&dev->started);
-		hk_log_debug("/dev/fuse: %u threads only: %s", dev->wanted, strerror(-r));
+		dev->has_all = true;
+		hk_log_debug(
+			"/dev/fuse: %u threads only: %s", atomic_load(&dev->started), strerror(-r));
 		return;
 	}
 	take_fd(&fd);
+}
+
+static unsigned limit_of_threads_locked(const struct hk_fuse_dev *dev)
+{
+	if (dev->has_all) {
+		return atomic_load(&dev->started);
+	}
+	return HK_MIN(dev->wanted + hk_fuse_server_waiting(dev->server), (unsigned)WORKERS_MAX);
 }
 
 /* Has one more thread read. */
@@ -196,7 +210,7 @@ static void call_one_locked(struct hk_fuse_dev *dev)
 			return;
 		}
 	}
-	if (atomic_load(&dev->started) < dev->wanted && !atomic_load(&dev->stop)) {
+	if (atomic_load(&dev->started) < limit_of_threads_locked(dev) && !atomic_load(&dev->stop)) {
 		start_another_locked(dev);
 	}
 }
@@ -487,7 +501,7 @@ int hk_fuse_dev_create(struct hk_fuse_server *server, int fd, unsigned threads,
 	dev->fd = fd;
 	dev->cpus = count_cpus();
 	dev->wanted = threads != 0 ? HK_MIN(threads, (unsigned)THREADS_MAX) : THREADS_MAX;
-	for (unsigned i = 0; i < THREADS_MAX; i++) {
+	for (unsigned i = 0; i < WORKERS_MAX; i++) {
 		dev->workers[i].fd = -1;
 	}
 	dev->stop_fd = eventfd(0, EFD_CLOEXEC);
@@ -517,9 +531,10 @@ int hk_fuse_dev_ended_fd(const struct hk_fuse_dev *dev)
 
 uint64_t hk_fuse_dev_count(const struct hk_fuse_dev *dev, uint32_t opcode)
 {
+	unsigned started = atomic_load(&dev->started);
 	uint64_t sum = 0;
 
-	for (unsigned i = 0; i < THREADS_MAX && opcode < OPCODES_COUNTED; i++) {
+	for (unsigned i = 0; i < started && opcode < OPCODES_COUNTED; i++) {
 		sum += atomic_load_explicit(&dev->workers[i].counts[opcode], memory_order_relaxed);
 	}
 	return sum;

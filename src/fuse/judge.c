@@ -16,56 +16,15 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-#include "base/alloc.h"
 #include "base/util.h"
 #include "fuse/audit.h"
 #include "fuse/dax.h"
 #include "fuse/server_impl.h"
 
-enum { PATH_BYTES = 8192, ASK_BUCKETS = 256 };
-
-/** struct hk_answer - what was said when a rule had somebody asked */
-struct hk_answer {
-	struct hk_answer *next;
-	enum hk_class class;
-	bool allowed;
-	char path[];
-};
-
-struct hk_answers {
-	pthread_mutex_t lock; /* held while somebody is asked: one question at a time */
-	struct hk_answer *buckets[ASK_BUCKETS];
-};
-
-struct hk_answers *hk_answers_new(void)
-{
-	struct hk_answers *answers;
-
-	if (hk_new(answers) != NULL) {
-		pthread_mutex_init(&answers->lock, NULL);
-	}
-	return answers;
-}
-
-void hk_answers_free(struct hk_answers *answers)
-{
-	for (unsigned i = 0; answers != NULL && i < ASK_BUCKETS; i++) {
-		while (answers->buckets[i] != NULL) {
-			struct hk_answer *answer = answers->buckets[i];
-
-			answers->buckets[i] = answer->next;
-			free(answer);
-		}
-	}
-	if (answers != NULL) {
-		pthread_mutex_destroy(&answers->lock);
-	}
-	free(answers);
-}
+enum { PATH_BYTES = 8192 };
 
 /* Looking up */
 
@@ -230,58 +189,6 @@ static bool is_quiet(const struct hk_case *c)
 	return rules != NULL && hk_rules_is_quiet(rules, c->rule);
 }
 
-/* The rules, or who was asked, say no. */
-static int refuse(struct hk_fuse_server *server, struct hk_case *c, enum hk_class class, int error)
-{
-	c->class = class;
-	c->told = true;
-	tell(server, c, error);
-	if (!is_quiet(c)) {
-		hk_deny(server, c->node, c->name, hk_class_name(class), error, true);
-	}
-	return -error;
-}
-
-static bool ask(struct hk_fuse_server *server, const struct hk_case *c, enum hk_class class)
-{
-	struct hk_answers *answers = server->answers;
-	char buf[PATH_BYTES];
-	const char *path = hk_path_of(server, c->node, c->name, buf, sizeof(buf));
-	struct hk_answer **at;
-	struct hk_answer *answer;
-	size_t len = strlen(path) + 1;
-	bool allowed;
-	uint32_t hash = (uint32_t) class;
-
-	if (server->owner == NULL || server->owner->ask == NULL) {
-		return false;
-	}
-	for (const char *p = path; *p != '\0'; p++) {
-		hash = (hash ^ (uint8_t)*p) * 16777619;
-	}
-	pthread_mutex_lock(&answers->lock);
-	at = &answers->buckets[hash % ASK_BUCKETS];
-	for (answer = *at; answer != NULL; answer = answer->next) {
-		if (answer->class == class && strcmp(answer->path, path) == 0) {
-			break;
-		}
-	}
-	allowed = answer != NULL
-		? answer->allowed
-		: server->owner->ask(server->owner, path, hk_class_name(class), c->pid);
-	if (answer == NULL) {
-		answer = hk_malloc(sizeof(*answer) + len);
-		if (answer != NULL) {
-			*answer =
-				(struct hk_answer){.next = *at, .class = class, .allowed = allowed};
-			memcpy(answer->path, path, len);
-			*at = answer;
-		}
-	}
-	pthread_mutex_unlock(&answers->lock);
-	return allowed;
-}
-
 /* Judging */
 
 static int rules_error(enum hk_verdict verdict, enum hk_class class)
@@ -290,6 +197,19 @@ static int rules_error(enum hk_verdict verdict, enum hk_class class)
 		return ENOENT;
 	}
 	return class == HK_CLASS_METADATA ? EPERM : EACCES;
+}
+
+/* The rules, or who was asked, say no. */
+static int refuse(struct hk_fuse_server *server, struct hk_case *c, struct hk_node *node,
+	const char *name, enum hk_class class, int error)
+{
+	c->class = class;
+	c->told = true;
+	tell(server, c, error);
+	if (!is_quiet(c)) {
+		hk_deny(server, node, name, hk_class_name(class), error, true);
+	}
+	return -error;
 }
 
 /* What the rules allow may still not please the owner. */
@@ -312,7 +232,33 @@ static int judge_by_owner(struct hk_fuse_server *server, struct hk_case *c, stru
 	}
 	c->verdict = HK_VERDICT_DENY;
 	c->rule = 0;
-	return refuse(server, c, class, error);
+	return refuse(server, c, node, name, class, error);
+}
+
+static bool ask(struct hk_fuse_server *server, const struct hk_case *c, struct hk_node *node,
+	const char *name, enum hk_class class)
+{
+	char buf[PATH_BYTES];
+
+	return hk_ask_owner(
+		server, hk_path_of(server, node, name, buf, sizeof(buf)), class, c->pid);
+}
+
+static bool is_allowed(struct hk_fuse_server *server, const struct hk_case *c, struct hk_node *node,
+	const char *name, enum hk_class class, enum hk_verdict verdict)
+{
+	switch (verdict) {
+	case HK_VERDICT_DENY:
+	case HK_VERDICT_HIDE:
+		return false;
+	case HK_VERDICT_REDIRECT:
+		/* The target is judged where it is. What really has the name is nobody's, and stays as it is. */
+		return false;
+	case HK_VERDICT_ASK:
+		return ask(server, c, node, name, class);
+	default:
+		return true;
+	}
 }
 
 int hk_judge_also(struct hk_fuse_server *server, struct hk_case *c, struct hk_node *node,
@@ -329,28 +275,55 @@ int hk_judge_also(struct hk_fuse_server *server, struct hk_case *c, struct hk_no
 		place = hk_rules_step(rules, place, name);
 	}
 	ruling = hk_rules_at(rules, place, class);
-	switch (ruling.verdict) {
+	if (!is_allowed(server, c, node, name, class, ruling.verdict)) {
+		c->verdict = ruling.verdict;
+		c->rule = ruling.rule;
+		return refuse(server, c, node, name, class, rules_error(ruling.verdict, class));
+	}
+	if (c->rule == 0) {
+		c->verdict = ruling.verdict;
+		c->rule = ruling.rule;
+	}
+	return judge_by_owner(server, c, node, name, class);
+}
+
+/* 0: allowed; 1: if who is asked says so; 2: not. */
+static unsigned strictness(enum hk_verdict verdict)
+{
+	switch (verdict) {
 	case HK_VERDICT_DENY:
 	case HK_VERDICT_HIDE:
-		break;
 	case HK_VERDICT_REDIRECT:
-		/* The target is judged where it is. What really has the name is nobody's, and stays as it is. */
-		break;
+		return 2;
 	case HK_VERDICT_ASK:
-		if (!ask(server, c, class)) {
-			break;
-		}
-		/* fallthrough */
+		return 1;
 	default:
-		if (c->rule == 0) {
-			c->verdict = ruling.verdict;
-			c->rule = ruling.rule;
-		}
-		return judge_by_owner(server, c, node, name, class);
+		return 0;
 	}
-	c->verdict = ruling.verdict;
-	c->rule = ruling.rule;
-	return refuse(server, c, class, rules_error(ruling.verdict, class));
+}
+
+bool hk_judge_allows(struct hk_fuse_server *server, struct hk_node *node, enum hk_class class)
+{
+	struct hk_rules *rules = node->export->rules;
+	hk_place place;
+
+	return rules == NULL || !hk_judge_place(server, node, &place) ||
+		strictness(hk_rules_at(rules, place, class).verdict) == 0;
+}
+
+bool hk_judge_lends(struct hk_fuse_server *server, const struct hk_ref *dir, const char *name,
+	struct hk_node *node, enum hk_class class)
+{
+	struct hk_rules *rules = node->export->rules;
+	hk_place from, to;
+
+	if (rules == NULL || !hk_judge_place(server, node, &from) ||
+		!hk_judge_place(server, dir->node, &to)) {
+		return false;
+	}
+	to = hk_rules_step(rules, to, name);
+	return strictness(hk_rules_at(rules, to, class).verdict) <
+		strictness(hk_rules_at(rules, from, class).verdict);
 }
 
 int hk_judge(struct hk_fuse_server *server, const struct hk_req *req, struct hk_case *c)

@@ -4,12 +4,12 @@
  *
  * A server has a tree of exports. The root (nodeid 1) is synthetic and holds one directory for each
  * export; each export is a backend (backend.h), first of all a host directory that cannot be left.
- * Transports (virtio-fs, later /dev/fuse) call hk_fuse_handle() from as many threads as they like.
+ * Transports (virtio-fs, /dev/fuse) call hk_fuse_handle() from as many threads as they like.
  *
- *	virtio/fs.c ──▶ hk_fuse_handle() ──▶ handler ──▶ policy ──▶ backend ──▶ openat2, preadv
+ *	virtio/fs.c, dev_linux.c ──▶ hk_fuse_handle() ──▶ handler ──▶ judge, policy ──▶ backend ──▶ openat2, preadv
  *
- * Seams kept for what comes later: handlers ask policy.c before they touch a backend; overlay and
- * synthetic trees are further backends; an audit sits in dispatch(), after each request.
+ * Before it touches the backend, which may be a directory of the host or an overlay over one, a handler has what it is
+ * about to do judged by the export's rules (judge.c) and flags (policy.c); afterwards it tells the audit what came of it.
  *
  * Source: linux/fuse.h, protocol 7.45, negotiated down to what the guest's kernel speaks, 7.31 at
  * least.
@@ -28,6 +28,9 @@
 #include "fuse/rules.h"
 
 enum { HK_FUSE_MAX_SEGMENTS = 1024, HK_FUSE_MAX_EXPORTS = 64 };
+
+/* Requests that wait for somebody's answer, at most: see hk_fuse_server_waiting(). */
+enum { HK_FUSE_WAITING_MAX = 128 };
 
 struct hk_audit;
 struct hk_backend;
@@ -122,7 +125,8 @@ struct hk_fuse_owner {
 	 * that it gets. */
 	int (*judge)(struct hk_fuse_owner *owner, const struct hk_fuse_question *question);
 	void (*denied)(struct hk_fuse_owner *owner, const struct hk_fuse_denial *denial);
-	/* A rule says `ask`. May take its time; the server remembers the answer. Return: is it allowed? Without it: no. */
+	/* A rule says `ask`. May take its time; the server remembers the answer, and asks one question at a time. Return: is
+	 * it allowed? Without it: no. */
 	bool (*ask)(
 		struct hk_fuse_owner *owner, const char *path, const char *class_name, pid_t pid);
 };
@@ -183,6 +187,14 @@ int hk_fuse_server_set_window(
  * Return: was anything mended, so that the guest may try again?
  */
 bool hk_fuse_server_mend(struct hk_fuse_server *server);
+
+/**
+ * hk_fuse_server_waiting() - how many requests wait for somebody to answer a question
+ *
+ * At most HK_FUSE_WAITING_MAX. Each holds its thread for as long as a person thinks: a transport that has no more threads
+ * than it needs for its work starts as many more. Any thread.
+ */
+unsigned hk_fuse_server_waiting(const struct hk_fuse_server *server);
 
 /** hk_fuse_op_name() - of a request: "LOOKUP"; NULL for one the server does not know */
 const char *hk_fuse_op_name(uint32_t opcode);

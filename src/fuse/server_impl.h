@@ -6,6 +6,7 @@
  *	proto.c		requests and replies
  *	policy.c	what an export lets the guest do; whose ids are whose
  *	judge.c		what rules say; the audit
+ *	ask.c		questions, where rules have somebody asked
  *	place.c		where a node is, for rules
  *	path.c		paths of nodes
  *	node.c		nodes; node_obj.c: their objects; node_tree.c: where they are
@@ -72,7 +73,7 @@ struct hk_fuse_server {
 	struct hk_nodes nodes;
 	struct hk_handles handles;
 	struct hk_dirs dirs;
-	struct hk_answers *answers; /* owned; judge.c */
+	struct hk_answers *answers; /* owned; ask.c */
 	struct hk_dax *dax;         /* owned; dax.c; NULL: no window */
 	struct timespec started;    /* times of the synthetic root */
 
@@ -117,7 +118,7 @@ static inline bool hk_fuse_has(struct hk_fuse_server *server, uint64_t feature)
 	return (atomic_load_explicit(&server->features, memory_order_relaxed) & feature) != 0;
 }
 
-/* policy.c: the seam for rules yet to come. @name may be NULL: the node itself. */
+/* policy.c: what an export's flags say. @name may be NULL: the node itself. */
 
 /** hk_policy_change() - may the guest change something there? Return: 0 or -EROFS (told to the
  * owner). */
@@ -200,6 +201,11 @@ int hk_judge_also(struct hk_fuse_server *server, struct hk_case *c, struct hk_no
 	const char *name, enum hk_class class);
 /** hk_judge_change() - and may anything be changed there (hk_policy_change())? Return: 0, or -errno: told already */
 int hk_judge_change(struct hk_fuse_server *server, struct hk_case *c, const char *operation);
+/** hk_judge_allows() - do the rules allow that of a node, without anybody being asked? Told to nobody. */
+bool hk_judge_allows(struct hk_fuse_server *server, struct hk_node *node, enum hk_class class);
+/** hk_judge_lends() - would @node, as @name in @dir, be ruled less strictly than it is now? Told to nobody. */
+bool hk_judge_lends(struct hk_fuse_server *server, const struct hk_ref *dir, const char *name,
+	struct hk_node *node, enum hk_class class);
 /** hk_judged() - what came of it: 0 or -errno. Return: @result */
 int hk_judged(struct hk_fuse_server *server, struct hk_case *c, int result);
 
@@ -234,8 +240,11 @@ void hk_judge_closed(struct hk_fuse_server *server, const struct hk_handle *hand
 void hk_judge_key(struct hk_fuse_server *server, const struct hk_ref *dir, const char *name,
 	struct hk_stat *st);
 
+/* ask.c */
 struct hk_answers *hk_answers_new(void);
 void hk_answers_free(struct hk_answers *answers); /* NULL is fine */
+/** hk_ask_owner() - may thread @pid do that? Has somebody asked, unless he was before. Takes as long as he thinks. */
+bool hk_ask_owner(struct hk_fuse_server *server, const char *path, enum hk_class class, pid_t pid);
 
 uid_t hk_map_uid(const struct hk_export *export, uid_t uid); /* either way: a swap */
 gid_t hk_map_gid(const struct hk_export *export, gid_t gid);
