@@ -13,7 +13,7 @@
  * All ops: any thread, several at a time; they block for as long as the storage does; they return 0
  * (or what the comment says) or -errno, which the guest gets.
  *
- * Implementations: host directory (host_linux.c).
+ * Implementations: host directory (host_linux.c); one over which a layer is laid (overlay_linux.c).
  */
 #ifndef HK_FUSE_BACKEND_H
 #define HK_FUSE_BACKEND_H
