@@ -6,7 +6,7 @@
  * which is never quite the same:
  *
  *  - What comes with what was seen. Who created a name will find it there next time: he may read, write and remove it. Who
- *    made a link needed reading and writing of what is linked (a name must not lend rights).
+ *    made a link needed all that its new name allows of what is linked, too (a name must not lend rights).
  *  - Names that differ each time. A name that came and went, and has a part that looks made up (mkstemp, a process's number),
  *    stands with a star for that part.
  *  - Directories. For each class by itself: where at least MANY entries of a directory needed it, or MANY_BELOW
@@ -210,7 +210,8 @@ static uint8_t with_what_follows(const struct hk_tree_node *node)
 							  : bits(HK_CLASS_READ, HK_CLASS_WRITE);
 	}
 	if ((asked & hk_class_bit(HK_CLASS_LINK)) != 0) {
-		asked |= bits(HK_CLASS_READ, HK_CLASS_WRITE);
+		asked |= bits(HK_CLASS_READ, HK_CLASS_WRITE) |
+			bits(HK_CLASS_EXEC, HK_CLASS_METADATA);
 	}
 	return asked & (uint8_t)~node->refused;
 }

@@ -338,19 +338,28 @@ int hk_op_readlink(struct hk_fuse_server *server, struct hk_req *req)
 	return len < 0 ? (int)len : hk_req_put(req, target, (size_t)len);
 }
 
-/* A further name must not lend its rights: who may not read or write the file by its old one may not link it. */
+/*
+ * A further name must not lend its rights: who may not read or write the file by its old one may not link it; nor who may
+ * do anything else by the new one only.
+ */
 static int judge_link(struct hk_fuse_server *server, const struct hk_req *req, struct hk_case *c,
 	const struct hk_ref *dir, const char *name, const struct hk_ref *old)
 {
-	static const enum hk_class classes[] = {HK_CLASS_LINK, HK_CLASS_READ, HK_CLASS_WRITE};
+	static const enum hk_class needed[] = {HK_CLASS_LINK, HK_CLASS_READ, HK_CLASS_WRITE};
+	static const enum hk_class lent[] = {HK_CLASS_EXEC, HK_CLASS_METADATA};
 	int r;
 
 	c->node = dir->node;
 	c->name = name;
 	c->other = old->node;
 	r = hk_judge(server, req, c);
-	for (unsigned i = 0; r == 0 && i < HK_ARRAY_SIZE(classes); i++) {
-		r = hk_judge_also(server, c, old->node, NULL, classes[i]);
+	for (unsigned i = 0; r == 0 && i < HK_ARRAY_SIZE(needed); i++) {
+		r = hk_judge_also(server, c, old->node, NULL, needed[i]);
+	}
+	for (unsigned i = 0; r == 0 && i < HK_ARRAY_SIZE(lent); i++) {
+		if (hk_judge_lends(server, dir, name, old->node, lent[i])) {
+			r = hk_judge_also(server, c, old->node, NULL, lent[i]);
+		}
 	}
 	return r;
 }
