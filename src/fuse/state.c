@@ -10,7 +10,8 @@
  * compared by what they are relative to the root of the export.
  *
  * Limits: a listing goes on at its position in a newly opened directory. Files that were open and
- * have no name any more (O_TMPFILE, unlinked) are lost.
+ * have no name any more (O_TMPFILE, unlinked) are lost. What was open and may not be opened now, as the rules see it, is
+ * lost, too: it was moved meanwhile, or somebody was asked, who is not asked again.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -199,6 +200,7 @@ struct saved_node {
 static int find_saved(struct hk_fuse_server *server, const struct saved_node *saved,
 	struct hk_node *parent, const uint64_t *devices, struct hk_stat *st)
 {
+	const struct hk_ref dir = {.node = parent};
 	struct hk_export *export = &server->exports[saved->export];
 	struct hk_handle *handle = NULL;
 	uint64_t dev = saved->dev == devices[saved->export] ? export->node->dev : saved->dev;
@@ -219,6 +221,7 @@ static int find_saved(struct hk_fuse_server *server, const struct saved_node *sa
 		(st->born_ns != 0 && saved->born_ns != 0 && st->born_ns != saved->born_ns)) {
 		return -ESTALE;
 	}
+	hk_judge_key(server, &dir, saved->name, st);
 	return 0;
 }
 
@@ -280,6 +283,22 @@ static void restore_nodes(
 	}
 }
 
+/* Do the rules let the guest open it so? What may be run may be opened to be read. */
+static bool may_reopen(struct hk_fuse_server *server, struct hk_node *node, uint32_t flags)
+{
+	bool reads = (flags & O_ACCMODE) != O_WRONLY;
+	bool writes = (flags & O_ACCMODE) != O_RDONLY;
+
+	if ((flags & HANDLE_IS_DIR) != 0) {
+		return hk_judge_allows(server, node, HK_CLASS_LIST);
+	}
+	if (writes && !hk_judge_allows(server, node, HK_CLASS_WRITE)) {
+		return false;
+	}
+	return !reads || hk_judge_allows(server, node, HK_CLASS_READ) ||
+		(!writes && hk_judge_allows(server, node, HK_CLASS_EXEC));
+}
+
 /* Opens what a handle had open. Return: a file, or -errno; with *@ret_dir for a listing. */
 static int reopen(struct hk_fuse_server *server, struct hk_node *node, uint32_t flags,
 	uint64_t position, struct hk_dir **ret_dir)
@@ -287,8 +306,11 @@ static int reopen(struct hk_fuse_server *server, struct hk_node *node, uint32_t 
 	struct hk_backend *backend = node->export->backend;
 	struct hk_handle *handle = NULL;
 	struct hk_stat st;
-	int file = hk_node_obj(&server->nodes, node, &handle);
+	int file = -EACCES;
 
+	if (may_reopen(server, node, flags)) {
+		file = hk_node_obj(&server->nodes, node, &handle);
+	}
 	if (file >= 0 && (flags & HANDLE_IS_DIR) != 0) {
 		file = hk_dir_open(&server->nodes, backend, file, hk_node_id(node), ret_dir);
 		if (file == 0) {
