@@ -217,7 +217,9 @@ enum hk_node_flag {
  * @done: how often each class was done
  * @missing: lookups in vain
  * @failures: how often the file system said no
- * @commands: indices into the tree's commands, HK_COMMANDS_MAX: none
+ * @refused_lookups: those of @refusals that only looked for it
+ * @commands: who did it: indices into the tree's commands, HK_COMMANDS_MAX: none
+ * @refused_by: who was refused, likewise; @refused_more: bits of those who did more than look for it
  */
 struct hk_tree_node {
 	uint32_t parent;
@@ -227,8 +229,10 @@ struct hk_tree_node {
 	uint8_t flags;
 	uint32_t rule;
 	uint32_t done[HK_CLASS_COUNT];
-	uint32_t refusals, failures, missing;
+	uint32_t refusals, refused_lookups, failures, missing;
 	uint16_t commands[HK_NODE_COMMANDS];
+	uint16_t refused_by[HK_NODE_COMMANDS];
+	uint8_t refused_more;
 	uint64_t bytes_read, bytes_written;
 };
 

@@ -116,12 +116,28 @@ static void add_flag(struct hk_json *json, const char *key, bool set)
 	}
 }
 
+static void add_commands_of(
+	struct hk_json *json, const char *key, const uint16_t commands[HK_NODE_COMMANDS])
+{
+	if (commands[0] == HK_COMMANDS_MAX) {
+		return;
+	}
+	hk_json_key(json, key);
+	hk_json_open(json, '[');
+	for (unsigned i = 0; i < HK_NODE_COMMANDS && commands[i] != HK_COMMANDS_MAX; i++) {
+		hk_json_element(json);
+		hk_json_u64(json, commands[i]);
+	}
+	hk_json_close(json, ']');
+}
+
 static void add_sums(struct hk_json *json, const struct hk_tree_node *node)
 {
 	for (unsigned class = 0; class < HK_CLASS_COUNT; class ++) {
 		add_count(json, hk_class_name((enum hk_class) class), node->done[class]);
 	}
 	add_count(json, "refused", node->refusals);
+	add_count(json, "refused_lookups", node->refused_lookups);
 	add_classes(json, "refused_classes", node->refused);
 	add_count(json, "rule", node->rule);
 	add_count(json, "missing", node->missing);
@@ -137,16 +153,8 @@ static void add_sums(struct hk_json *json, const struct hk_tree_node *node)
 	add_flag(json, "created", (node->flags & HK_NODE_CREATED) != 0);
 	add_flag(json, "gone", (node->flags & HK_NODE_GONE) != 0);
 	add_flag(json, "others", (node->flags & HK_NODE_OTHERS) != 0);
-	if (node->commands[0] != HK_COMMANDS_MAX) {
-		hk_json_key(json, "commands");
-		hk_json_open(json, '[');
-		for (unsigned i = 0; i < HK_NODE_COMMANDS && node->commands[i] != HK_COMMANDS_MAX;
-			i++) {
-			hk_json_element(json);
-			hk_json_u64(json, node->commands[i]);
-		}
-		hk_json_close(json, ']');
-	}
+	add_commands_of(json, "commands", node->commands);
+	add_commands_of(json, "refused_by", node->refused_by);
 }
 
 /* Did anything happen to the path itself? */

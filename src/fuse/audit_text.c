@@ -317,13 +317,17 @@ static uint64_t runs_of(const struct hk_tree *tree, const struct hk_tree_node *n
 	return is_dynamic_linker(tree, node) ? 0 : node->done[HK_CLASS_EXEC];
 }
 
+/* Who was refused. Where somebody did more than look for it, those are who matters. */
 static void write_who(const struct summary *s, const struct hk_tree_node *node)
 {
 	const char *separator = "by ";
 
-	for (unsigned i = 0; i < HK_NODE_COMMANDS && node->commands[i] != HK_COMMANDS_MAX; i++) {
-		const char *name = s->tree->commands[node->commands[i]].name;
+	for (unsigned i = 0; i < HK_NODE_COMMANDS && node->refused_by[i] != HK_COMMANDS_MAX; i++) {
+		const char *name = s->tree->commands[node->refused_by[i]].name;
 
+		if (node->refused_more != 0 && (node->refused_more >> i & 1) == 0) {
+			continue;
+		}
 		fputs(separator, s->to);
 		write_escaped(s, name[0] != '\0' ? name : "(unknown)", 60);
 		separator = ", ";
@@ -343,12 +347,17 @@ static void write_refused(const struct summary *s)
 	for (unsigned i = 0; i < count; i++) {
 		const struct hk_tree_node *node = &s->tree->nodes[nodes[i]];
 		const char *rule = hk_audit_rule_text(s->results, node->rule);
-		size_t used = (size_t)fprintf(s->to, "  %6ux  ", node->refusals);
+		bool only_looked = node->refusals == node->refused_lookups;
+		unsigned times = node->refusals - (only_looked ? 0 : node->refused_lookups);
+		size_t used = (size_t)fprintf(s->to, "  %6ux  ", times);
 
 		used += write_classes(s, node->refused);
 		write_path(s, nodes[i], "", PLAIN, used);
 		fprintf(s->to, "           %s", colour(s, DIM));
 		write_who(s, node);
+		if (!only_looked && node->refused_lookups != 0) {
+			fprintf(s->to, "; looked for in vain %ux", node->refused_lookups);
+		}
 		if (rule != NULL) {
 			fputs("; ", s->to);
 			write_escaped(s, rule, s->terminal.columns - 30);

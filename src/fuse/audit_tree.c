@@ -93,6 +93,7 @@ static void init_node(struct hk_tree_node *node, uint32_t parent)
 	*node = (struct hk_tree_node){.parent = parent};
 	for (unsigned i = 0; i < HK_NODE_COMMANDS; i++) {
 		node->commands[i] = HK_COMMANDS_MAX;
+		node->refused_by[i] = HK_COMMANDS_MAX;
 	}
 }
 
@@ -247,6 +248,27 @@ static void note_command(struct hk_tree_node *node, unsigned command)
 	}
 }
 
+/* Who did more than look for it takes the place of who did not: there is room for few. */
+static void note_refused(struct hk_tree_node *node, unsigned command, bool only_looked)
+{
+	unsigned i = 0;
+
+	while (i < HK_NODE_COMMANDS && node->refused_by[i] != HK_COMMANDS_MAX &&
+		node->refused_by[i] != command) {
+		i++;
+	}
+	if (i == HK_NODE_COMMANDS && !only_looked) {
+		i = 0;
+		while (i < HK_NODE_COMMANDS && (node->refused_more >> i & 1) != 0) {
+			i++;
+		}
+	}
+	if (i < HK_NODE_COMMANDS) {
+		node->refused_by[i] = (uint16_t)command;
+		node->refused_more |= (uint8_t)(!only_looked << i);
+	}
+}
+
 static void count_rule(struct hk_tree *tree, uint32_t rule, bool refused)
 {
 	if (rule == 0 || rule >= MAX_RULES) {
@@ -349,14 +371,18 @@ static bool is_other_refused(const struct hk_record *record)
 	}
 }
 
-static void refuse(struct hk_tree_node *node, const struct hk_record *record)
+static void refuse(struct hk_tree_node *node, unsigned command, const struct hk_record *record)
 {
+	bool only_looked = record->op == HK_EVENT_LOOKUP;
+
 	node->refusals++;
+	node->refused_lookups += only_looked;
 	node->rule = record->rule;
+	note_refused(node, command, only_looked);
 	if (record->verdict == HK_VERDICT_HIDE) {
 		node->flags |= HK_NODE_HIDDEN;
 	}
-	if (record->op != HK_EVENT_LOOKUP) {
+	if (!only_looked) {
 		node->refused |= hk_class_bit((enum hk_class)record->class);
 	}
 }
@@ -462,11 +488,11 @@ void hk_tree_add(struct hk_tree *tree, const struct hk_record *record)
 	command->events++;
 	command->refusals += refused;
 	command->execs += record->op == HK_EVENT_EXEC && record->error == 0;
-	note_command(node, command_at);
 	if (refused) {
-		refuse(is_other_refused(record) ? other : node, record);
+		refuse(is_other_refused(record) ? other : node, command_at, record);
 		return;
 	}
+	note_command(node, command_at);
 	if (record->op == HK_EVENT_CLOSE) {
 		count_bytes(tree, node, command, record);
 		return;

@@ -97,7 +97,8 @@ static void test_report_adds_up(void **state)
 		"\"created\":true,\"commands\":[0]}");
 	assert_has(text,
 		"{\"path\":\"/etc/"
-		"passwd\",\"refused\":1,\"refused_classes\":[\"write\"],\"rule\":1,\"commands\":[0]"
+		"passwd\",\"refused\":1,\"refused_classes\":[\"write\"],\"rule\":1,\"refused_by\":["
+	        "0]"
 		"}");
 	assert_has(text, "{\"path\":\"/usr/local/include/h00.h\",\"missing\":1");
 	assert_has(text, "\"operations\":{\"lookup\":1,\"open\":62,");
@@ -167,6 +168,57 @@ static void test_page_keeps_its_data_inside(void **state)
 	assert_has_not(text, "src=");
 	assert_has_not(text, "http://");
 	assert_has_not(text, "https://");
+	free(text);
+	end(&f);
+}
+
+/* Who used a path is not who was refused it; and to look for what is hidden is not to make it. */
+static void test_the_refused_are_named(void **state)
+{
+	static const char *const programs[] = {"cat", "grep", "wc", "head", "mkdir"};
+	struct fixture f = begin();
+	char path[64];
+	char *text;
+	size_t len;
+
+	(void)state;
+	for (unsigned i = 0; i < HK_ARRAY_SIZE(programs); i++) {
+		pid_t pid = (pid_t)i + 1;
+
+		snprintf(path, sizeof(path), "/bin/%s", programs[i]);
+		tell(&f,
+			(struct hk_audit_event){.op = HK_EVENT_EXEC,
+				.class = HK_CLASS_EXEC,
+				.pid = pid,
+				.path = path});
+		tell(&f, (struct hk_audit_event){.op = HK_EVENT_OPEN, .pid = pid, .path = "/file"});
+		tell(&f,
+			(struct hk_audit_event){.op = HK_EVENT_LOOKUP,
+				.pid = pid,
+				.path = "/hidden",
+				.verdict = HK_VERDICT_HIDE,
+				.error = ENOENT});
+	}
+	for (const char *const *name = (const char *const[]){"/file", "/hidden", NULL};
+		*name != NULL; name++) {
+		tell(&f,
+			(struct hk_audit_event){.op = HK_EVENT_CREATE,
+				.class = HK_CLASS_CREATE,
+				.pid = HK_ARRAY_SIZE(programs), /* the last one */
+				.path = *name,
+				.verdict = HK_VERDICT_DENY,
+				.error = EACCES});
+	}
+	finish(&f);
+	text = report_of(f.audit, hk_audit_summary, "make", NULL);
+	assert_has(text, "1x  create      /hidden\n           by mkdir; looked for in vain 5x\n");
+	assert_has(text, "1x  create      /file\n           by mkdir\n");
+	free(text);
+	text = report_of(f.audit, hk_audit_report_json, "make", &len);
+	assert_has(text,
+		"\"read\":5,\"refused\":1,\"refused_classes\":[\"create\"],"
+		"\"commands\":[1,2,3,4],\"refused_by\":[5]}");
+	assert_has(text, "\"refused\":6,\"refused_lookups\":5,");
 	free(text);
 	end(&f);
 }
@@ -376,6 +428,7 @@ int main(void)
 		cmocka_unit_test(test_report_adds_up),
 		cmocka_unit_test(test_summary_is_for_people),
 		cmocka_unit_test(test_page_keeps_its_data_inside),
+		cmocka_unit_test(test_the_refused_are_named),
 		cmocka_unit_test(test_too_many_paths_count_for_directories),
 		cmocka_unit_test(test_learnt_policy_is_short_and_covers),
 		cmocka_unit_test(test_learnt_policy_knows_what_comes_next_time),
