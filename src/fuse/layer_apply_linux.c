@@ -39,21 +39,6 @@ static struct hk_ov_temp new_temp(struct hk_apply *apply)
 	return temp;
 }
 
-int hk_apply_remove_at(int dir, const char *name)
-{
-	int r = HK_HOST_CALL(unlinkat(dir, name, 0));
-
-	if (r == -EISDIR) {
-		autoclose int fd = hk_host_open_name(dir, name, O_RDONLY | O_DIRECTORY, 0);
-
-		r = fd < 0 ? fd : hk_ov_remove_tree(fd);
-		if (r == 0) {
-			r = HK_HOST_CALL(unlinkat(dir, name, AT_REMOVEDIR));
-		}
-	}
-	return r;
-}
-
 /* A directory and something else change places, for they cannot replace each other. */
 static int put_at(struct hk_apply *apply, const struct place *at, const char *temp)
 {
@@ -354,31 +339,51 @@ static void prune_whiteout(struct hk_overlay *ov, int upper, int lower, const ch
 	}
 }
 
-/* Directories of the layer in which nothing is left, and which are below, too. */
-static void prune(struct hk_apply *apply, int upper, int lower)
+static int prune(struct hk_apply *apply, struct hk_layer_dirs *dirs);
+
+static int prune_name(struct hk_apply *apply, struct hk_layer_dirs *dirs, const char *name)
 {
 	struct hk_overlay *ov = apply->ov;
+	autoclose int above = hk_host_open_name(dirs->upper, name, O_PATH | O_DIRECTORY, 0);
+	autoclose int below = hk_host_open_name(dirs->lower, name, O_PATH | O_DIRECTORY, 0);
+	char mark = above < 0 ? '\0' : hk_ov_get_mark(ov, above, NULL, HK_OV_OPAQUE);
+	struct hk_layer_dirs sub;
+	int r;
+
+	if (above < 0 && apply->has_renamed) {
+		prune_whiteout(ov, dirs->upper, dirs->lower, name);
+	}
+	if (above < 0 || below < 0 || hk_ov_is_moved(mark)) {
+		return 0;
+	}
+	r = hk_layer_dirs_leave(dirs);
+	if (r < 0) {
+		return r;
+	}
+	sub = (struct hk_layer_dirs){
+		.upper = take_fd(&above), .lower = take_fd(&below), .depth = dirs->depth + 1};
+	r = prune(apply, &sub);
+	above = sub.upper;
+	below = sub.lower;
+	r = r < 0 ? r : hk_layer_dirs_return(ov, dirs, &sub, NULL, NULL);
+	if (r == 0 && mark != 'y' && hk_layer_is_same_meta(ov, above, below)) {
+		unlinkat(dirs->upper, name, AT_REMOVEDIR); /* if it is empty */
+	}
+	return r;
+}
+
+/* Directories of the layer in which nothing is left, and which are below, too. Others stay; so they do after an error. */
+static int prune(struct hk_apply *apply, struct hk_layer_dirs *dirs)
+{
 	struct hk_layer_names names = {0};
+	int r = 0;
 
-	hk_layer_names_add(&names, upper);
-	for (size_t i = 0; i < names.count; i++) {
-		const char *name = names.list[i];
-		autoclose int above = hk_host_open_name(upper, name, O_PATH | O_DIRECTORY, 0);
-		autoclose int below = hk_host_open_name(lower, name, O_PATH | O_DIRECTORY, 0);
-		char mark = above < 0 ? '\0' : hk_ov_get_mark(ov, above, NULL, HK_OV_OPAQUE);
-
-		if (above < 0 && apply->has_renamed) {
-			prune_whiteout(ov, upper, lower, name);
-		}
-		if (above < 0 || below < 0 || hk_ov_is_moved(mark)) {
-			continue;
-		}
-		prune(apply, above, below);
-		if (mark != 'y' && hk_layer_is_same_meta(ov, above, below)) {
-			unlinkat(upper, name, AT_REMOVEDIR); /* if it is empty */
-		}
+	hk_layer_names_add(&names, dirs->upper);
+	for (size_t i = 0; r == 0 && i < names.count; i++) {
+		r = prune_name(apply, dirs, names.list[i]);
 	}
 	hk_layer_names_finish(&names);
+	return r;
 }
 
 /* What is in the index for no name's sake. */
@@ -486,6 +491,7 @@ static void give_times(struct hk_apply *apply, const struct hk_change *change)
 static int leave_all(struct hk_apply *apply, bool whole, struct hk_err *err)
 {
 	struct hk_overlay *ov = apply->ov;
+	struct hk_layer_dirs top = {.upper = ov->upper, .lower = ov->host->root};
 
 	/* More file systems than one may have been written to. */
 	sync();
@@ -508,7 +514,7 @@ static int leave_all(struct hk_apply *apply, bool whole, struct hk_err *err)
 				err, r, apply->changes.same.list[i].path, "leave the layer");
 		}
 	}
-	prune(apply, ov->upper, ov->host->root);
+	prune(apply, &top);
 	sweep_index(ov);
 	return 0;
 }
@@ -551,7 +557,8 @@ static int collect(struct hk_apply *apply, const char *const *paths, struct hk_e
 static int apply_rest(struct hk_apply *apply, bool whole,
 	void (*conflict)(void *arg, const struct hk_change *change), void *arg, struct hk_err *err)
 {
-	int r = hk_apply_unfold_tree(apply->ov, apply->ov->upper, apply->ov->host->root);
+	struct hk_layer_dirs top = {.upper = apply->ov->upper, .lower = apply->ov->host->root};
+	int r = hk_apply_unfold_tree(apply->ov, &top);
 	int left;
 
 	if (r < 0) {

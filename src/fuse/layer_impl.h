@@ -53,13 +53,17 @@ int hk_layer_fail(struct hk_err *err, int r, const char *path, const char *doing
 /** hk_layer_is_same_meta() - mode, owner, attributes of two objects; and the time, but of directories */
 bool hk_layer_is_same_meta(struct hk_overlay *ov, int upper, int lower);
 
+/** hk_path_enter() - add a name to a path; hk_path_leave() - back to what had @len bytes */
+void hk_path_enter(struct hk_str *path, const char *name);
+void hk_path_leave(struct hk_str *path, size_t len);
+
 /** hk_path_is_within() - is @path @dir, or in it? */
 bool hk_path_is_within(const char *dir, const char *path);
 
 /* layer_moves_linux.c */
 
 /** hk_layer_moves_find() - all renamed directories of which the lower one is still there */
-int hk_layer_moves_find(struct hk_layer *layer, struct hk_layer_moves *moves);
+int hk_layer_moves_find(struct hk_layer *layer, struct hk_layer_moves *moves, struct hk_err *err);
 void hk_layer_moves_finish(struct hk_layer_moves *moves);
 /** hk_layer_moves_has() - was the lower directory @from renamed? */
 bool hk_layer_moves_has(const struct hk_layer_moves *moves, const char *from);
@@ -70,7 +74,8 @@ int hk_layer_moves_map(
 int hk_layer_reach(struct hk_overlay *ov, const char *path, struct hk_ov_inode **ret_inode);
 
 /** hk_layer_find_links() - give names in the layer to what it has by number only: hard links of what was changed */
-int hk_layer_find_links(struct hk_layer *layer, const struct hk_layer_moves *moves);
+int hk_layer_find_links(
+	struct hk_layer *layer, const struct hk_layer_moves *moves, struct hk_err *err);
 
 /** struct hk_layer_names - what is in a directory, sorted, without "." and ".." */
 struct hk_layer_names {
@@ -83,6 +88,46 @@ int hk_layer_names_add(struct hk_layer_names *names, int dir);
 /** hk_layer_names_sort() - and leave each once */
 void hk_layer_names_sort(struct hk_layer_names *names);
 void hk_layer_names_finish(struct hk_layer_names *names);
+
+/**
+ * struct hk_layer_tour - a way through all that is in a directory, however deep; to be embedded
+ * @entry: called for each name but "." and "..", with its directory, which is open for reading. Return: 1 to go into it, if
+ * it is a directory; 0; -errno to end
+ * @path: of the entry at hand, from the top; zero-initialize, hk_str_finish(). After an error: of what it was about
+ * @skips_closed: leave out what may not be read; else that is an error
+ */
+struct hk_layer_tour {
+	int (*entry)(struct hk_layer_tour *tour, int dir, const struct hk_dirent *entry);
+	struct hk_str path;
+	bool skips_closed;
+};
+
+/** hk_layer_tour() - @top: O_PATH. No recursion, and three descriptors at most. Return: 0 or -errno */
+int hk_layer_tour(struct hk_layer_tour *tour, int top);
+
+enum { HK_LAYER_MAX_DEPTH = 4096 };
+
+/** struct hk_layer_dirs - a directory in both trees, on a way down; O_PATH, -1: not there */
+struct hk_layer_dirs {
+	int upper, lower;
+	unsigned depth; /* how many are around it */
+	/* While it is left: */
+	bool is_left;
+	dev_t dev[2];
+	ino_t ino[2];
+};
+
+/** hk_layer_dirs_leave() - on the way into one in it: where many are open already, these are closed. Return: 0;
+ * -ENAMETOOLONG: too deep; -errno */
+int hk_layer_dirs_leave(struct hk_layer_dirs *dirs);
+/**
+ * hk_layer_dirs_return() - back from @sub; they are open again
+ * @upper_path, @lower_path: where they are, for when the way back from @sub is another; NULL: not known
+ *
+ * Return: 0; -ESTALE where it is moved; -errno.
+ */
+int hk_layer_dirs_return(struct hk_overlay *ov, struct hk_layer_dirs *dirs,
+	const struct hk_layer_dirs *sub, const char *upper_path, const char *lower_path);
 
 /** hk_layer_walk() - the directory that @path is in, from @root; *@ret_name points into @path. Return: O_PATH
  * descriptor or -errno */
@@ -116,14 +161,18 @@ struct hk_apply {
 
 /** hk_apply_change() - make it so below, whatever is there. Return: 0 or -errno */
 int hk_apply_change(struct hk_apply *apply, const struct hk_change *change);
+
+/* overlay_remove_linux.c */
+
+/** hk_apply_remove_at() - with all that is in it */
+int hk_apply_remove_at(int dir, const char *name);
+
 /* layer_opaque_linux.c */
 
 /** hk_apply_unfold_around() - let no directory that @path is in hide what is below: whiteouts do, name by name */
 int hk_apply_unfold_around(struct hk_overlay *ov, const char *path);
-/** hk_apply_unfold_tree() - nor any at or in @upper, O_PATH like what is below it */
-int hk_apply_unfold_tree(struct hk_overlay *ov, int upper, int lower);
-/** hk_apply_remove_at() - with all that is in it */
-int hk_apply_remove_at(int dir, const char *name);
+/** hk_apply_unfold_tree() - nor any at or in @dirs */
+int hk_apply_unfold_tree(struct hk_overlay *ov, struct hk_layer_dirs *dirs);
 
 /* layer_rename_linux.c */
 

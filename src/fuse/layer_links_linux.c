@@ -20,20 +20,18 @@
 #include "base/str.h"
 #include "fuse/layer_impl.h"
 
-enum { LISTED = 8192 };
-
 struct wanted {
 	uint64_t dev, ino;
 	uint32_t links; /* to be found yet */
 };
 
 struct search {
+	struct hk_layer_tour tour; /* first member */
 	struct hk_overlay *ov;
 	struct wanted *wanted; /* owned */
 	size_t count, cap;
 	uint64_t left; /* of all */
 	const struct hk_layer_moves *moves;
-	struct hk_str path;
 };
 
 static int want(struct search *search, const struct hk_ov_record *record)
@@ -84,7 +82,7 @@ static int give_name(struct search *search, struct wanted *wanted)
 	struct hk_str path = {0};
 	const char *name;
 	char *slash;
-	int r = hk_layer_moves_map(search->moves, hk_str_text(&search->path), &path);
+	int r = hk_layer_moves_map(search->moves, hk_str_text(&search->tour.path), &path);
 
 	if (r < 0) {
 		hk_str_finish(&path);
@@ -139,71 +137,40 @@ static bool is_for_files(int dir)
 	return fstatfs(dir, &st) == 0 && st.f_type != PROC_SUPER_MAGIC && st.f_type != SYSFS_MAGIC;
 }
 
-static int search_dir(struct search *search, int fd);
-
-static int search_entry(struct search *search, int fd, const struct hk_dirent *entry)
+static int search_entry(struct hk_layer_tour *tour, int dir, const struct hk_dirent *entry)
 {
+	struct search *search = (struct search *)tour;
 	autoclose int sub = -1;
+	int r;
 
-	if (entry->type != DT_DIR && entry->type != DT_UNKNOWN) {
-		return look_at(search, fd, entry);
-	}
-	sub = hk_host_open_name(fd, entry->name, O_RDONLY | O_DIRECTORY, 0);
-	if (sub < 0) {
-		return sub == -ENOTDIR ? look_at(search, fd, entry) : 0;
-	}
-	return is_for_files(sub) ? search_dir(search, sub) : 0;
-}
-
-static int search_dir(struct search *search, int fd)
-{
-	/* Not on the stack: nobody knows how deep this is. */
-	autofree char *buf = hk_malloc(LISTED);
-	size_t len = search->path.len;
-	ssize_t n = buf == NULL ? -ENOMEM : 0;
-
-	if (n < 0) {
-		return (int)n;
-	}
-
-	while (search->left > 0 && (n = hk_host_read_dir(NULL, fd, buf, LISTED)) > 0) {
-		for (ssize_t at = 0; at < n;) {
-			const struct hk_dirent *entry = (const struct hk_dirent *)(buf + at);
-			int r;
-
-			at += entry->record_len;
-			if (strcmp(entry->name, ".") == 0 || strcmp(entry->name, "..") == 0) {
-				continue;
-			}
-			hk_str_add(&search->path, len > 0 ? "/" : "");
-			hk_str_add(&search->path, entry->name);
-			if (search->path.failed) {
-				return -ENOMEM;
-			}
-			r = search_entry(search, fd, entry);
-			search->path.len = len;
-			search->path.data[len] = '\0';
-			if (r < 0) {
-				return r;
-			}
+	if (entry->type == DT_DIR || entry->type == DT_UNKNOWN) {
+		sub = hk_host_open_name(dir, entry->name, O_RDONLY | O_DIRECTORY, 0);
+		if (sub != -ENOTDIR) {
+			return sub >= 0 && is_for_files(sub);
 		}
 	}
-	return n < 0 ? (int)n : 0;
+	r = look_at(search, dir, entry);
+	return r == 0 && search->left == 0 ? -ECANCELED : r;
 }
 
-int hk_layer_find_links(struct hk_layer *layer, const struct hk_layer_moves *moves)
+int hk_layer_find_links(
+	struct hk_layer *layer, const struct hk_layer_moves *moves, struct hk_err *err)
 {
-	struct search search = {.ov = layer->ov, .moves = moves};
+	struct search search = {.tour = {.entry = search_entry, .skips_closed = true},
+		.ov = layer->ov,
+		.moves = moves};
 	int r = read_index(&search);
 
 	if (r == 0 && search.left > 0) {
-		autoclose int fd = hk_host_open_dir(NULL, layer->ov->host->root);
-
 		pthread_rwlock_wrlock(&layer->ov->tree);
-		r = fd < 0 ? fd : search_dir(&search, fd);
+		r = hk_layer_tour(&search.tour, layer->ov->host->root);
 		pthread_rwlock_unlock(&layer->ov->tree);
 	}
-	hk_str_finish(&search.path);
+	r = r == -ECANCELED ? 0 : r; /* all are found */
+	if (r < 0) {
+		hk_layer_fail(err, r, hk_str_text(&search.tour.path), "below the layer");
+	}
+	hk_str_finish(&search.tour.path);
 	free(search.wanted);
 	return r;
 }

@@ -14,12 +14,10 @@
 #include "base/cleanup.h"
 #include "fuse/layer_impl.h"
 
-enum { LISTED = 8192 };
-
 struct search {
+	struct hk_layer_tour tour; /* first member */
 	struct hk_overlay *ov;
 	struct hk_layer_moves *moves;
-	struct hk_str path;
 };
 
 static int add(struct hk_layer_moves *moves, const char *from, const char *to)
@@ -59,58 +57,26 @@ static int note(struct search *search, int fd)
 		return below == -ENOENT ? 0 : below;
 	}
 	close(below);
-	return add(search->moves, from + 1, hk_str_text(&search->path));
+	return add(search->moves, from + 1, hk_str_text(&search->tour.path));
 }
 
-static int search_dir(struct search *search, int fd);
-
-static int search_entry(struct search *search, int dir, const char *name)
+static int look_at(struct hk_layer_tour *tour, int dir, const struct hk_dirent *entry)
 {
-	autoclose int fd = hk_host_open_name(dir, name, O_PATH | O_DIRECTORY, 0);
+	struct search *search = (struct search *)tour;
+	autoclose int fd = -1;
 	int r = 0;
 
+	if (entry->type != DT_DIR && entry->type != DT_UNKNOWN) {
+		return 0;
+	}
+	fd = hk_host_open_name(dir, entry->name, O_PATH | O_DIRECTORY, 0);
 	if (fd < 0) {
 		return fd == -ENOTDIR || fd == -ENOENT || fd == -ELOOP ? 0 : fd;
 	}
 	if (hk_ov_is_moved(hk_ov_get_mark(search->ov, fd, NULL, HK_OV_OPAQUE))) {
 		r = note(search, fd);
 	}
-	return r < 0 ? r : search_dir(search, fd);
-}
-
-/* @dir: O_PATH */
-static int search_dir(struct search *search, int dir)
-{
-	/* Not on the stack: nobody knows how deep this is. */
-	autofree char *buf = hk_malloc(LISTED);
-	autoclose int fd = hk_host_open_dir(NULL, dir);
-	size_t len = search->path.len;
-	ssize_t n = buf == NULL ? -ENOMEM : fd;
-
-	while (n >= 0 && (n = hk_host_read_dir(NULL, fd, buf, LISTED)) > 0) {
-		for (ssize_t at = 0; at < n;) {
-			const struct hk_dirent *entry = (const struct hk_dirent *)(buf + at);
-			int r;
-
-			at += entry->record_len;
-			if ((entry->type != DT_DIR && entry->type != DT_UNKNOWN) ||
-				strcmp(entry->name, ".") == 0 || strcmp(entry->name, "..") == 0) {
-				continue;
-			}
-			hk_str_add(&search->path, len > 0 ? "/" : "");
-			hk_str_add(&search->path, entry->name);
-			if (search->path.failed) {
-				return -ENOMEM;
-			}
-			r = search_entry(search, fd, entry->name);
-			search->path.len = len;
-			search->path.data[len] = '\0';
-			if (r < 0) {
-				return r;
-			}
-		}
-	}
-	return (int)n;
+	return r < 0 ? r : 1;
 }
 
 static int by_from(const void *a, const void *b)
@@ -119,12 +85,15 @@ static int by_from(const void *a, const void *b)
 		((const struct hk_layer_move *)a)->from, ((const struct hk_layer_move *)b)->from);
 }
 
-int hk_layer_moves_find(struct hk_layer *layer, struct hk_layer_moves *moves)
+int hk_layer_moves_find(struct hk_layer *layer, struct hk_layer_moves *moves, struct hk_err *err)
 {
-	struct search search = {.ov = layer->ov, .moves = moves};
-	int r = search_dir(&search, layer->ov->upper);
+	struct search search = {.tour = {.entry = look_at}, .ov = layer->ov, .moves = moves};
+	int r = hk_layer_tour(&search.tour, layer->ov->upper);
 
-	hk_str_finish(&search.path);
+	if (r < 0) {
+		hk_layer_fail(err, r, hk_str_text(&search.tour.path), "in the layer");
+	}
+	hk_str_finish(&search.tour.path);
 	if (moves->count > 0) {
 		qsort(moves->list, moves->count, sizeof(moves->list[0]), by_from);
 	}

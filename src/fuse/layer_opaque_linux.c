@@ -99,27 +99,37 @@ int hk_apply_unfold_around(struct hk_overlay *ov, const char *path)
 	return r;
 }
 
-int hk_apply_unfold_tree(struct hk_overlay *ov, int upper, int lower)
+static int unfold_name_in(struct hk_overlay *ov, struct hk_layer_dirs *dirs, const char *name)
+{
+	struct hk_layer_dirs sub = {.depth = dirs->depth + 1};
+	int r = 0;
+
+	sub.upper = hk_host_open_name(dirs->upper, name, O_PATH | O_DIRECTORY, 0);
+	sub.lower = hk_host_open_name(dirs->lower, name, O_PATH | O_DIRECTORY, 0);
+	if (sub.upper >= 0 && sub.lower >= 0) {
+		r = hk_layer_dirs_leave(dirs);
+		r = r < 0 ? r : hk_apply_unfold_tree(ov, &sub);
+		r = r < 0 ? r : hk_layer_dirs_return(ov, dirs, &sub, NULL, NULL);
+	}
+	hk_close(&sub.upper);
+	hk_close(&sub.lower);
+	return r;
+}
+
+int hk_apply_unfold_tree(struct hk_overlay *ov, struct hk_layer_dirs *dirs)
 {
 	struct hk_layer_names names = {0};
-	char mark = hk_ov_get_mark(ov, upper, NULL, HK_OV_OPAQUE);
-	int r = mark == 'y' ? unfold(ov, upper, lower) : 0;
+	char mark = hk_ov_get_mark(ov, dirs->upper, NULL, HK_OV_OPAQUE);
+	int r = mark == 'y' ? unfold(ov, dirs->upper, dirs->lower) : 0;
 
 	if (hk_ov_is_moved(mark)) {
 		return 0; /* left as it is, with what is in it */
 	}
 	if (r == 0) {
-		r = hk_layer_names_add(&names, upper);
+		r = hk_layer_names_add(&names, dirs->upper);
 	}
 	for (size_t i = 0; r == 0 && i < names.count; i++) {
-		autoclose int above =
-			hk_host_open_name(upper, names.list[i], O_PATH | O_DIRECTORY, 0);
-		autoclose int below =
-			hk_host_open_name(lower, names.list[i], O_PATH | O_DIRECTORY, 0);
-
-		if (above >= 0 && below >= 0) {
-			r = hk_apply_unfold_tree(ov, above, below);
-		}
+		r = unfold_name_in(ov, dirs, names.list[i]);
 	}
 	hk_layer_names_finish(&names);
 	return r;

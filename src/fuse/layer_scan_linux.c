@@ -136,32 +136,37 @@ static bool same_meta(struct hk_overlay *ov, const struct pair *p)
 		has_xattrs_of(ov, p->lower, p->upper, &lower_count) && upper_count == lower_count;
 }
 
+struct newest {
+	struct hk_layer_tour tour; /* first member */
+	struct hk_overlay *ov;
+	int64_t ns;
+};
+
+static int look_for_newer(struct hk_layer_tour *tour, int dir, const struct hk_dirent *entry)
+{
+	struct newest *newest = (struct newest *)tour;
+	struct hk_stat st;
+	int r = newest->ov->host->ops->lookup(newest->ov->host, dir, entry->name, &st);
+
+	if (r < 0) {
+		return r == -ENOENT || r == -EACCES ? 0 : r;
+	}
+	newest->ns = HK_MAX(newest->ns, hk_timespec_ns(st.ctime));
+	return S_ISDIR(st.mode);
+}
+
 /* The latest change of what @fd (O_PATH) is, and of all in it. Return: 0 or -errno. */
 static int find_newest(
 	struct hk_overlay *ov, int fd, const struct hk_stat *st, int64_t *ret_newest_ns)
 {
-	struct hk_layer_names names = {0};
-	int r = 0;
+	struct newest newest = {.tour = {.entry = look_for_newer, .skips_closed = true},
+		.ov = ov,
+		.ns = HK_MAX(*ret_newest_ns, hk_timespec_ns(st->ctime))};
+	int r = S_ISDIR(st->mode) ? hk_layer_tour(&newest.tour, fd) : 0;
 
-	*ret_newest_ns = HK_MAX(*ret_newest_ns, hk_timespec_ns(st->ctime));
-	if (S_ISDIR(st->mode)) {
-		r = hk_layer_names_add(&names, fd);
-	}
-	for (size_t i = 0; r == 0 && i < names.count; i++) {
-		struct hk_stat sub_st;
-		autoclose int sub = -1;
-
-		r = ov->host->ops->lookup(ov->host, fd, names.list[i], &sub_st);
-		if (r == 0 && S_ISDIR(sub_st.mode)) {
-			sub = hk_host_open_name(fd, names.list[i], O_PATH, 0);
-		}
-		if (r == 0) {
-			r = find_newest(ov, sub, &sub_st, ret_newest_ns);
-		}
-		r = r == -ENOENT ? 0 : r;
-	}
-	hk_layer_names_finish(&names);
-	return r == -EACCES ? 0 : r;
+	hk_str_finish(&newest.tour.path);
+	*ret_newest_ns = newest.ns;
+	return r;
 }
 
 /* @path: the lower one. */
@@ -370,27 +375,34 @@ bool hk_layer_is_same_meta(struct hk_overlay *ov, int upper, int lower)
 	return same_meta(ov, &p);
 }
 
-static int scan_dir(struct scan *scan, int upper, int lower, int64_t hidden_ns);
+static int scan_dir(struct scan *scan, struct hk_layer_dirs *dirs, int64_t hidden_ns);
 
-static int scan_within(struct scan *scan, struct pair *p, int64_t hidden_ns)
+/* @p's descriptors are others afterwards. */
+static int scan_within(struct scan *scan, struct pair *p, unsigned depth, int64_t hidden_ns)
 {
+	bool has_lower = p->lower >= 0 && S_ISDIR(p->lower_st.mode);
+	struct hk_layer_dirs dirs = {.upper = take_fd(&p->upper),
+		.lower = has_lower ? take_fd(&p->lower) : -1,
+		.depth = depth};
 	struct hk_str below = scan->below;
-	int lower = p->lower >= 0 && S_ISDIR(p->lower_st.mode) ? p->lower : -1;
 	int r;
 
 	if (p->from == NULL) {
-		return scan_dir(scan, p->upper, lower, hidden_ns);
+		r = scan_dir(scan, &dirs, hidden_ns);
+	} else {
+		scan->below = (struct hk_str){0};
+		hk_str_add(&scan->below, p->from + 1);
+		r = scan->below.failed ? -ENOMEM : scan_dir(scan, &dirs, 0);
+		hk_str_finish(&scan->below);
+		scan->below = below;
 	}
-	scan->below = (struct hk_str){0};
-	hk_str_add(&scan->below, p->from + 1);
-	r = scan->below.failed ? -ENOMEM : scan_dir(scan, p->upper, lower, 0);
-	hk_str_finish(&scan->below);
-	scan->below = below;
+	p->upper = dirs.upper;
+	p->lower = has_lower ? dirs.lower : p->lower;
 	return r;
 }
 
 /* A directory above, whatever is below. */
-static int scan_subdir(struct scan *scan, struct pair *p, int64_t hidden_ns)
+static int scan_subdir(struct scan *scan, struct pair *p, unsigned depth, int64_t hidden_ns)
 {
 	int r = 0;
 
@@ -407,10 +419,11 @@ static int scan_subdir(struct scan *scan, struct pair *p, int64_t hidden_ns)
 	if (p->mark == 'y') {
 		hidden_ns = p->hidden_ns;
 	}
-	return r < 0 ? r : scan_within(scan, p, hidden_ns);
+	return r < 0 ? r : scan_within(scan, p, depth, hidden_ns);
 }
 
-static int scan_pair(struct scan *scan, struct pair *p, int64_t hidden_ns)
+/* @depth: of what may be in it */
+static int scan_pair(struct scan *scan, struct pair *p, unsigned depth, int64_t hidden_ns)
 {
 	bool is_hidden = p->is_whiteout || hidden_ns != 0;
 	int r;
@@ -429,7 +442,7 @@ static int scan_pair(struct scan *scan, struct pair *p, int64_t hidden_ns)
 		return p->lower >= 0 && is_hidden ? add_change(scan, HK_CHANGE_DELETED, p) : 0;
 	}
 	if (S_ISDIR(p->upper_st.mode)) {
-		return scan_subdir(scan, p, hidden_ns);
+		return scan_subdir(scan, p, depth, hidden_ns);
 	}
 	if (p->lower < 0) {
 		return add_change(scan, HK_CHANGE_ADDED, p);
@@ -448,49 +461,55 @@ static int scan_pair(struct scan *scan, struct pair *p, int64_t hidden_ns)
 				      : add_change(scan, HK_CHANGE_METADATA, p);
 }
 
-/* Adds a name to a path, and takes it off again. */
-static void enter(struct hk_str *path, const char *name)
+/* One that may have others in it is looked at while @dirs are closed, if there are many open. @len, @below_len: of the
+ * paths of @dirs */
+static int scan_name(struct scan *scan, struct hk_layer_dirs *dirs, struct pair *p, size_t len,
+	size_t below_len, int64_t hidden_ns)
 {
-	hk_str_add(path, path->len > 0 ? "/" : "");
-	hk_str_add(path, name);
-}
+	bool goes_in = p->upper >= 0 && S_ISDIR(p->upper_st.mode);
+	struct hk_layer_dirs sub;
+	int r = goes_in ? hk_layer_dirs_leave(dirs) : 0;
 
-static void leave(struct hk_str *path, size_t len)
-{
-	if (!path->failed) {
-		path->len = len;
-		path->data[len] = '\0';
+	if (r == 0) {
+		r = scan_pair(scan, p, dirs->depth + 1, hidden_ns);
 	}
+	if (r < 0) {
+		return r; /* the path is for the message */
+	}
+	hk_path_leave(&scan->path, len);
+	hk_path_leave(&scan->below, below_len);
+	if (goes_in) {
+		sub = (struct hk_layer_dirs){.upper = p->upper, .lower = p->lower};
+		r = hk_layer_dirs_return(
+			scan->ov, dirs, &sub, hk_str_text(&scan->path), hk_str_text(&scan->below));
+	}
+	return r;
 }
 
-/* @lower -1: nothing there. @hidden_ns: as for open_pair() */
-static int scan_dir(struct scan *scan, int upper, int lower, int64_t hidden_ns)
+/* @hidden_ns: as for open_pair() */
+static int scan_dir(struct scan *scan, struct hk_layer_dirs *dirs, int64_t hidden_ns)
 {
 	struct hk_layer_names names = {0};
 	size_t len = scan->path.len;
 	size_t below_len = scan->below.len;
-	int r = hk_layer_names_add(&names, upper);
+	int r = hk_layer_names_add(&names, dirs->upper);
 
 	if (r == 0 && hidden_ns != 0) {
-		r = hk_layer_names_add(&names, lower);
+		r = hk_layer_names_add(&names, dirs->lower);
 	}
 	hk_layer_names_sort(&names);
 	for (size_t i = 0; r == 0 && i < names.count; i++) {
 		struct pair p = {.upper = -1, .lower = -1};
 
-		enter(&scan->path, names.list[i]);
-		enter(&scan->below, names.list[i]);
+		hk_path_enter(&scan->path, names.list[i]);
+		hk_path_enter(&scan->below, names.list[i]);
 		r = scan->path.failed || scan->below.failed
 			? -ENOMEM
-			: open_pair(scan, upper, lower, names.list[i], hidden_ns, &p);
+			: open_pair(scan, dirs->upper, dirs->lower, names.list[i], hidden_ns, &p);
 		if (r == 0) {
-			r = scan_pair(scan, &p, hidden_ns);
+			r = scan_name(scan, dirs, &p, len, below_len, hidden_ns);
 		}
 		finish_pair(&p);
-		if (r == 0) {
-			leave(&scan->path, len);
-			leave(&scan->below, below_len);
-		}
 	}
 	hk_layer_names_finish(&names);
 	return r;
@@ -500,16 +519,19 @@ int hk_changes_collect(struct hk_layer *layer, struct hk_changes *changes, struc
 {
 	struct hk_overlay *ov = layer->ov;
 	struct scan scan = {.ov = ov, .changes = changes};
-	int r = hk_layer_moves_find(layer, &changes->moves);
+	struct hk_layer_dirs top = {.upper = ov->upper, .lower = ov->host->root};
+	int r = hk_layer_moves_find(layer, &changes->moves, err);
 
 	if (r == 0) {
-		r = hk_layer_find_links(layer, &changes->moves);
-	}
-	if (r == 0) {
-		r = scan_dir(&scan, ov->upper, ov->host->root, 0);
+		r = hk_layer_find_links(layer, &changes->moves, err);
 	}
 	if (r < 0) {
-		hk_layer_fail(err, r, hk_str_text(&scan.path), NULL);
+		return r;
+	}
+	r = scan_dir(&scan, &top, 0);
+	if (r < 0) {
+		hk_layer_fail(err, r, hk_str_text(&scan.path),
+			r == -ENAMETOOLONG ? "more than 4096 directories within each other" : NULL);
 	}
 	hk_str_finish(&scan.path);
 	hk_str_finish(&scan.below);

@@ -17,8 +17,7 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/str.h"
-#include "fuse/layer.h"
-#include "fuse/overlay_impl.h"
+#include "fuse/layer_impl.h"
 
 enum { LISTED = 32768 };
 
@@ -123,6 +122,21 @@ int hk_ov_remove_tree(int dir)
 		if (r > 0) {
 			r = empty_dir(&removal, found);
 			r = r == 0 || r == -ENOTEMPTY || r == -EEXIST ? 1 : r;
+		}
+	}
+	return r;
+}
+
+int hk_apply_remove_at(int dir, const char *name)
+{
+	int r = HK_HOST_CALL(unlinkat(dir, name, 0));
+
+	if (r == -EISDIR) {
+		autoclose int fd = hk_host_open_name(dir, name, O_RDONLY | O_DIRECTORY, 0);
+
+		r = fd < 0 ? fd : hk_ov_remove_tree(fd);
+		if (r == 0) {
+			r = HK_HOST_CALL(unlinkat(dir, name, AT_REMOVEDIR));
 		}
 	}
 	return r;

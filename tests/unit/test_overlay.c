@@ -825,6 +825,89 @@ static void test_copy_up_far_below(void **state)
 	shell("test $(find %s/lower -name f | wc -l) = 0", top);
 }
 
+static void no_conflict(void *arg, const struct hk_change *change)
+{
+	print_error("'%s' is a conflict\n", change->path);
+}
+
+static int note_kind(void *arg, const struct hk_change *change)
+{
+	unsigned *counts = arg;
+
+	counts[change->kind]++;
+	return 0;
+}
+
+/* Layers are shown and applied with fewer descriptors than there are directories within each other. */
+static void test_layer_far_below(void **state)
+{
+	unsigned counts[HK_CHANGE_RENAMED + 1] = {0};
+	struct hk_err err = HK_ERR_INIT;
+	struct rlimit old_limit;
+	struct hk_layer *layer;
+	struct hk_backend *b;
+	char lower[256];
+	int file;
+	int at;
+
+	(void)state;
+	begin("mkdir -p x/y gone; echo 1 >x/y/one; ln x/y/one x/two");
+	make_deep("lower", 400);
+	make_deep("lower/gone", 400);
+	b = open_overlay();
+	at = walk_deep(b, 400);
+	file = b->ops->create(b, at, "f", O_CREAT | O_RDWR, 0644, &me);
+	assert_true(file >= 0);
+	b->ops->close(b, file);
+	/* All the way down below a name that is another's below. */
+	rename_path(b, "d", "n", 0);
+	rename_path(b, "x", "d", 0);
+	assert_int_equal(write_at(b, "d/two", "2", 0), 0);
+	put(b, at);
+	rename_path(b, "gone", "d/g", 0);
+	b->ops->destroy(b);
+
+	getrlimit(RLIMIT_NOFILE, &old_limit);
+	setrlimit(RLIMIT_NOFILE, &(struct rlimit){FEW_DESCRIPTORS, old_limit.rlim_max});
+	hk_fmt(lower, sizeof(lower), "%s/lower", top);
+	if (hk_layer_open(in_top("layer"), lower, &layer, &err) < 0 ||
+		hk_layer_each(layer, note_kind, counts, &err) < 0 ||
+		hk_layer_apply(layer, NULL, false, no_conflict, NULL, &err) != 0) {
+		fail_msg("%s", hk_err_text(&err));
+	}
+	hk_layer_close(layer);
+	setrlimit(RLIMIT_NOFILE, &old_limit);
+	assert_int_equal(counts[HK_CHANGE_RENAMED], 3);
+	assert_int_equal(counts[HK_CHANGE_ADDED], 1);
+	assert_int_equal(counts[HK_CHANGE_CHANGED], 2);
+	shell("cd %s/lower; test \"$(cat d/two d/y/one)\" = \"$(printf '2\\n2')\"", top);
+	shell("cd %s/lower; test $(find n -name f | wc -l) = 1; test $(find d/g | wc -l) = 401",
+		top);
+	shell("cd %s/layer; test $(find upper -mindepth 1 | wc -l) = 0", top);
+}
+
+/* Where it is too deep to be compared, that is said. */
+static void test_layer_too_deep(void **state)
+{
+	unsigned counts[HK_CHANGE_RENAMED + 1] = {0};
+	struct hk_err err = HK_ERR_INIT;
+	struct hk_layer *layer;
+	struct hk_backend *b;
+	char lower[256];
+
+	(void)state;
+	begin("true");
+	b = open_overlay();
+	b->ops->destroy(b);
+	make_deep("layer/upper", 4100);
+	hk_fmt(lower, sizeof(lower), "%s/lower", top);
+	assert_int_equal(hk_layer_open(in_top("layer"), lower, &layer, &err), 0);
+	assert_int_equal(hk_layer_each(layer, note_kind, counts, &err), -ENAMETOOLONG);
+	assert_non_null(strstr(hk_err_text(&err), "'d/d/d/"));
+	assert_non_null(strstr(hk_err_text(&err), "4096 directories"));
+	hk_layer_close(layer);
+}
+
 static bool all_is_cow(void *arg, const char *path)
 {
 	(void)arg;
@@ -1261,11 +1344,6 @@ static bool is_within(const char *outer, const char *inner)
 	return strncmp(outer, inner, len) == 0 && (inner[len] == '/' || inner[len] == '\0');
 }
 
-static void no_conflict(void *arg, const struct hk_change *change)
-{
-	print_error("'%s' is a conflict\n", change->path);
-}
-
 /* A file that its owner may not read is compared and applied all the same. */
 static void test_unreadable_file_is_applied(void **state)
 {
@@ -1421,6 +1499,8 @@ int main(void)
 		cmocka_unit_test(test_copy_up_takes_acls_and_capabilities),
 		cmocka_unit_test(test_copy_up_far_below),
 		cmocka_unit_test(test_too_deep_to_be_owned),
+		cmocka_unit_test(test_layer_far_below),
+		cmocka_unit_test(test_layer_too_deep),
 		cmocka_unit_test(test_threads_copy_up_one),
 		cmocka_unit_test(test_killed_layer_is_whole),
 		cmocka_unit_test(test_positions_are_stable),
