@@ -4,7 +4,8 @@
  *
  * Theory: an export's root is called for the rules what it is called in the box, so whatever directory of the host is
  * behind it, a path means one thing. Rules of our own stand behind the policy, where nothing overrules them: the log,
- * the report and layers of copy-on-write are hidden where a share shows them, for the command could else rewrite them.
+ * the report and layers of copy-on-write are hidden where a share shows them, for the command could else rewrite them;
+ * the policy's own files can be read only.
  *
  * Rules of copy-on-write need a layer for each directory that may be changed; the owner says where. What is not theirs
  * goes to the directory itself.
@@ -73,8 +74,9 @@ static int check_redirects(
 	return 0;
 }
 
-/* The host's @path, wherever exports show it; but not an export itself, which the user asked for. */
-static int hide(struct hk_rules *rules, const struct hk_layout *layout, const char *path)
+/* A rule for the host's @path, wherever exports show it; but not for an export itself, which the user asked for. */
+static int add_shown(struct hk_rules *rules, const struct hk_layout *layout, const char *path,
+	int (*add)(struct hk_rules *rules, const char *path))
 {
 	int r = 0;
 
@@ -86,7 +88,7 @@ static int hide(struct hk_rules *rules, const struct hk_layout *layout, const ch
 		if (rest != NULL && rest[0] != '\0') {
 			hk_str_addf(&shown, "%s%s",
 				strcmp(export->root, "/") == 0 ? "" : export->root, rest);
-			r = shown.failed ? -ENOMEM : hk_rules_hide(rules, shown.data);
+			r = shown.failed ? -ENOMEM : add(rules, shown.data);
 		}
 		hk_str_finish(&shown);
 	}
@@ -117,6 +119,21 @@ static const char *find_home(struct hk_box_policy *policy, const struct hk_layou
 		: layout->user.home;
 }
 
+static int add_own_rules(struct hk_rules *rules, const struct hk_layout *layout,
+	const struct hk_rules_files *files, struct hk_err *err)
+{
+	const struct hk_box_config *config = layout->config;
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < files->count; i++) {
+		r = add_shown(rules, layout, files->paths[i], hk_rules_keep);
+	}
+	for (unsigned i = 0; r == 0 && i < config->hidden_count; i++) {
+		r = add_shown(rules, layout, config->hidden[i], hk_rules_hide);
+	}
+	return r < 0 ? hk_fail(err, -r, "policy") : 0;
+}
+
 static int read_rules(struct hk_box_policy *policy, struct hk_layout *layout, struct hk_err *err)
 {
 	const struct hk_box_config *config = layout->config;
@@ -126,18 +143,17 @@ static int read_rules(struct hk_box_policy *policy, struct hk_layout *layout, st
 		.uid = layout->user.uid,
 		.elsewhere = true,
 	};
-	int r = hk_rules_load(config->policy, &user, &policy->rules, err);
+	struct hk_rules_files files = {0};
+	int r = hk_rules_load(config->policy, &user, &files, &policy->rules, err);
 
 	if (r == 0) {
 		r = check_redirects(policy->rules, layout, err);
 	}
-	if (r < 0) {
-		return r;
+	if (r == 0) {
+		r = add_own_rules(policy->rules, layout, &files, err);
 	}
-	for (unsigned i = 0; r == 0 && i < config->hidden_count; i++) {
-		r = hide(policy->rules, layout, config->hidden[i]);
-	}
-	return r < 0 ? hk_fail(err, -r, "policy") : 0;
+	hk_rules_files_finish(&files);
+	return r;
 }
 
 static int open_audit(struct hk_box_policy *policy, struct hk_layout *layout, struct hk_err *err)

@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
@@ -18,6 +19,7 @@ enum { MAX_POLICY_BYTES = 64 << 20 };
 struct file_env {
 	struct hk_rules_env env;
 	const struct hk_rules_user *user;
+	struct hk_rules_files *files;
 	char *home; /* owned: behind links */
 	char uid[16];
 };
@@ -61,8 +63,73 @@ static const char *variable(struct hk_rules_env *env, const char *name)
 	return strcmp(name, "UID") == 0 ? file->uid : getenv(name);
 }
 
+/* Takes @path over, which may be NULL. */
+static int add_file(struct hk_rules_files *files, char *path)
+{
+	char **paths = path == NULL
+		? NULL
+		: hk_realloc_array(files->paths, files->count + 1, sizeof(*paths));
+
+	if (paths == NULL) {
+		free(path);
+		return -ENOMEM;
+	}
+	files->paths = paths;
+	paths[files->count++] = path;
+	return 0;
+}
+
+/* The name itself, with the directory behind links. */
+static char *name_of_link(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	autofree char *dir = slash == NULL ? hk_strdup(".") : hk_strdup(path);
+	autofree char *real = NULL;
+	struct hk_str whole = {0};
+	char *result = NULL;
+
+	if (dir == NULL) {
+		return NULL;
+	}
+	if (slash != NULL) {
+		dir[slash - path + 1] = '\0';
+	}
+	real = realpath(dir, NULL);
+	if (real != NULL) {
+		hk_str_addf(&whole, "%s/%s", strcmp(real, "/") == 0 ? "" : real,
+			slash == NULL ? path : slash + 1);
+		(void)hk_str_take(&whole, &result);
+		hk_str_finish(&whole);
+	}
+	return result;
+}
+
+static int note_file(struct hk_rules_files *files, const char *path)
+{
+	struct stat st;
+	int r;
+
+	if (stat(path, &st) < 0 || !S_ISREG(st.st_mode)) {
+		return 0;
+	}
+	r = add_file(files, realpath(path, NULL));
+	if (r == 0 && lstat(path, &st) == 0 && S_ISLNK(st.st_mode)) {
+		r = add_file(files, name_of_link(path));
+	}
+	return r;
+}
+
+void hk_rules_files_finish(struct hk_rules_files *files)
+{
+	for (size_t i = 0; i < files->count; i++) {
+		free(files->paths[i]);
+	}
+	free(files->paths);
+	*files = (struct hk_rules_files){0};
+}
+
 /* Text, NUL-terminated. */
-static char *read_text(const char *path, struct hk_err *err)
+static char *read_text(const char *path, struct hk_rules_files *files, struct hk_err *err)
 {
 	void *data = NULL;
 	size_t len;
@@ -75,6 +142,11 @@ static char *read_text(const char *path, struct hk_err *err)
 		free(data);
 		return NULL;
 	}
+	if (note_file(files, path) < 0) {
+		hk_fail(err, ENOMEM, "'%s'", path);
+		free(data);
+		return NULL;
+	}
 	return data;
 }
 
@@ -82,6 +154,7 @@ static char *read_text(const char *path, struct hk_err *err)
 static char *include(struct hk_rules_env *env, const char *from, const char *path, char **ret_name,
 	struct hk_err *err)
 {
+	const struct file_env *own = hk_container_of(env, struct file_env, env);
 	const char *slash = from == NULL ? NULL : strrchr(from, '/');
 	autofree char *file = NULL;
 	struct hk_str name = {0};
@@ -96,7 +169,7 @@ static char *include(struct hk_rules_env *env, const char *from, const char *pat
 		hk_fail(err, ENOMEM, "'%s'", path);
 		return NULL;
 	}
-	text = read_text(file, err);
+	text = read_text(file, own->files, err);
 	if (text != NULL) {
 		/* By way of ".." a file would have ever longer names, and never be known again. */
 		char *real = strstr(path, "..") != NULL ? realpath(file, NULL) : NULL;
@@ -106,10 +179,11 @@ static char *include(struct hk_rules_env *env, const char *from, const char *pat
 	return text;
 }
 
-int hk_rules_load(const char *path, const struct hk_rules_user *user, struct hk_rules **ret_rules,
-	struct hk_err *err)
+int hk_rules_load(const char *path, const struct hk_rules_user *user, struct hk_rules_files *files,
+	struct hk_rules **ret_rules, struct hk_err *err)
 {
-	struct file_env file = {.env = {.variable = variable, .include = include}, .user = user};
+	struct file_env file = {
+		.env = {.variable = variable, .include = include}, .user = user, .files = files};
 	autofree char *text = NULL;
 	const char *home = user->home != NULL ? user->home : getenv("HOME");
 	int r;
@@ -119,7 +193,7 @@ int hk_rules_load(const char *path, const struct hk_rules_user *user, struct hk_
 		return *ret_rules == NULL ? hk_fail(err, ENOMEM, "policy") : 0;
 	}
 	hk_fmt(file.uid, sizeof(file.uid), "%u", user->uid);
-	text = read_text(path, err);
+	text = read_text(path, files, err);
 	if (text == NULL) {
 		return -err->code;
 	}
@@ -132,9 +206,10 @@ int hk_rules_load(const char *path, const struct hk_rules_user *user, struct hk_
 	return r;
 }
 
-int hk_rules_load_fusebox(const char *path, struct hk_rules **ret_rules, struct hk_err *err)
+int hk_rules_load_fusebox(const char *path, struct hk_rules_files *files,
+	struct hk_rules **ret_rules, struct hk_err *err)
 {
-	autofree char *text = read_text(path, err);
+	autofree char *text = read_text(path, files, err);
 
 	return text == NULL ? -err->code : hk_rules_parse_fusebox(path, text, ret_rules, err);
 }
@@ -147,6 +222,14 @@ int hk_rules_hide(struct hk_rules *rules, const char *path)
 		hk_rules_make_quiet(rules);
 	}
 	return r;
+}
+
+int hk_rules_keep(struct hk_rules *rules, const char *path)
+{
+	return hk_rules_add(rules, HK_VERDICT_DENY,
+		1 << HK_CLASS_WRITE | 1 << HK_CLASS_CREATE | 1 << HK_CLASS_DELETE |
+			1 << HK_CLASS_METADATA | 1 << HK_CLASS_LINK,
+		path, false);
 }
 
 bool hk_rules_is_cow(struct hk_rules *rules, const char *path)

@@ -9,7 +9,7 @@
  * host as they are, but those of the kernel's own file systems (proc, sysfs, ...) it must not: what they give depends on
  * who reads, and that is the server, with the host's processes and its rights. Where they stand in the mirror they are
  * empty directories; the sandbox mounts its own on those that programs expect. Hidden as well are files of ours: the
- * log, which the command could else rewrite, and the layer of copy-on-write.
+ * log, which the command could else rewrite, and the layer of copy-on-write. The policy's own files nobody changes.
  *
  * Limits: file systems of the kernel that are mounted on the host while the command runs are not hidden. Sockets of the
  * host are seen in the mirror, but nobody answers there: the kernel looks for them by inode.
@@ -145,13 +145,17 @@ static int add_views(struct hk_trace *trace)
 }
 
 /* What stands behind the policy, so that it cannot be overruled. */
-static int add_own_rules(struct hk_trace *trace, struct hk_err *err)
+static int add_own_rules(
+	struct hk_trace *trace, const struct hk_rules_files *files, struct hk_err *err)
 {
 	static const char *const mount_points[] = {"/proc", "/sys", "/dev"};
 	int r = add_views(trace);
 
 	if (r == 0) {
 		r = hide_kernels_mounts(trace->rules, err);
+	}
+	for (size_t i = 0; r == 0 && i < files->count; i++) {
+		r = hk_rules_keep(trace->rules, files->paths[i]);
 	}
 	for (unsigned i = 0; r == 0 && i < trace->config->hidden_count; i++) {
 		r = hk_rules_hide(trace->rules, trace->config->hidden[i]);
@@ -167,13 +171,15 @@ static int read_rules(struct hk_trace *trace, struct hk_err *err)
 {
 	const struct hk_trace_config *config = trace->config;
 	struct hk_rules_user user = {.pwd = config->cwd, .uid = getuid()};
+	struct hk_rules_files files = {0};
 	int r = config->fusebox_acl != NULL
-		? hk_rules_load_fusebox(config->fusebox_acl, &trace->rules, err)
-		: hk_rules_load(config->policy, &user, &trace->rules, err);
+		? hk_rules_load_fusebox(config->fusebox_acl, &files, &trace->rules, err)
+		: hk_rules_load(config->policy, &user, &files, &trace->rules, err);
 
 	if (r == 0) {
-		r = add_own_rules(trace, err);
+		r = add_own_rules(trace, &files, err);
 	}
+	hk_rules_files_finish(&files);
 	return r < 0 && (err == NULL || err->code == 0) ? hk_fail(err, -r, "policy") : r;
 }
 

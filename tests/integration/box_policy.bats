@@ -170,6 +170,19 @@ logged() {
 	[ "$(cat w/one)" = one ]
 }
 
+@test "the policy's files can be read in a share, and not be changed" {
+	printf 'allow * /w/**\ninclude more\n' >w/policy
+	echo 'hide * /none' >w/more
+	cp w/policy before
+	box -v "$PWD/w:/w:rw" -w /w --policy w/policy -- sh -c 'cat policy; for f in policy more; do
+		echo x >>$f || mv $f other || rm -f $f || echo kept; done; echo x >made' </dev/null
+	[ "$status" -eq 0 ]
+	[ "$out" = "$(cat before)"$'\nkept\nkept' ]
+	cmp before w/policy
+	[ "$(cat w/more)" = 'hide * /none' ]
+	[ -e w/made ]
+}
+
 @test "a redirect across shares; to what is in none" {
 	mkdir other
 	echo right >other/file

@@ -360,6 +360,34 @@ $(pwd -P | wc -c)" ]
 	[ -z "$err" ]
 }
 
+@test "the policy's files are read, and nothing else, by who is held to it" {
+	mkdir dir
+	printf 'allow * $PWD/**\ninclude dir/more\n' >policy
+	printf 'hide * $PWD/none\n' >dir/more
+	ln -s policy link
+	cp policy before
+	trace --policy link -- sh -c 'cat policy; for f in policy dir/more link; do
+		echo "allow * /**" >>$f || mv before $f || mv $f other || ln $f other || rm -f $f || chmod 600 $f || ln -sf before $f || echo kept; done
+		perl -e "rename(q(dir), q(moved)) or print qq(kept\n)"; echo x >dir/made'
+	[ "$status" -eq 0 ]
+	[ "$out" = "$(cat before)"$'\nkept\nkept\nkept\nkept' ]
+	cmp before policy
+	[ "$(cat dir/more)" = 'hide * $PWD/none' ]
+	[ "$(readlink link)" = policy ]
+	[ "$(ls)" = $'before\ndir\nerr\nlink\nout\npolicy' ]
+	[ -e dir/made ]
+	trace --policy policy -v "$PWD:rw" -- sh -c 'echo x >>policy'
+	[ "$status" -ne 0 ]
+	printf 'addread /\naddwrite %s\n' "$PWD" >acl
+	cp acl before
+	trace --fusebox-acl acl -- sh -c 'echo x >made; echo x >>acl'
+	[ "$status" -ne 0 ]
+	[ -e made ]
+	cmp before acl
+	# One that is no file has no name.
+	timeout 60 "$HAKO_BIN" trace -q --policy /dev/stdin -- true <<<'deny write /none'
+}
+
 @test "a policy asks: a program, or the terminal; no answer is no" {
 	echo data >file
 	printf 'ask read $PWD/file\n' >policy

@@ -64,6 +64,7 @@ static int teardown(void **state)
 static struct hk_rules *load(const char *text, bool elsewhere)
 {
 	struct hk_rules_user user = {.elsewhere = elsewhere};
+	struct hk_rules_files files = {0};
 	struct hk_rules *rules = NULL;
 	struct hk_err err = HK_ERR_INIT;
 	char path[PATH_BYTES];
@@ -72,9 +73,10 @@ static struct hk_rules *load(const char *text, bool elsewhere)
 	assert_non_null(file);
 	fputs(text, file);
 	fclose(file);
-	if (hk_rules_load(path, &user, &rules, &err) != 0) {
+	if (hk_rules_load(path, &user, &files, &rules, &err) != 0) {
 		fail_msg("%s", hk_err_text(&err));
 	}
+	hk_rules_files_finish(&files);
 	return rules;
 }
 
