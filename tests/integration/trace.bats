@@ -360,6 +360,39 @@ $(pwd -P | wc -c)" ]
 	[ -z "$err" ]
 }
 
+@test "deny list holds wherever a program begins to read a directory" {
+	mkdir shut && touch shut/name
+	printf 'deny list $PWD/shut\n' >policy
+	trace --policy policy --log log -- perl -e 'opendir D, "shut"; seekdir D, 1; print readdir D'
+	[ -z "$out" ]
+	grep '"list"' log | grep -q '"deny"'
+}
+
+@test "who has no question is not held up by those who have, however many" {
+	mkdir asked asked/{1..24} && echo data >file
+	printf 'ask create $PWD/asked/*/made\n' >policy
+	printf '#!/bin/sh\nuntil [ -e %s/go ]; do sleep 0.02; done\n' "$PWD" >late
+	chmod +x late
+	trace --policy policy --ask ./late -- sh -c 'for i in $(seq 24); do (: >asked/$i/made) & done; sleep 1
+		cat file; ls /etc/passwd; touch go; wait'
+	[ "$status" -eq 0 ]
+	[ "$out" = $'data\n/etc/passwd' ]
+	[ "$(ls asked/*/made | wc -l)" -eq 24 ]
+}
+
+@test "what was learnt from a run with hard links suffices for the next" {
+	cat >run <<-'END'
+		echo data >made && ln made second && chmod 600 second && ln old third && chmod 700 third && cat old third
+		rm made second third
+	END
+	echo old >old
+	trace --learn learnt -- sh run
+	[ "$status" -eq 0 ]
+	trace --policy learnt --strict -- sh run
+	[ "$status" -eq 0 ]
+	[ "$out" = $'old\nold' ]
+}
+
 @test "the policy's files are read, and nothing else, by who is held to it" {
 	mkdir dir
 	printf 'allow * $PWD/**\ninclude dir/more\n' >policy
