@@ -128,8 +128,8 @@ bool hk_ask_owner(struct hk_fuse_server *server, const char *path, enum hk_class
 	const struct hk_answer *answer;
 	bool allowed;
 
-	if (server->owner == NULL || server->owner->ask == NULL) {
-		return false;
+	if (server->owner == NULL || server->owner->ask == NULL || path[0] != '/') {
+		return false; /* nobody can say yes to a path that is not whole */
 	}
 	pthread_mutex_lock(&answers->lock);
 	answer = find_locked(*bucket, path, class);

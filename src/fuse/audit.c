@@ -134,7 +134,7 @@ static uint32_t bounded_len(const char *path, bool *cut)
 {
 	size_t len = strnlen(path, HK_AUDIT_PATH_MAX + 1);
 
-	*cut |= len > HK_AUDIT_PATH_MAX;
+	*cut |= len > HK_AUDIT_PATH_MAX || (len > 0 && path[0] != '/');
 	return (uint32_t)HK_MIN(len, HK_AUDIT_PATH_MAX);
 }
 

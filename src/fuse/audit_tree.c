@@ -452,6 +452,12 @@ static void note_names(
 	}
 }
 
+/* What has no whole path is seen, but nothing follows for other runs. */
+static bool is_whole(const char *path, uint32_t len)
+{
+	return len > 0 && path[0] == '/';
+}
+
 static void count_bytes(struct hk_tree *tree, struct hk_tree_node *node,
 	struct hk_tree_command *command, const struct hk_record *record)
 {
@@ -496,6 +502,12 @@ void hk_tree_add(struct hk_tree *tree, const struct hk_record *record)
 	if (record->op == HK_EVENT_CLOSE) {
 		count_bytes(tree, node, command, record);
 		return;
+	}
+	if (!is_whole(record->paths, record->path_len)) {
+		wish.path = 0;
+	}
+	if (record->has_other && !is_whole(hk_record_other(record), record->other_len)) {
+		wish.other = 0;
 	}
 	node->missing += record->op == HK_EVENT_LOOKUP;
 	count_classes(node, wish.path, record);

@@ -24,8 +24,6 @@
 #include "fuse/dax.h"
 #include "fuse/server_impl.h"
 
-enum { PATH_BYTES = 8192 };
-
 /* Looking up */
 
 static bool is_hidden(const struct hk_rules *rules, hk_place place)
@@ -153,8 +151,8 @@ void hk_judge_key(struct hk_fuse_server *server, const struct hk_ref *dir, const
 static void tell(struct hk_fuse_server *server, const struct hk_case *c, int error)
 {
 	struct hk_export *export = c->node->export;
-	char path[PATH_BYTES];
-	char other[PATH_BYTES];
+	char path[HK_PATH_BYTES];
+	char other[HK_PATH_BYTES];
 	struct timespec now;
 
 	if (export->audit == NULL) {
@@ -219,7 +217,7 @@ static int judge_by_owner(struct hk_fuse_server *server, struct hk_case *c, stru
 	struct hk_fuse_owner *owner = server->owner;
 	struct hk_fuse_question question = {
 		.op = c->op, .class = class, .flags = c->flags, .pid = c->pid};
-	char path[PATH_BYTES];
+	char path[HK_PATH_BYTES];
 	int error;
 
 	if (owner == NULL || owner->judge == NULL) {
@@ -238,7 +236,7 @@ static int judge_by_owner(struct hk_fuse_server *server, struct hk_case *c, stru
 static bool ask(struct hk_fuse_server *server, const struct hk_case *c, struct hk_node *node,
 	const char *name, enum hk_class class)
 {
-	char buf[PATH_BYTES];
+	char buf[HK_PATH_BYTES];
 
 	return hk_ask_owner(
 		server, hk_path_of(server, node, name, buf, sizeof(buf)), class, c->pid);

@@ -6,7 +6,12 @@
  * happens in few directories, a directory keeps its path once it was asked for, for as long as no directory of the export
  * moves (hk_export, @place_epoch, as for places: place.c).
  *
- * Limits: PATH_DEPTH names. What is deeper, and what does not fit, is cut off at the front.
+ * Where names move meanwhile it is put together once more, at last with directories held where they are.
+ *
+ * A path that is not whole begins with PATH_CUT, so that nobody takes it for another: it does not fit, or nobody knows
+ * where its beginning is (place.c).
+ *
+ * Limits: what does not fit is cut off at the front. Long paths are not kept: a guest can make many.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +20,9 @@
 #include "base/util.h"
 #include "fuse/server_impl.h"
 
-enum { PATH_DEPTH = 256 };
+#define PATH_CUT "\xe2\x80\xa6/" /* an ellipsis */
+
+enum { CUT_LEN = sizeof(PATH_CUT) - 1, KEPT_MAX = 1024, TRIES = 4 };
 
 /**
  * struct path - a path that grows at its front
@@ -29,10 +36,10 @@ struct path {
 	size_t dir_end;
 };
 
-/* Return: false where it does not fit. */
+/* Return: false where it does not fit. There is always room for PATH_CUT. */
 static bool put_before(struct path *path, const char *text, size_t len)
 {
-	if (len + 1 > path->at) {
+	if (len + 1 + CUT_LEN > path->at) {
 		return false;
 	}
 	if (path->buf[path->at] != '\0' && len > 0) {
@@ -47,7 +54,8 @@ static bool put_before(struct path *path, const char *text, size_t len)
 static void keep(struct hk_fuse_server *server, const struct path *path, uint64_t epoch)
 {
 	size_t len = path->dir_end > path->at ? path->dir_end - path->at : 0;
-	struct hk_node *dir = len > 0 ? hk_nodes_get(&server->nodes, path->dir) : NULL;
+	struct hk_node *dir =
+		len > 0 && len <= KEPT_MAX ? hk_nodes_get(&server->nodes, path->dir) : NULL;
 	char *text;
 
 	if (dir == NULL) {
@@ -87,57 +95,81 @@ static enum step_result step(struct hk_fuse_server *server, struct hk_node *node
 	return result;
 }
 
-/* Puts the path of @node before @path: from the export's root on, without a slash before it. */
-static void climb(struct hk_fuse_server *server, struct hk_node *node, struct path *path)
+/* Puts the path of @node before @path: from the export's root on, without a slash before it. Return: is it whole? */
+static bool climb(
+	struct hk_fuse_server *server, struct hk_node *node, uint64_t epoch, struct path *path)
 {
-	struct hk_export *export = node->export;
-	uint64_t epoch = atomic_load(&export->place_epoch);
-	uint64_t root = hk_node_id(export->node);
+	uint64_t root = hk_node_id(node->export->node);
 	uint64_t id = hk_node_id(node);
 	enum step_result result = STEP_UP;
 
-	for (unsigned depth = 0; depth < PATH_DEPTH && result == STEP_UP && id != root; depth++) {
-		/* The first is pinned already. */
-		struct hk_node *at = depth == 0 ? node : hk_nodes_get(&server->nodes, id);
+	while (result == STEP_UP && id != root) {
+		struct hk_node *at = hk_nodes_get(&server->nodes, id);
 		uint64_t here = id;
 
 		if (at == NULL) {
-			return;
+			return false;
 		}
 		if (path->dir == 0 && path->buf[path->at] != '\0') {
 			path->dir = here;
 			path->dir_end = path->at - 1; /* where the slash will be */
 		}
 		result = step(server, at, epoch, path, &id);
-		if (depth > 0) {
-			hk_node_put(&server->nodes, at);
-		}
+		hk_node_put(&server->nodes, at);
 		if (result == STEP_KEPT && path->dir == here) {
-			return; /* it was this one's */
+			return true; /* it was this one's */
 		}
 	}
-	if (path->dir != 0 && (result == STEP_KEPT || id == root)) {
+	if (path->dir != 0 && result != STEP_END) {
 		keep(server, path, epoch);
 	}
+	return result != STEP_END;
 }
 
-static struct path path_to(struct hk_fuse_server *server, struct hk_node *node, const char *name,
-	char *buf, size_t size)
+/* One try. Return: false where names have moved meanwhile. */
+static bool try_path_to(struct hk_fuse_server *server, struct hk_node *node, const char *name,
+	struct path *path, bool *ret_whole)
 {
-	struct path path = {.buf = buf, .at = size - 1};
+	uint64_t epoch = atomic_load(&node->export->place_epoch);
 
-	buf[path.at] = '\0';
-	if (name != NULL) {
-		put_before(&path, name, strlen(name));
+	path->buf[path->at] = '\0';
+	*ret_whole = name == NULL || put_before(path, name, strlen(name));
+	*ret_whole = *ret_whole && climb(server, node, epoch, path);
+	return atomic_load(&node->export->place_epoch) == epoch;
+}
+
+/* Return: is it whole? */
+static bool path_to(struct hk_fuse_server *server, struct hk_node *node, const char *name,
+	char *buf, size_t size, struct path *ret_path)
+{
+	bool is_whole;
+
+	for (unsigned i = 0; i < TRIES; i++) {
+		*ret_path = (struct path){.buf = buf, .at = size - 1};
+		if (try_path_to(server, node, name, ret_path, &is_whole) && is_whole) {
+			return true;
+		}
 	}
-	climb(server, node, &path);
-	return path;
+	pthread_mutex_lock(&server->nodes.parent_lock);
+	*ret_path = (struct path){.buf = buf, .at = size - 1};
+	try_path_to(server, node, name, ret_path, &is_whole);
+	pthread_mutex_unlock(&server->nodes.parent_lock);
+	return is_whole;
+}
+
+static const char *cut(struct path *path)
+{
+	path->at -= CUT_LEN;
+	memcpy(path->buf + path->at, PATH_CUT, CUT_LEN);
+	return path->buf + path->at;
 }
 
 const char *hk_path_in_export(struct hk_fuse_server *server, struct hk_node *node, const char *name,
 	char *buf, size_t size)
 {
-	return buf + path_to(server, node, name, buf, size).at;
+	struct path path;
+
+	return path_to(server, node, name, buf, size, &path) ? buf + path.at : cut(&path);
 }
 
 const char *hk_path_of(struct hk_fuse_server *server, struct hk_node *node, const char *name,
@@ -145,14 +177,13 @@ const char *hk_path_of(struct hk_fuse_server *server, struct hk_node *node, cons
 {
 	const char *root = node->export->root != NULL ? node->export->root : "";
 	size_t root_len = strlen(root);
-	struct path path = path_to(server, node, name, buf, size);
+	struct path path;
 
-	if (path.at > 0) {
-		buf[--path.at] = '/';
+	if (!path_to(server, node, name, buf, size, &path) || root_len + 1 > path.at) {
+		return cut(&path);
 	}
-	if (root_len <= path.at) {
-		path.at -= root_len;
-		memcpy(buf + path.at, root, root_len);
-	}
+	buf[--path.at] = '/';
+	path.at -= root_len;
+	memcpy(buf + path.at, root, root_len);
 	return buf + path.at;
 }

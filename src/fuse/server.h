@@ -108,7 +108,8 @@ struct hk_fuse_denial {
  * struct hk_fuse_question - what is about to be done, for an owner that judges by himself
  * @op: enum hk_event_op, of audit.h; @class: the one in question, as one operation can be of several
  * @flags: see struct hk_audit_event
- * @path: absolute, by the names last seen; valid during the call
+ * @path: absolute, by the names last seen; valid during the call. It begins with no slash where it is too long, or not
+ * known: to be refused
  * @pid: the thread that asks, as the server sees it
  */
 struct hk_fuse_question {

@@ -161,8 +161,17 @@ int hk_policy_xattr(const struct hk_export *export, const char *name);
 int hk_deny(struct hk_fuse_server *server, struct hk_node *node, const char *name,
 	const char *operation, int error, bool by_rules);
 /* path.c */
-/** hk_path_of() - absolute path of @node, or of @name in it, by the names last seen, for rules and audit; written to
- * the end of @buf. What does not fit is cut off at the front. Return: its start in @buf */
+enum { HK_PATH_BYTES = 16384 }; /* twice what getcwd(3)'s tests in build systems make */
+/**
+ * hk_path_of() - absolute path of @node, or of @name in it, by the names last seen, for rules and audit; written to the end
+ * of @buf
+ * @size: HK_PATH_BYTES, or less for what is only shown; at least 512
+ *
+ * What does not fit is cut off at the front, and so is what is not known. It begins with an ellipsis then, no slash: only
+ * what begins with a slash may be judged by.
+ *
+ * Return: its start in @buf.
+ */
 const char *hk_path_of(struct hk_fuse_server *server, struct hk_node *node, const char *name,
 	char *buf, size_t size);
 /** hk_path_in_export() - the same from the export's root on, without a slash before it, for messages */

@@ -255,10 +255,11 @@ enum hk_gentoo_verdict hk_gentoo_judge(
 {
 	const char *path = question->path;
 
-	if (!policy->on || path[0] != '/' || hk_gentoo_function(question) == NULL) {
+	if (!policy->on || hk_gentoo_function(question) == NULL) {
 		return HK_GENTOO_ALLOWED;
 	}
-	if (matches(policy, HK_GENTOO_DENY, path)) {
+	/* Of a path that is too long, or not known, nothing can be said. */
+	if (path[0] != '/' || matches(policy, HK_GENTOO_DENY, path)) {
 		return HK_GENTOO_DENIED;
 	}
 	if (is_read(question)) {

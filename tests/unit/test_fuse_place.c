@@ -241,6 +241,113 @@ static void lookups_against_renames(void **state)
 	stop();
 }
 
+/* @count names deep from the root on; nobody knows a path of these afterwards. */
+static uint64_t make_deep(const char *name, unsigned count)
+{
+	struct fuse_entry_out entry;
+	uint64_t at = fc.root;
+
+	for (unsigned i = 0; i < count; i++) {
+		at = make_dir(at, name);
+	}
+	make_dir(fc.root, "a");
+	assert_int_equal(fc_rename(&fc, fc.root, "a", fc.root, "b", 0), 0);
+	assert_int_equal(fc_lookup(&fc, at, "none", &entry), -ENOENT);
+	return at;
+}
+
+static const char *path_of(uint64_t id, const char *name, char *buf, size_t size)
+{
+	struct hk_node *node = hk_nodes_get(&fc.server->nodes, id);
+	const char *path;
+
+	assert_non_null(node);
+	path = hk_path_of(fc.server, node, name, buf, size);
+	hk_node_put(&fc.server->nodes, node);
+	return path;
+}
+
+static unsigned asked;
+
+static bool says_yes(
+	struct hk_fuse_owner *owner, const char *path, const char *operation, pid_t pid)
+{
+	(void)owner, (void)operation, (void)pid;
+	assert_int_equal(path[0], '/');
+	asked++;
+	return true;
+}
+
+/* A path is whole, or shows that it is not, and is not judged by. */
+static void long_paths(void **state)
+{
+	static const char name[] = "confdir3";
+	static char buf[HK_PATH_BYTES];
+	static char expected[HK_PATH_BYTES];
+	const char *path;
+	uint64_t dir;
+	size_t len;
+
+	(void)state;
+	start("ask create /x/**\n");
+	fc.owner.ask = says_yes;
+	dir = make_deep(name, 300);
+	len = 2;
+	memcpy(expected, "/x", 3);
+	for (unsigned i = 0; i < 300; i++) {
+		len += (size_t)snprintf(expected + len, sizeof(expected) - len, "/%s", name);
+	}
+	for (unsigned i = 0; i < 2; i++) { /* put together, and kept */
+		assert_string_equal(path_of(dir, NULL, buf, sizeof(buf)), expected);
+		path = path_of(dir, "file", buf, sizeof(buf));
+		assert_int_equal(strlen(path), len + strlen("/file"));
+		assert_memory_equal(path, expected, len);
+	}
+	path = path_of(dir, "file", buf, 512);
+	assert_memory_equal(path, "\xe2\x80\xa6/", 4);
+	assert_string_equal(path + strlen(path) - strlen("/confdir3/file"), "/confdir3/file");
+	assert_true(path >= buf && strlen(path) > 512 - 20);
+	/* Where the limit is, no answer helps. */
+	asked = 0;
+	for (unsigned i = 300; i < HK_PATH_BYTES / sizeof(name) - 2; i++) {
+		dir = make_dir(dir, name);
+	}
+	assert_true(asked > 0);
+	for (unsigned i = 0; i < 4; i++) {
+		struct fuse_entry_out entry;
+		int r = fc_mkdir(&fc, dir, name, &entry);
+
+		if (r < 0) {
+			assert_int_equal(r, -EACCES);
+			break;
+		}
+		assert_true(i < 3);
+		dir = entry.nodeid;
+	}
+	stop();
+}
+
+/* Nor is one whole whose beginning nobody knows. */
+static void lost_paths(void **state)
+{
+	struct fuse_entry_out entry;
+	char buf[512];
+	uint64_t a, b;
+
+	(void)state;
+	start("allow * /**\n");
+	a = make_dir(fc.root, "a");
+	b = make_dir(a, "b");
+	assert_int_equal(fc_lookup(&fc, b, "none", &entry), -ENOENT);
+	assert_int_equal(renameat(fc.inside_fd, "a/b", fc.inside_fd, "b"), 0);
+	assert_int_equal(renameat(fc.inside_fd, "a", fc.inside_fd, "b/a"), 0);
+	assert_int_equal(fc_lookup(&fc, b, "a", &entry), 0);
+	assert_string_equal(path_of(a, "file", buf, sizeof(buf)), "\xe2\x80\xa6/a/file");
+	assert_int_equal(fc_lookup(&fc, fc.root, "b", &entry), 0);
+	assert_string_equal(path_of(a, "file", buf, sizeof(buf)), "/x/b/a/file");
+	stop();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -249,6 +356,8 @@ int main(void)
 		cmocka_unit_test(nameless),
 		cmocka_unit_test(entered_too_late),
 		cmocka_unit_test(lookups_against_renames),
+		cmocka_unit_test(long_paths),
+		cmocka_unit_test(lost_paths),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
