@@ -55,7 +55,7 @@ const char *hk_event_op_name(enum hk_event_op op);
  * @flags: open(2) flags, or mode bits, by @op
  * @error: positive errno that was given, 0: it was done
  * @bytes_read, @bytes_written: of HK_EVENT_CLOSE
- * @exact: false: the kernel moved the data by itself, and the bytes are a bound (sizes before and after)
+ * @exact: false: the kernel moved the data by itself, and the bytes are an estimate: what the file holds, 0 is any number
  */
 struct hk_audit_event {
 	enum hk_event_op op;

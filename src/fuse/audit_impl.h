@@ -200,7 +200,7 @@ enum hk_node_flag {
 	HK_NODE_DIR = 1 << 0,
 	HK_NODE_CREATED = 1 << 1, /* by the run */
 	HK_NODE_GONE = 1 << 2,    /* the last that happened to the name was its removal */
-	HK_NODE_BOUND = 1 << 3,   /* bytes are a bound */
+	HK_NODE_BOUND = 1 << 3,   /* bytes are an estimate */
 	HK_NODE_HIDDEN = 1 << 4,  /* a rule hid it */
 	HK_NODE_OTHERS = 1 << 5,  /* stands for further paths, too: there were too many */
 	HK_NODE_LINK = 1 << 6,    /* a symbolic link */

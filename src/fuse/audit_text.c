@@ -6,8 +6,8 @@
  * what was read, by directory (audit_group.c), the programs that ran, and who did most. Each section is a handful of lines;
  * the reports have all.
  *
- * Paths below the current directory start with "./", those below the home directory with "~/". Sizes with a '~' are a bound:
- * the kernel moved the data by itself.
+ * Paths below the current directory start with "./", those below the home directory with "~/". Sizes with a '~' are an estimate:
+ * the kernel moved the data by itself, and nobody counts how often.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -69,8 +69,8 @@ static const char *size(uint64_t bytes, bool bound, char buf[32])
 		value /= 1024;
 		unit++;
 	}
-	hk_fmt(buf, 32, unit > 0 && value < 9.95 ? "%s%.1f %s" : "%s%.0f %s",
-		bound && bytes != 0 ? "~" : "", value, units[unit]);
+	hk_fmt(buf, 32, unit > 0 && value < 9.95 ? "%s%.1f %s" : "%s%.0f %s", bound ? "~" : "",
+		value, units[unit]);
 	return buf;
 }
 
@@ -175,7 +175,7 @@ static void write_escaped(const struct summary *s, const char *text, size_t colu
 struct totals {
 	uint64_t read, written, created, deleted, temporary, run, others;
 	uint64_t bytes_read, bytes_written;
-	bool is_bound;
+	bool is_read_bound, is_written_bound;
 };
 
 static bool is_temporary(const struct hk_tree_node *node)
@@ -213,7 +213,11 @@ static struct totals total_of(const struct hk_tree *tree)
 		t.run += node->done[HK_CLASS_EXEC] != 0;
 		t.bytes_read += node->bytes_read;
 		t.bytes_written += node->bytes_written;
-		t.is_bound |= (node->flags & HK_NODE_BOUND) != 0;
+		if ((node->flags & HK_NODE_BOUND) != 0) {
+			/* Of what was written nothing may be left to be seen. */
+			t.is_read_bound |= node->bytes_read != 0;
+			t.is_written_bound |= node->done[HK_CLASS_WRITE] != 0;
+		}
 		t.others += (node->flags & HK_NODE_OTHERS) != 0;
 	}
 	return t;
@@ -224,14 +228,14 @@ static void write_totals(const struct summary *s, const struct totals *t)
 	char a[32], b[32];
 
 	fprintf(s->to, "  %s%s read%s (%s)", colour(s, GREEN), number(t->read, a), colour(s, PLAIN),
-		size(t->bytes_read, t->is_bound, b));
+		size(t->bytes_read, t->is_read_bound, b));
 	fprintf(s->to, ", %s%s created%s", colour(s, YELLOW), number(t->created, a),
 		colour(s, PLAIN));
 	fprintf(s->to, ", %s%s changed%s", colour(s, YELLOW), number(t->written, a),
 		colour(s, PLAIN));
 	fprintf(s->to, ", %s%s deleted%s", colour(s, YELLOW), number(t->deleted, a),
 		colour(s, PLAIN));
-	fprintf(s->to, " (%s written)", size(t->bytes_written, t->is_bound, b));
+	fprintf(s->to, " (%s written)", size(t->bytes_written, t->is_written_bound, b));
 	if (s->tree->refusals != 0) {
 		fprintf(s->to, ", %s%s refused%s", colour(s, RED), number(s->tree->refusals, a),
 			colour(s, PLAIN));
@@ -391,7 +395,8 @@ static void write_groups(const struct summary *s, const char *title, enum colour
 			/* Not a directory in which something counts: that shows. */
 			files[i] = !below[i];
 			bytes[i] = written ? node->bytes_written : node->bytes_read;
-			is_bound |= bytes[i] != 0 && (node->flags & HK_NODE_BOUND) != 0;
+			is_bound |=
+				(written || bytes[i] != 0) && (node->flags & HK_NODE_BOUND) != 0;
 		}
 	}
 	count = hk_tree_group(s->tree, files, bytes, groups, MAX_GROUPS);
@@ -479,8 +484,8 @@ static void write_notes(const struct summary *s, const struct totals *t)
 	if (t->temporary != 0) {
 		fprintf(s->to, "; %s temporary files came and went", number(t->temporary, a));
 	}
-	if (t->is_bound) {
-		fputs("; sizes with ~ are a bound", s->to);
+	if (t->is_read_bound || t->is_written_bound) {
+		fputs("; sizes with ~ are an estimate", s->to);
 	}
 	fprintf(s->to, "%s\n", colour(s, PLAIN));
 	if (s->results->blocked_ns > HK_NS_PER_SEC / 10) {

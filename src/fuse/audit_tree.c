@@ -465,7 +465,7 @@ static void count_bytes(struct hk_tree *tree, struct hk_tree_node *node,
 	node->bytes_written += record->bytes_written;
 	command->bytes_read += record->bytes_read;
 	command->bytes_written += record->bytes_written;
-	if (!record->exact && (record->bytes_read | record->bytes_written) != 0) {
+	if (!record->exact) {
 		node->flags |= HK_NODE_BOUND;
 	}
 }

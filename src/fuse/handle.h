@@ -36,7 +36,7 @@ enum hk_io { HK_IO_UNKNOWN, HK_IO_ASKED, HK_IO_PASSED };
 struct hk_opener {
 	pid_t pid;
 	uid_t uid;
-	int64_t mtime_ns;
+	int64_t ctime_ns;
 	uint64_t size;
 	uint64_t cached_bytes;
 	bool passthrough, mapped, shared;

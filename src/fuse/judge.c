@@ -388,7 +388,7 @@ void hk_judge_closed(struct hk_fuse_server *server, const struct hk_handle *h)
 	};
 
 	if (c.class == HK_CLASS_READ) {
-		/* Without us, at most all of it was read, or what was read before. */
+		/* Without us: taken to be once what it holds, or what was read before. */
 		uint64_t unseen =
 			h->by.passthrough || h->by.mapped ? h->by.size : h->by.cached_bytes;
 
@@ -398,15 +398,17 @@ void hk_judge_closed(struct hk_fuse_server *server, const struct hk_handle *h)
 		struct hk_backend *backend = h->node->export->backend;
 		struct hk_stat st;
 
-		/* Without us: at most all of it was read, and, if it changed or may have, written. */
+		/* Without us: taken to be once what it holds now, if it changed or may have. */
 		c.is_bound = true;
 		if (backend->ops->stat(backend, h->file, &st) == 0) {
-			bool changed = hk_timespec_ns(st.mtime) != h->by.mtime_ns ||
+			/* Who writes may set the time of modification back, but not this one. */
+			bool changed = hk_timespec_ns(st.ctime) != h->by.ctime_ns ||
 				st.size != h->by.size ||
 				(h->by.mapped && hk_dax_writes(server, h->node));
 
 			c.bytes_read = (h->flags & O_ACCMODE) != O_WRONLY ? st.size : 0;
 			c.bytes_written = changed ? st.size : 0;
+			c.is_bound = changed || c.bytes_read != 0;
 		}
 	}
 	tell(server, &c, 0);

@@ -52,7 +52,7 @@ static struct hk_opener opener_of(const struct hk_req *req, const struct hk_stat
 	return (struct hk_opener){
 		.pid = (pid_t)req->head.pid,
 		.uid = req->head.uid,
-		.mtime_ns = hk_timespec_ns(st->mtime),
+		.ctime_ns = hk_timespec_ns(st->ctime),
 		.size = st->size,
 	};
 }
@@ -147,6 +147,19 @@ static void tell_of_close(struct hk_fuse_server *server, struct hk_handle *h)
 	hk_judge_closed(server, h);
 }
 
+/* What nobody will see written is told from the time of change. To open may have been one: a copy above, a truncation. */
+static void note_change(
+	const struct hk_ref *ref, int file, const struct hk_stat *st, struct hk_opener *by)
+{
+	struct hk_backend *backend = hk_ref_backend(ref);
+	struct hk_stat opened = *st;
+
+	if ((by->passthrough || by->mapped) && ref->node->export->audit != NULL &&
+		backend->ops->stat(backend, file, &opened) == 0) {
+		by->ctime_ns = hk_timespec_ns(opened.ctime);
+	}
+}
+
 /* Asks the rules, opens the object, and makes it a handle. @st is of now. */
 static int open_object(struct hk_fuse_server *server, const struct hk_req *req, struct hk_ref *ref,
 	const struct hk_stat *st, const struct fuse_open_in *in, struct fuse_open_out *out)
@@ -179,6 +192,9 @@ static int open_object(struct hk_fuse_server *server, const struct hk_req *req, 
 		by.mapped = hk_dax_offers(server, ref->node, st->mode);
 		hk_dax_opened(server, ref->node, file);
 		hk_pass_open(server, ref->node, file, st, in->flags, &by, &backing_id);
+		if (is_write(in->flags)) {
+			note_change(ref, file, st, &by);
+		}
 		keep = !by.passthrough && keeps_cache(server, ref->node, st, in->flags, &by);
 		r = hk_handles_add(&server->handles, ref->node, file, NULL,
 			in->flags & HANDLE_FLAGS, &by, &out->fh);

@@ -195,7 +195,7 @@ struct hk_case {
 	const char *other_name;
 	uint32_t flags;
 	uint64_t bytes_read, bytes_written;
-	bool is_bound; /* of the bytes */
+	bool is_bound; /* the bytes: nobody counted them */
 	pid_t pid;
 	uid_t uid;
 	enum hk_verdict verdict;

@@ -1098,3 +1098,18 @@ nobody_trace() {
 	done
 	[ -z "$(grep '^hako ' /proc/mounts)" ]
 }
+
+@test "what was written is not told as nothing, though nobody counted it: times set back, a file cut again" {
+	echo old >set-back
+	touch -d @1000000000 set-back
+	trace --log log -- sh -c 'exec 3<>set-back 4>cut; echo new >&3; touch -d @1000000000 set-back
+		head -c 1000000 /dev/zero >&4; truncate -s 0 cut'
+	[ "$status" -eq 0 ]
+	[ "$(cat set-back)" = new ]
+	grep '"op":"close".*"/[^"]*/set-back","flags":"O_RDWR' log | grep -q '"bytes_written":4[,}]'
+	grep '"op":"close".*"/[^"]*/cut"' log | grep -qE '"bytes_written":1000000[,}]|"exact":false'
+	# To open a file is no change, though it is copied.
+	trace --cow --log log -- sh -c 'exec 3<>set-back; read -r old <&3; echo "$old"'
+	[ "$out" = new ]
+	grep '"op":"close".*"/[^"]*/set-back",' log | grep -q '"bytes_written":0[,}]'
+}
