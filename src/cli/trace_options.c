@@ -10,6 +10,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "cli/layers.h"
 #include "cli/opts.h"
 #include "cli/parse.h"
 
@@ -29,6 +30,7 @@ enum {
 	OPT_TIMEOUT,
 	OPT_VERBOSE,
 	OPT_QUIET,
+	OPT_GENTOO,
 	OPT_HELP,
 	OPT_COUNT,
 };
@@ -53,6 +55,7 @@ static const struct hk_opt table[OPT_COUNT] = {
 	[OPT_TIMEOUT] = {"timeout", 0, "TIME", "end it after 30, 30s, 5m, ...: exit status 124"},
 	[OPT_VERBOSE] = {"verbose", 0, NULL, "print the summary in any case"},
 	[OPT_QUIET] = {"quiet", 'q', NULL, "print no summary in any case"},
+	[OPT_GENTOO] = {"gentoo", 0, NULL, NULL}, /* where it is not the first */
 	[OPT_HELP] = {"help", 'h', NULL, "this"},
 };
 
@@ -66,7 +69,8 @@ void hk_trace_options_print_help(void)
 	puts("\nThe exit status is the command's; 128+N if signal N killed it, 127 if it was not\n"
 	     "found, 126 if it cannot be executed, 125 if hako itself failed. See "
 	     "hako-trace(1).\n\n"
-	     "hako trace --gentoo [COMMAND] stands in for Gentoo's sandbox: see hako-sandbox(1).");
+	     "hako trace --gentoo [COMMAND], with no option before, stands in for Gentoo's "
+	     "sandbox:\nsee hako-sandbox(1).");
 }
 
 static int set_net(struct hk_trace_options *options, const char *value, struct hk_err *err)
@@ -107,6 +111,12 @@ static int add_view(struct hk_trace_options *options, const char *value, struct 
 	}
 	options->view_count++;
 	return 0;
+}
+
+static int gentoo_comes_first(struct hk_err *err)
+{
+	hk_fail_msg(err, EINVAL, "--gentoo has to be the first option, and has none of these");
+	return hk_err_hint(err, "see hako-sandbox(1)");
 }
 
 static int take(struct hk_trace_options *options, int option, const char *value, struct hk_err *err)
@@ -157,6 +167,8 @@ static int take(struct hk_trace_options *options, int option, const char *value,
 	case OPT_QUIET:
 		options->quiet = true;
 		return 0;
+	case OPT_GENTOO:
+		return gentoo_comes_first(err);
 	case OPT_HELP:
 		options->help = true;
 		return 0;
@@ -180,6 +192,8 @@ static enum hk_summary choose_summary(const struct hk_trace_options *options)
 
 static int check(struct hk_trace_options *options, struct hk_err *err)
 {
+	autofree char *layer = NULL;
+
 	if (options->argv[0] == NULL) {
 		hk_fail_msg(err, EINVAL, "there is no command");
 		hk_err_hint(err, "give it after the options, as in hako trace -- make");
@@ -201,6 +215,9 @@ static int check(struct hk_trace_options *options, struct hk_err *err)
 			options->keep);
 		hk_err_hint(err, "give both");
 		return -EINVAL;
+	}
+	if (options->keep != NULL && hk_layers_named("", options->keep, &layer, err) < 0) {
+		return hk_err_ctx(err, "--keep");
 	}
 	options->summary = choose_summary(options);
 	options->cwd = getcwd(NULL, 0);

@@ -89,7 +89,7 @@ static int start_command(struct init *init, bool *ret_at_command, struct hk_err 
 		return 0;
 	}
 	*ret_at_command = true;
-	return hk_fail(err, code, "%s", init->setup->options->argv[0]);
+	return hk_fail(err, code, "'%s'", init->setup->options->argv[0]);
 }
 
 static void reap(const struct init *init)

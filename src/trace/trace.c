@@ -16,6 +16,7 @@
  */
 #include "trace/trace.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -334,6 +335,16 @@ bool hk_trace_needs_layer(const struct hk_trace *trace)
 	return hk_rules_any(trace->rules, HK_VERDICT_COW);
 }
 
+/* The current directory is there for us, and not for the command: no error of the kernel's says why. */
+static void suspect_policy(const struct hk_trace_config *config, struct hk_err *err)
+{
+	if ((config->policy != NULL || config->fusebox_acl != NULL) &&
+		access(config->cwd, X_OK) == 0) {
+		hk_err_hint(
+			err, "the policy may hide it: allow what leads to the current directory");
+	}
+}
+
 int hk_trace_start(struct hk_trace *trace, bool *ret_at_command, struct hk_err *err)
 {
 	int r;
@@ -348,7 +359,13 @@ int hk_trace_start(struct hk_trace *trace, bool *ret_at_command, struct hk_err *
 		r = hk_fuse_dev_create(
 			trace->server, take_fd(&trace->fuse_fd), 0, &trace->dev, err);
 	}
-	return r == 0 ? hk_sandbox_start(trace->sandbox, ret_at_command, err) : r;
+	if (r == 0) {
+		r = hk_sandbox_start(trace->sandbox, ret_at_command, err);
+	}
+	if (r == -ENOENT && !*ret_at_command) {
+		suspect_policy(trace->config, err);
+	}
+	return r;
 }
 
 struct hk_sandbox *hk_trace_sandbox(struct hk_trace *trace)

@@ -87,7 +87,7 @@ user_trace() {
 	run hako trace -q --policy policy -- sh -c 'echo x >other'
 	[ "$status" -eq 2 ]
 	[[ $output != *Refused* ]]
-	[ "$(hako trace -- /nosuch 2>&1)" = "hako trace: /nosuch: No such file or directory" ]
+	[ "$(hako trace -- /nosuch 2>&1)" = "hako trace: '/nosuch': No such file or directory" ]
 	run hako trace -q --verbose -- true
 	[ "$status" -eq 2 ]
 }
@@ -191,10 +191,22 @@ $(pwd -P | wc -c)" ]
 	[ "$status" -eq 137 ]
 	trace -- nosuchcommand
 	[ "$status" -eq 127 ]
-	expect_line "$err" "hako trace: nosuchcommand: No such file"
+	expect_line "$err" "hako trace: 'nosuchcommand': No such file"
 	trace -- /etc/passwd
 	[ "$status" -eq 126 ]
 	expect_line "$err" "/etc/passwd" "Permission denied"
+	trace -- ''
+	[ "$status" -eq 127 ]
+	expect_line "$err" "hako trace: '': No such file"
+	for name in '' ../x .x a/b tmp.x; do
+		trace --cow --keep "$name" -- true
+		[ "$status" -eq 2 ]
+		expect_line "$err" "--keep: '$name' cannot name a layer" "no slash"
+	done
+	trace --log log --gentoo true
+	[ "$status" -eq 2 ]
+	expect_line "$err" "--gentoo has to be the first" "hako-sandbox"
+	[ ! -e log ]
 	trace --net off
 	[ "$status" -eq 2 ]
 	trace --net maybe -- true
@@ -465,6 +477,10 @@ $(pwd -P | wc -c)" ]
 	trace --policy policy -- true
 	[ "$status" -eq 125 ]
 	expect_line "$err" "policy" "not a text file"
+	echo 'hide * /**' >policy
+	trace --policy policy -- true
+	[ "$status" -eq 125 ]
+	expect_line "$err" "'$PWD': change directory: No such file" "the policy may hide"
 }
 
 @test "the log has each access, also of static programs and raw system calls; the command cannot see it" {
