@@ -5,6 +5,7 @@
  *	gentoo.c		variables, prefixes, the order of decisions, configuration files
  *	gentoo_run_linux.c	a run: who has which policy, the log, what is said on stderr
  *	gentoo_path_linux.c	the path as a program wrote it, for the log
+ *	gentoo_look_linux.c	what is looked up of a process, and how long that may take
  *	gentoo_hook.c		what bash reads at its start, so that it tells of changed variables
  *
  * The variables hold lists of paths with colons between. A path stands for itself and all below; one that ends in a slash
@@ -119,9 +120,27 @@ extern const char hk_gentoo_log_head[];
  * hk_gentoo_passed() - the path that a thread, which waits in a system call, gave to it
  * @real: what it led to
  *
- * Both results are the caller's. Return: false where that cannot be told.
+ * Takes as long as the process likes: see hk_gentoo_words(). Both results are the caller's. Return: false where that cannot be told.
  */
 bool hk_gentoo_passed(pid_t tid, const char *real, char **ret_passed, char **ret_absolute);
+
+/**
+ * struct hk_gentoo_words - what the log says of a process: its command line, a blank behind each word, and the paths as
+ * hk_gentoo_passed() has them; all owned, NULL: not known
+ */
+struct hk_gentoo_words {
+	char *command;
+	char *passed;
+	char *absolute;
+};
+
+/** hk_gentoo_words() - of a thread that waits in a system call; takes a second at most. No lock is held. */
+void hk_gentoo_words(pid_t tid, const char *real, struct hk_gentoo_words *ret_words);
+void hk_gentoo_words_finish(struct hk_gentoo_words *words);
+
+/** hk_gentoo_environ() - the variables that a process was executed with, each ends in NUL; takes a second at most. Return:
+ * malloc'd, or NULL */
+char *hk_gentoo_environ(pid_t pid, size_t *ret_len);
 
 /** hk_gentoo_absolute() - @path from @dir on, without "." and ".."; symbolic links stay. Return: malloc'd, or NULL */
 char *hk_gentoo_absolute(const char *dir, const char *path);

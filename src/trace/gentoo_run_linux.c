@@ -12,7 +12,12 @@
  * be refused something, and its environment is another than that of the process whose policy it has, it is judged once
  * more, by its environment. A process that has no such variables (env -i) has its parents' policy.
  *
- * Limits: a process whose teller has ended before it did anything is found below process 1, and has the first policy.
+ * What is looked up of a process may take its time (gentoo_look_linux.c). So that is done by a copy of the policy, without
+ * the lock, but for who tells for the first time; and for a second at most.
+ *
+ * Limits: a process whose environment cannot be read in that time has the policy of its teller, and the log of one whose
+ * words cannot be has real paths and no command. A process whose teller has ended before it did anything is found below
+ * process 1, and has the first policy.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -36,7 +41,6 @@
 enum {
 	TELLERS_MAX = 4096, /* a bound on what a sandbox can have us keep */
 	VALUE_MAX = 64 << 10,
-	ENVIRON_MAX = 4 << 20,
 	SEEN_SLOTS = 4096,
 	CLIMB_MAX = 256,
 	CHUNK = 4096,
@@ -69,10 +73,11 @@ struct seen {
 struct hk_gentoo_run {
 	struct hk_gentoo_env env;
 	const struct hk_gentoo_options *options; /* borrowed */
-	pthread_mutex_t lock;                    /* of all below */
+	pthread_mutex_t lock;                    /* of tellers and what was seen */
 	struct teller *tellers[TELLERS_MAX];
 	size_t teller_count;
 	struct seen seen[SEEN_SLOTS];
+	pthread_mutex_t log_lock; /* of the logs */
 	bool log_failed;
 	atomic_bool violated;
 };
@@ -195,16 +200,6 @@ static uint64_t sum_of(const char *const values[HK_GENTOO_VARS])
 	return sum;
 }
 
-/* Return: malloc'd, ends in NUL; NULL where it cannot be read. */
-static char *read_proc(pid_t pid, const char *name, size_t *ret_len)
-{
-	char path[48];
-	void *data = NULL;
-
-	hk_fmt(path, sizeof(path), "/proc/%d/%s", (int)pid, name);
-	return hk_read_file(path, ENVIRON_MAX, &data, ret_len, NULL) < 0 ? NULL : data;
-}
-
 static int copy_policy(
 	struct hk_gentoo_run *run, const struct hk_gentoo_policy *from, struct hk_gentoo_policy *to)
 {
@@ -216,21 +211,22 @@ static int copy_policy(
 	return r;
 }
 
-/* What it may by the variables it was executed with, where those are its own. */
+/* What it may by the variables it was executed with, where those are its own: not those that whose policy it has was
+ * executed with. Any thread, no lock. */
 static enum hk_gentoo_verdict judge_by_environ(struct hk_gentoo_run *run,
-	const struct teller *teller, const struct hk_fuse_question *question,
-	enum hk_gentoo_verdict verdict)
+	const struct hk_gentoo_policy *policy, uint64_t born_with,
+	const struct hk_fuse_question *question, enum hk_gentoo_verdict verdict)
 {
 	const char *values[HK_GENTOO_VARS] = {NULL};
 	struct hk_gentoo_policy own = {0};
 	size_t len;
-	autofree char *text = read_proc(question->pid, "environ", &len);
+	autofree char *text = hk_gentoo_environ(question->pid, &len);
 	int r;
 
-	if (text == NULL || !find_vars(text, len, values) || sum_of(values) == teller->born_with) {
+	if (text == NULL || !find_vars(text, len, values) || sum_of(values) == born_with) {
 		return verdict;
 	}
-	r = copy_policy(run, &teller->policy, &own);
+	r = copy_policy(run, policy, &own);
 	for (unsigned var = 0; r == 0 && var <= HK_GENTOO_ON; var++) {
 		if (values[var] != NULL) {
 			r = hk_gentoo_set(&own, (enum hk_gentoo_var)var, values[var], &run->env);
@@ -298,7 +294,8 @@ static struct teller *be_teller(struct hk_gentoo_run *run, pid_t pid)
 		return NULL;
 	}
 	teller->who = who;
-	text = read_proc(pid, "environ", &len);
+	/* With the lock held: it is told of once, and must be before it executes something else. */
+	text = hk_gentoo_environ(pid, &len);
 	if (text != NULL) {
 		find_vars(text, len, values);
 	}
@@ -384,18 +381,6 @@ static void listen_to_all(struct hk_gentoo_run *run)
 
 /* The log */
 
-/* The words of a command line, a blank behind each. */
-static char *command_of(pid_t pid)
-{
-	size_t len;
-	char *text = read_proc(pid, "cmdline", &len);
-
-	for (size_t i = 0; text != NULL && i < len; i++) {
-		text[i] = text[i] == '\0' ? ' ' : text[i];
-	}
-	return text;
-}
-
 int hk_gentoo_log_open(const struct hk_gentoo_log *log, int flags)
 {
 	const char *name = strrchr(log->path, '/') + 1;
@@ -441,11 +426,13 @@ static void log_to(struct hk_gentoo_run *run, const struct hk_gentoo_log *log,
 	int r;
 
 	hk_gentoo_record(&record, event);
+	pthread_mutex_lock(&run->log_lock);
 	r = record.failed ? -ENOMEM : append(log, &record);
 	if (r < 0 && !run->log_failed) {
 		run->log_failed = true;
 		fprintf(stderr, "hako sandbox: '%s': %s\n", log->path, strerror(-r));
 	}
+	pthread_mutex_unlock(&run->log_lock);
 	hk_str_finish(&record);
 }
 
@@ -475,24 +462,20 @@ static void tell(struct hk_gentoo_run *run, const struct hk_gentoo_policy *polic
 	enum hk_gentoo_verdict verdict, const struct hk_fuse_question *question)
 {
 	bool is_denied = verdict == HK_GENTOO_DENIED;
-	autofree char *command = NULL;
-	autofree char *passed = NULL;
-	autofree char *absolute = NULL;
-	bool is_known;
+	struct hk_gentoo_words words;
 	struct hk_gentoo_event event;
 
 	if (!is_denied && !policy->debug) {
 		return;
 	}
-	command = command_of(question->pid);
-	is_known = hk_gentoo_passed(question->pid, question->path, &passed, &absolute);
+	hk_gentoo_words(question->pid, question->path, &words);
 	event = (struct hk_gentoo_event){
 		.function = hk_gentoo_function(question),
 		.allowed = !is_denied,
-		.passed = is_known ? passed : question->path,
-		.absolute = is_known ? absolute : question->path,
+		.passed = words.passed != NULL ? words.passed : question->path,
+		.absolute = words.absolute != NULL ? words.absolute : question->path,
 		.real = question->path,
-		.command = command,
+		.command = words.command,
 	};
 	if (policy->verbose) {
 		say(run, verdict, &event);
@@ -504,6 +487,7 @@ static void tell(struct hk_gentoo_run *run, const struct hk_gentoo_policy *polic
 	if (policy->debug) {
 		log_to(run, &run->options->debug_log, &event);
 	}
+	hk_gentoo_words_finish(&words);
 }
 
 bool hk_gentoo_run_violated(const struct hk_gentoo_run *run)
@@ -511,26 +495,49 @@ bool hk_gentoo_run_violated(const struct hk_gentoo_run *run)
 	return atomic_load(&run->violated);
 }
 
-int hk_gentoo_run_judge(void *arg, const struct hk_fuse_question *question)
+/*
+ * By whose policy the process has. Return: the verdict; if more is to be done, a copy of that policy in *@policy, else
+ * nothing, as without memory.
+ */
+static enum hk_gentoo_verdict judge_by_teller(struct hk_gentoo_run *run,
+	const struct hk_fuse_question *question, struct hk_gentoo_policy *policy,
+	uint64_t *ret_born_with, bool *ret_is_copied)
 {
-	struct hk_gentoo_run *run = arg;
 	enum hk_gentoo_verdict verdict;
 	const struct teller *teller;
 
-	if (hk_gentoo_function(question) == NULL) {
-		return 0;
-	}
+	*ret_is_copied = false;
 	pthread_mutex_lock(&run->lock);
 	listen_to_all(run);
 	teller = teller_of(run, question->pid);
 	verdict = hk_gentoo_judge(&teller->policy, question);
-	if (verdict != HK_GENTOO_ALLOWED) {
-		verdict = judge_by_environ(run, teller, question, verdict);
-	}
-	if (teller->policy.on || verdict != HK_GENTOO_ALLOWED) {
-		tell(run, &teller->policy, verdict, question);
+	if (verdict != HK_GENTOO_ALLOWED || (teller->policy.on && teller->policy.debug)) {
+		*ret_is_copied = copy_policy(run, &teller->policy, policy) == 0;
+		*ret_born_with = teller->born_with;
 	}
 	pthread_mutex_unlock(&run->lock);
+	return verdict;
+}
+
+int hk_gentoo_run_judge(void *arg, const struct hk_fuse_question *question)
+{
+	struct hk_gentoo_run *run = arg;
+	struct hk_gentoo_policy policy = {0};
+	enum hk_gentoo_verdict verdict;
+	uint64_t born_with;
+	bool is_copied;
+
+	if (hk_gentoo_function(question) == NULL) {
+		return 0;
+	}
+	verdict = judge_by_teller(run, question, &policy, &born_with, &is_copied);
+	if (verdict != HK_GENTOO_ALLOWED && is_copied) {
+		verdict = judge_by_environ(run, &policy, born_with, question, verdict);
+	}
+	if (policy.on || verdict != HK_GENTOO_ALLOWED) {
+		tell(run, &policy, verdict, question);
+	}
+	hk_gentoo_finish(&policy);
 	return verdict == HK_GENTOO_ALLOWED ? 0 : EACCES;
 }
 
@@ -548,6 +555,7 @@ int hk_gentoo_run_create(const struct hk_gentoo_options *options, struct hk_gent
 	run->env.real = real_path;
 	run->options = options;
 	pthread_mutex_init(&run->lock, NULL);
+	pthread_mutex_init(&run->log_lock, NULL);
 	run->tellers[run->teller_count++] = first;
 	for (unsigned var = 0; r == 0 && var < HK_GENTOO_VARS; var++) {
 		values[var] = getenv(hk_gentoo_var_name((enum hk_gentoo_var)var));
@@ -570,6 +578,7 @@ void hk_gentoo_run_destroy(struct hk_gentoo_run *run)
 	for (size_t i = 0; i < run->teller_count; i++) {
 		free_teller(run->tellers[i]);
 	}
+	pthread_mutex_destroy(&run->log_lock);
 	pthread_mutex_destroy(&run->lock);
 	free(run);
 }

@@ -296,3 +296,25 @@ make_ebuild() {
 	# Nothing of ours stays behind.
 	[ -z "$(ls "$T")" ]
 }
+
+# As configure does, to see what getcwd(3) makes of it.
+@test "a tree as deep as it likes is judged by its whole path" {
+	cat >deep.sh <<-'EOS'
+		mkdir a
+		for i in $(seq 300); do mkdir confdir3 && cd confdir3 || exit 3; done
+		mv "$T/../a" "$T/../b"
+		echo written >file || exit 4
+		for i in $(seq 300); do cd .. || exit 5; done
+		rm -r confdir3 || exit 6
+		# Where it may not be.
+		cd ../other
+		mkdir confdir3 2>/dev/null && exit 7
+		exit 0
+	EOS
+	sandbox bash deep.sh
+	[ "$status" = 1 ]
+	[ -d b ]
+	[ ! -e confdir3 ]
+	[ "$(grep -c '^F: ' "$SANDBOX_LOG")" = 1 ]
+	grep -q "^A: $base/other/confdir3$" "$SANDBOX_LOG"
+}
