@@ -15,13 +15,13 @@
  *	rename_lock	for writing around a rename on the host and hk_node_moved() for what it
  *			moved; for reading around a second look for an object not found, or for a name
  *			that may have been another's when it was looked up
- *	parent_lock	while a directory gets another parent
+ *	parent_lock	while a directory gets another parent; and to read a path that has kept moving
  *	key stripe	of the hash by inode
  *	node stripe	never two at once
  *	fd_lock		list of objects. Eviction comes from this side, so it only tries the stripe
  *
- * Apart from these, alloc_lock is held for moments within all of them, and takes no other; so is
- * the lock of the handles. No lock but rename_lock is held while the backend works, close apart.
+ * Apart from these, alloc_lock is held for moments within all of them, and takes no other; so are
+ * the lock of the handles and that of the rules. No lock but rename_lock is held while the backend works, close apart.
  */
 #ifndef HK_FUSE_NODE_H
 #define HK_FUSE_NODE_H
