@@ -599,7 +599,7 @@ $(pwd -P | wc -c)" ]
 	trace --cow --keep k -- cat file
 	[ "$out" = new ]
 	trace --cow --keep ../k -- true
-	[ "$status" -eq 125 ]
+	[ "$status" -eq 2 ]
 }
 
 @test "-v: read-only, writable, copy-on-write, by directory" {
