@@ -344,13 +344,15 @@ int hk_ov_upper_dir(struct hk_overlay *ov, struct hk_ov_inode *dir)
 	for (size_t i = 0; i < count; i++, at = at->parent) {
 		way[i] = at;
 	}
+	/* Each wakes, and is copied, while the one above is held: else that would be looked for from the top. */
 	while (r == 0 && count-- > 0) {
 		r = hk_ov_wake(ov, way[count]);
-		if (r == 0) {
-			hk_ov_unref(ov, above);
-			above = way[count];
-			r = above->upper >= 0 ? 0 : copy_dir(ov, above);
+		if (r < 0) {
+			break;
 		}
+		r = way[count]->upper >= 0 ? 0 : copy_dir(ov, way[count]);
+		hk_ov_unref(ov, above);
+		above = way[count];
 	}
 	hk_ov_unref(ov, above);
 	return r;

@@ -744,7 +744,7 @@ static void test_copy_up_where_parents_are_closed(void **state)
 
 /* --- trees of any depth --- */
 
-enum { DEEP = 3000, FEW_DESCRIPTORS = 256, SMALL_STACK = 256 << 10 };
+enum { DEEP = 1200, FEW_DESCRIPTORS = 256, SMALL_STACK = 128 << 10 };
 
 /* d/d/d… in a directory of top. */
 static void make_deep(const char *name, unsigned depth)
@@ -922,11 +922,11 @@ static void test_too_deep_to_be_owned(void **state)
 
 	(void)state;
 	begin("mkdir d d/x; touch d/x/f");
-	make_deep("lower/d", DEEP / 10);
+	make_deep("lower/d", 300);
 	b = open_overlay_with(all_is_cow);
 	rename_path(b, "d", "n", -EXDEV);
 	rename_path(b, "d/x", "x", 0);
-	put(b, walk_deep(b, DEEP / 10 + 1));
+	put(b, walk_deep(b, 301));
 	b->ops->destroy(b);
 }
 
