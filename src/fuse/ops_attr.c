@@ -52,6 +52,20 @@ static uint64_t attr_seconds(
 	return is_mapped ? 0 : cache_seconds(node);
 }
 
+static bool is_in_free_dir(struct hk_fuse_server *server, struct hk_node *node)
+{
+	bool is_free;
+
+	if (!node->export->lone_user) {
+		return false;
+	}
+	hk_node_lock(&server->nodes, node);
+	is_free = node->parent != NULL &&
+		atomic_load_explicit(&node->parent->is_free, memory_order_relaxed);
+	hk_node_unlock(&server->nodes, node);
+	return is_free;
+}
+
 void hk_attr_fill(struct hk_fuse_server *server, struct hk_node *node, const struct hk_stat *st,
 	struct fuse_attr *attr)
 {
@@ -80,11 +94,12 @@ void hk_attr_fill(struct hk_fuse_server *server, struct hk_node *node, const str
 		return;
 	}
 	attr->ino = hk_guest_ino(server, st->dev, st->ino);
-	hk_show_owner(export, st, &attr->uid, &attr->gid);
+	hk_show_owner(export, st, is_in_free_dir(server, node), &attr->uid, &attr->gid);
 	attr->flags = hk_dax_offers(server, node, st->mode) ? FUSE_ATTR_DAX : 0;
 	hot = !export->long_cache && is_hot(mtime_ns);
 	hk_node_lock(&server->nodes, node);
 	node->mode = st->mode;
+	atomic_store_explicit(&node->is_free, hk_is_free_dir(export, st), memory_order_relaxed);
 	node->seen_mtime_ns = hot ? 0 : mtime_ns;
 	node->seen_size = st->size;
 	if (node->listed_hot_ns != 0 && node->listed_hot_ns == mtime_ns && !hot) {

@@ -1129,3 +1129,28 @@ nobody_trace() {
 	[ "$out" = new ]
 	grep '"op":"close".*"/[^"]*/set-back",' log | grep -q '"bytes_written":0[,}]'
 }
+
+@test "a user without a range of ids: others' files in his own directory may go, and nowhere else" {
+	as_user
+	mkdir "$public/own" "$public/own/dir"
+	echo root >"$public/theirs"
+	echo root >"$public/own/secret"
+	chmod 600 "$public/own/secret"
+	touch "$public/own/file" "$public/own/moved" "$public/own/dir/kept"
+	ln -s nowhere "$public/own/link"
+	mkdir "$public/own/empty"
+	chown 12345:12345 "$public/own"
+	user_trace -- sh -c 'cd own && rm -f file link && mv moved new && rmdir empty && ls
+		cat secret; rm -f dir/kept; rm -f ../theirs; stat -c %U /etc/passwd'
+	[ "$out" = "dir
+new
+secret
+nobody" ] || [ "$out" = "dir
+new
+secret
+root" ]
+	[[ $err == *"secret: Permission denied"* ]]
+	[ -e "$public/own/dir/kept" ]
+	[ -e "$public/theirs" ]
+	[ ! -e "$public/own/moved" ]
+}
