@@ -68,13 +68,6 @@ int hk_op_read(struct hk_fuse_server *server, struct hk_req *req)
 	return 0;
 }
 
-static void mark_dirty(struct hk_export *export)
-{
-	if (!atomic_load_explicit(&export->dirty, memory_order_relaxed)) {
-		atomic_store(&export->dirty, true);
-	}
-}
-
 int hk_op_write(struct hk_fuse_server *server, struct hk_req *req)
 {
 	struct iovec iov[HK_FUSE_MAX_SEGMENTS];
@@ -104,7 +97,7 @@ int hk_op_write(struct hk_fuse_server *server, struct hk_req *req)
 		n = export->backend->ops->write(
 			export->backend, h->file, iov, count, in.offset, append);
 		hk_dax_opened(server, h->node, h->file);
-		mark_dirty(export);
+		hk_export_dirty(export);
 		if (n > 0) {
 			atomic_fetch_add_explicit(
 				&h->bytes_written, (uint64_t)n, memory_order_relaxed);
@@ -157,7 +150,7 @@ int hk_op_fallocate(struct hk_fuse_server *server, struct hk_req *req)
 		r = export->backend->ops->allocate(
 			export->backend, h->file, (int)in.mode, in.offset, in.length);
 		hk_dax_opened(server, h->node, h->file);
-		mark_dirty(export);
+		hk_export_dirty(export);
 		/* This request has no flag for it: whoever is not root cannot keep the bits. */
 		if (r == 0 && (req->head.uid != 0 || !hk_policy_keeps_setid(export))) {
 			hk_attr_kill_setid(server, h->node, h->file);
@@ -221,7 +214,7 @@ int hk_op_copy_file_range(struct hk_fuse_server *server, struct hk_req *req)
 
 		n = export->backend->ops->copy(export->backend, from->file, in.off_in, to->file,
 			in.off_out, (size_t)HK_MIN(in.len, (uint64_t)COPY_MAX));
-		mark_dirty(export);
+		hk_export_dirty(export);
 		if (n > 0 && (req->head.uid != 0 || !hk_policy_keeps_setid(export))) {
 			hk_attr_kill_setid(server, to->node, to->file);
 		}
