@@ -20,8 +20,7 @@ struct fd_path {
 	char text[32];
 };
 
-/* What goes before a descriptor's number. */
-static const char *prefix(struct hk_backend *backend)
+const char *hk_host_fd_prefix(struct hk_backend *backend)
 {
 	static _Thread_local bool is_there;
 
@@ -34,7 +33,7 @@ static const char *prefix(struct hk_backend *backend)
 
 static struct fd_path path_of(struct hk_backend *backend, int fd)
 {
-	const char *before = prefix(backend);
+	const char *before = hk_host_fd_prefix(backend);
 	struct hk_fd_name number = hk_fd_name(fd);
 	struct fd_path path;
 	size_t len;

@@ -39,6 +39,8 @@ struct hk_fd_name {
 	char text[12];
 };
 struct hk_fd_name hk_fd_name(int fd); /* @fd >= 0 */
+/* What goes before it in a path, in this thread: nothing, or "/proc/self/fd/". In host_attr_linux.c. */
+const char *hk_host_fd_prefix(struct hk_backend *backend);
 
 struct hk_host *hk_host_of(struct hk_backend *backend);
 

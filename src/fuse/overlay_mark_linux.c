@@ -26,14 +26,8 @@ enum { RECORD_TEXT = 256, RECORD_FIELDS = 12 };
 
 void hk_ov_path(struct hk_overlay *ov, int dir, const char *name, char path[HK_OV_PATH_MAX])
 {
-	static _Thread_local bool is_there; /* see host_attr_linux.c */
-
-	if (!is_there && hk_host_thread_is_ours()) {
-		/* seccomp: fchdir */
-		is_there = fchdir(hk_host_of(ov->host)->proc_fd) == 0;
-	}
-	hk_fmt(path, HK_OV_PATH_MAX, "%s%s%s%s", is_there ? "" : "/proc/self/fd/",
-		hk_fd_name(dir).text, name != NULL ? "/" : "", name != NULL ? name : "");
+	hk_fmt(path, HK_OV_PATH_MAX, "%s%s%s%s", hk_host_fd_prefix(ov->host), hk_fd_name(dir).text,
+		name != NULL ? "/" : "", name != NULL ? name : "");
 }
 
 bool hk_ov_is_our_xattr(const char *name)
