@@ -102,52 +102,66 @@ static int finish(
 	return r;
 }
 
+/* As @cred, or, where the directory does not let him, as ourselves: then @ret_give says that it is to be given to him.
+ * Return: as create_once() */
+static int create_as(
+	struct hk_host *host, const struct creation *c, const struct hk_cred *cred, bool *ret_give)
+{
+	int fd;
+
+	*ret_give = false;
+	if (!host->is_root || (cred->uid == host->uid && cred->gid == host->gid)) {
+		return create_once(c);
+	}
+	/* seccomp write: setfsgid setfsuid */
+	setfsgid(cred->gid);
+	setfsuid(cred->uid);
+	fd = create_once(c);
+	setfsuid(host->uid);
+	setfsgid(host->gid);
+	if (cred->uid != host->uid) {
+		hk_setid_is_up();
+	}
+	if (fd == -EACCES || fd == -EPERM) {
+		fd = create_once(c);
+		*ret_give = true;
+	}
+	return fd;
+}
+
+/* Is what creating has made of it not all yet? */
+static bool is_to_finish(const struct creation *c, bool give)
+{
+	return give || (c->kind != CREATE_SYMLINK && (c->mode & hk_host_umask()) != 0);
+}
+
 static int create(
 	struct hk_backend *backend, const struct creation *wanted, const struct hk_cred *cred)
 {
-	struct creation masked = *wanted;
-	struct creation *c = &masked;
+	struct creation c = *wanted;
 	struct hk_host *host = hk_host_of(backend);
-	/* Only the file system knows whether there is a default ACL, in whose favour it forgets the umask. */
-	bool is_masked = hk_host_mask(cred->umask);
-	bool other = host->is_root && (cred->uid != host->uid || cred->gid != host->gid);
-	bool give = false;
+	bool give;
 	int fd;
 	int obj;
 	int r;
 
-	hk_setid_take_up_for(c->mode);
-	if (other) {
-		/* seccomp write: setfsgid setfsuid */
-		setfsgid(cred->gid);
-		setfsuid(cred->uid);
+	/* Only the file system knows whether there is a default ACL, in whose favour it forgets the umask. */
+	if (!hk_host_mask(cred->umask)) {
+		c.mode &= ~cred->umask;
 	}
-	if (!is_masked) {
-		c->mode &= ~cred->umask;
-	}
-	fd = create_once(c);
-	if (other) {
-		setfsuid(host->uid);
-		setfsgid(host->gid);
-		if (cred->uid != host->uid) {
-			hk_setid_is_up();
-		}
-		if (fd == -EACCES || fd == -EPERM) {
-			fd = create_once(c);
-			give = true;
-		}
-	}
-	if (fd < 0 || (!give && (c->kind == CREATE_SYMLINK || (c->mode & hk_host_umask()) == 0))) {
+	hk_setid_take_up_for(c.mode);
+	fd = create_as(host, &c, cred, &give);
+	if (fd < 0 || !is_to_finish(&c, give)) {
 		return fd;
 	}
 	obj = fd;
-	if (c->kind != CREATE_FILE && c->kind != CREATE_TMPFILE) {
-		obj = hk_host_open_name(c->dir, c->name, O_PATH, 0);
+	if (c.kind != CREATE_FILE && c.kind != CREATE_TMPFILE) {
+		obj = hk_host_open_name(c.dir, c.name, O_PATH, 0);
 		if (obj < 0) {
 			return obj;
 		}
 	}
-	r = finish(host, c, obj, give ? cred : NULL);
+	r = finish(host, &c, obj, give ? cred : NULL);
 	if (r < 0 || obj != fd) {
 		close(obj);
 	}

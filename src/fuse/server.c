@@ -202,22 +202,11 @@ static int check_export(
 	return 0;
 }
 
-int hk_fuse_server_export(
-	struct hk_fuse_server *server, const struct hk_fuse_export *config, struct hk_err *err)
+static struct hk_export export_of(const struct hk_fuse_export *config, unsigned index)
 {
-	struct hk_export *export;
-	struct hk_stat st;
-	int r = check_export(server, config, err);
-
-	if (r < 0) {
-		if (config->backend != NULL) {
-			config->backend->ops->destroy(config->backend);
-		}
-		return r;
-	}
-	export = &server->exports[server->export_count];
-	*export = (struct hk_export){
-		.index = server->export_count,
+	return (struct hk_export){
+		.index = index,
+		.backend = config->backend,
 		.read_only = config->read_only,
 		.public_only = config->public_only,
 		.map_ids = config->map_ids,
@@ -231,8 +220,50 @@ int hk_fuse_server_export(
 		.guest_gid = config->guest_gid,
 		.groups = config->groups,
 		.group_count = config->group_count,
+		.rules = config->rules,
+		.audit = config->audit,
+		.place_epoch = 1,
 	};
-	export->backend = config->backend;
+}
+
+/* Its name, and its root in the table of nodes. What was made of it is the caller's, also on failure. */
+static int enter_export(struct hk_fuse_server *server, struct hk_export *export,
+	const struct hk_fuse_export *config)
+{
+	struct hk_stat st;
+	int r = export->backend->ops->stat(export->backend, export->backend->root, &st);
+
+	if (r == 0) {
+		export->name = hk_strdup(config->name);
+		r = export->name == NULL ? -ENOMEM : 0;
+	}
+	if (r == 0) {
+		r = set_root(export, config->root != NULL ? config->root : "/");
+	}
+	if (r == 0) {
+		r = hk_nodes_add_root(&server->nodes, export, &st, &export->node);
+	}
+	if (r == 0) {
+		/* So that the first exports' numbers are the host's. */
+		hk_guest_ino(server, st.dev, st.ino);
+	}
+	return r;
+}
+
+int hk_fuse_server_export(
+	struct hk_fuse_server *server, const struct hk_fuse_export *config, struct hk_err *err)
+{
+	struct hk_export *export;
+	int r = check_export(server, config, err);
+
+	if (r < 0) {
+		if (config->backend != NULL) {
+			config->backend->ops->destroy(config->backend);
+		}
+		return r;
+	}
+	export = &server->exports[server->export_count];
+	*export = export_of(config, server->export_count);
 	if (export->backend == NULL) {
 		r = hk_host_open(config->path, &export->backend, err);
 		if (r < 0) {
@@ -244,28 +275,13 @@ int hk_fuse_server_export(
 		set_fd_limit(server,
 			HK_MIN(server->fds.limit, hk_host_fd_limit() / export->backend->fds_each));
 	}
-	export->rules = config->rules;
-	export->audit = config->audit;
-	atomic_store(&export->place_epoch, 1);
-	r = export->backend->ops->stat(export->backend, export->backend->root, &st);
-	if (r == 0) {
-		export->name = hk_strdup(config->name);
-		r = export->name == NULL ? -ENOMEM : 0;
-	}
-	if (r == 0) {
-		r = set_root(export, config->root != NULL ? config->root : "/");
-	}
-	if (r == 0) {
-		r = hk_nodes_add_root(&server->nodes, export, &st, &export->node);
-	}
+	r = enter_export(server, export, config);
 	if (r < 0) {
 		free(export->root);
 		free(export->name);
 		export->backend->ops->destroy(export->backend);
 		return hk_fail(err, -r, "'%s'", config->path);
 	}
-	hk_guest_ino(
-		server, st.dev, st.ino); /* so that the first exports' numbers are the host's */
 	server->export_count++;
 	return 0;
 }
