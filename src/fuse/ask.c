@@ -78,6 +78,18 @@ unsigned hk_fuse_server_waiting(const struct hk_fuse_server *server)
 	return atomic_load_explicit(&server->answers->waiting, memory_order_relaxed);
 }
 
+bool hk_fuse_server_asks(const struct hk_fuse_server *server)
+{
+	for (unsigned i = 0; i < server->export_count; i++) {
+		const struct hk_rules *rules = server->exports[i].rules;
+
+		if (rules != NULL && hk_rules_any(rules, HK_VERDICT_ASK)) {
+			return true;
+		}
+	}
+	return false;
+}
+
 static struct hk_answer **bucket_of(
 	struct hk_answers *answers, const char *path, enum hk_class class)
 {

@@ -64,8 +64,8 @@ enum hk_fuse_cache {
  * @acls: POSIX ACLs are the host's, and the asking kernel checks them: for a kernel that has the host's ids. Only where
  * all exports have it
  * @lone_user: the guest's kernel knows no ids but @guest_uid and @guest_gid, and writes to nothing whose owners it does
- * not know, without asking us. So what is theirs in part, or may be written by others, or is in a directory of which
- * they may remove it, shows as theirs; whether they may, the host's kernel says
+ * not know, without asking us. So what is theirs in part, or may be written by others, shows as theirs; whether they
+ * may, the host's kernel says
  * @groups: @group_count further groups that the lone user is in, whose files are theirs in part, too; borrowed
  * @dax: the guest maps its files into the window (hk_fuse_server_set_window()), where there is one. The backend is one
  * with real_fd()
@@ -196,6 +196,9 @@ bool hk_fuse_server_mend(struct hk_fuse_server *server);
  * than it needs for its work starts as many more. Any thread.
  */
 unsigned hk_fuse_server_waiting(const struct hk_fuse_server *server);
+
+/** hk_fuse_server_asks() - may a request wait so? Constant after the first one. */
+bool hk_fuse_server_asks(const struct hk_fuse_server *server);
 
 /** hk_fuse_op_name() - of a request: "LOOKUP"; NULL for one the server does not know */
 const char *hk_fuse_op_name(uint32_t opcode);

@@ -7,7 +7,8 @@
  * driver's kick; kicks are off while somebody works. A second thread is called in where the first
  * would keep others waiting: when more requests are there already, or before one that is known to
  * be slow (fsync and its like). It takes the rest of the queue, or waits in the first one's place.
- * Up to `threads` of them are started, when they are needed, and sleep in between.
+ * Up to `threads` of them are started, when they are needed, and sleep in between. Where rules have a person asked, any
+ * request may take long, so there is always one that waits; and one more for each that waits for an answer.
  *
  * A queue's mutex covers its rings and these roles; it is not held while the server works, so
  * requests end in any order. Nothing here takes the device's lock, which is held by those who start
@@ -69,7 +70,7 @@ struct fs_queue {
 	unsigned max_threads;
 	pthread_mutex_t lock;
 	pthread_cond_t call;
-	pthread_t threads[MAX_THREADS];
+	pthread_t threads[MAX_THREADS + HK_FUSE_WAITING_MAX];
 	unsigned thread_count;
 	unsigned sleeping;
 	bool someone_waits;
@@ -97,7 +98,8 @@ static bool spawn_locked(struct fs_queue *q)
 	pthread_attr_t attr;
 	int r;
 
-	if (q->thread_count == q->max_threads) {
+	if (q->thread_count >= q->max_threads + hk_fuse_server_waiting(q->fs->server) ||
+		q->thread_count == HK_ARRAY_SIZE(q->threads)) {
 		return false;
 	}
 	pthread_attr_init(&attr);
@@ -144,7 +146,8 @@ static bool is_slow(const struct hk_chain *chain)
 static void call_help_locked(struct fs_queue *q, const struct hk_chain *chain)
 {
 	if (q->max_threads == 1 || q->someone_waits ||
-		(!more_is_there_locked(q) && !is_slow(chain))) {
+		(!more_is_there_locked(q) && !is_slow(chain) &&
+			!hk_fuse_server_asks(q->fs->server))) {
 		return;
 	}
 	if (q->sleeping > 0) {

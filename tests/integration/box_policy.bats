@@ -123,6 +123,16 @@ logged() {
 	expect_line "$err" "the terminal is the box's" "--ask"
 }
 
+@test "ask: who has no question goes on, however many have one" {
+	mkdir w/asked w/asked/{1..6}
+	printf '#!/bin/sh\nuntil [ -e %s/w/go ]; do sleep 0.02; done\n' "$PWD" >late
+	chmod +x late
+	under --ask "$PWD/late" -- sh -c 'for i in 1 2 3 4 5 6; do (: >asked/$i/made) & done; sleep 1
+		cat one; : >go; wait; ls asked/*/made | wc -l' <<<'ask create $PWD/asked/*/made'
+	[ "$status" -eq 0 ]
+	[ "$out" = $'one\n6' ]
+}
+
 @test "rules of copy-on-write: what they name goes to a layer, the rest to the share" {
 	under --keep t -- sh -c 'echo 2 >sub/two; echo x >sub/new; echo 1 >one; cat sub/two' <<<'cow * $PWD/sub/**'
 	if [[ $err == *"no user.* attributes"* ]]; then
