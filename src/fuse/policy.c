@@ -167,12 +167,27 @@ static bool is_in(const struct hk_export *export, gid_t gid)
 	return false;
 }
 
-void hk_show_owner(const struct hk_export *export, const struct hk_stat *st, uint32_t *ret_uid,
-	uint32_t *ret_gid)
+bool hk_is_free_dir(const struct hk_export *export, const struct hk_stat *st)
 {
-	bool is_theirs = st->uid == export->guest_uid || (st->mode & (S_IWGRP | S_IWOTH)) != 0;
+	if (!export->lone_user || !S_ISDIR(st->mode)) {
+		return false;
+	}
+	if (st->uid == export->guest_uid) {
+		return (st->mode & S_IWUSR) != 0;
+	}
+	return (st->mode & S_ISVTX) == 0 &&
+		((st->mode & S_IWOTH) != 0 ||
+			((st->mode & S_IWGRP) != 0 && is_in(export, st->gid)));
+}
 
-	if (export->lone_user && !S_ISLNK(st->mode) && (is_theirs || is_in(export, st->gid))) {
+void hk_show_owner(const struct hk_export *export, const struct hk_stat *st, bool in_free_dir,
+	uint32_t *ret_uid, uint32_t *ret_gid)
+{
+	/* Modes of symbolic links say nothing. */
+	bool is_theirs = st->uid == export->guest_uid || (st->mode & (S_IWGRP | S_IWOTH)) != 0 ||
+		is_in(export, st->gid);
+
+	if (export->lone_user && (in_free_dir || (is_theirs && !S_ISLNK(st->mode)))) {
 		*ret_uid = export->guest_uid;
 		*ret_gid = export->guest_gid;
 		return;

@@ -64,8 +64,8 @@ enum hk_fuse_cache {
  * @acls: POSIX ACLs are the host's, and the asking kernel checks them: for a kernel that has the host's ids. Only where
  * all exports have it
  * @lone_user: the guest's kernel knows no ids but @guest_uid and @guest_gid, and writes to nothing whose owners it does
- * not know, without asking us. So what is theirs in part, or may be written by others, shows as theirs; whether they
- * may, the host's kernel says
+ * not know, without asking us. So what is theirs in part, or may be written by others, or is in a directory of which
+ * they may remove it, shows as theirs; whether they may, the host's kernel says
  * @groups: @group_count further groups that the lone user is in, whose files are theirs in part, too; borrowed
  * @dax: the guest maps its files into the window (hk_fuse_server_set_window()), where there is one. The backend is one
  * with real_fd()

@@ -266,8 +266,15 @@ bool hk_ask_owner(struct hk_fuse_server *server, const char *path, enum hk_class
 uid_t hk_map_uid(const struct hk_export *export, uid_t uid); /* either way: a swap */
 gid_t hk_map_gid(const struct hk_export *export, gid_t gid);
 /** hk_show_owner() - the ids that the guest is shown for a file */
-void hk_show_owner(const struct hk_export *export, const struct hk_stat *st, uint32_t *ret_uid,
-	uint32_t *ret_gid);
+void hk_show_owner(const struct hk_export *export, const struct hk_stat *st, bool in_free_dir,
+	uint32_t *ret_uid, uint32_t *ret_gid);
+
+/**
+ * hk_is_free_dir() - is it a directory from which a lone user may remove what belongs to others?
+ *
+ * His kernel does not remove, rename or link what belongs to nobody it knows, without asking us. So there all shows as his.
+ */
+bool hk_is_free_dir(const struct hk_export *export, const struct hk_stat *st);
 struct hk_cred hk_req_cred(const struct hk_export *export, const struct hk_req *req);
 
 /**
