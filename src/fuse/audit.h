@@ -81,7 +81,7 @@ struct hk_audit_root {
 /**
  * struct hk_audit_options
  * @log_fd: lines go there; -1: none. Borrowed
- * @rules: for the text of rules; may be NULL; borrowed
+ * @rules: for the text of rules, and what is learnt; may be NULL; borrowed
  * @home: paths below are written with $HOME in learnt policies; NULL: none
  * @cwd: likewise with $PWD
  * @proc: where processes are looked up, a /proc of the pid namespace that events have their pids of; NULL: "/proc";
@@ -91,7 +91,7 @@ struct hk_audit_root {
  */
 struct hk_audit_options {
 	int log_fd;
-	const struct hk_rules *rules;
+	struct hk_rules *rules;
 	const char *home, *cwd;
 	const char *proc;
 	const struct hk_audit_root *roots;

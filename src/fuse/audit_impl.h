@@ -13,6 +13,7 @@
  *	audit_report.c		the report as JSON
  *	audit_html.c		the report as a page, audit_page.html
  *	audit_learn.c		the policy a run would have needed
+ *	audit_wide.c		where that policy may rule directories as a whole
  *
  * An event goes from a thread of the server into the queue, and from there, by the audit's own thread, into the log and
  * into the tree. All else works on the tree when that thread is done.
@@ -293,6 +294,20 @@ static inline uint8_t hk_class_bit(enum hk_class class)
 	return (uint8_t)(1u << class);
 }
 
+/* What only looks, and changes nothing. */
+enum { HK_CLASS_LOOKS = 1 << HK_CLASS_READ | 1 << HK_CLASS_LIST | 1 << HK_CLASS_EXEC };
+
+/**
+ * hk_tree_wide() - where one rule for all below would say no more, and nothing else, than the run's policy said
+ * @rules: of the run; NULL: there was no policy
+ * @ret_wide: for each node, zeroed: classes, as bits, in which a directory may be ruled as a whole
+ * @ret_denied: likewise: classes in which the policy denies the node itself
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int hk_tree_wide(
+	const struct hk_tree *tree, struct hk_rules *rules, uint8_t *ret_wide, uint8_t *ret_denied);
+
 /** hk_node_changes() - was the path written, created, removed or given other attributes? */
 static inline uint32_t hk_node_changes(const struct hk_tree_node *node)
 {
@@ -323,8 +338,8 @@ unsigned hk_tree_group(const struct hk_tree *tree, uint64_t *files, uint64_t *by
 /** struct hk_audit - see audit.c; this is what is read when the thread is done */
 struct hk_audit_results {
 	const struct hk_tree *tree;
-	const struct hk_rules *rules; /* borrowed; may be NULL */
-	const char *home, *cwd;       /* absolute without a slash at the end, or NULL */
+	struct hk_rules *rules; /* borrowed; may be NULL */
+	const char *home, *cwd; /* absolute without a slash at the end, or NULL */
 	uint64_t violations, blocked_ns, blocked_times, lines_lost;
 };
 

@@ -15,6 +15,9 @@
  *    whole as soon as anything in them was. Where WORKS files come to be in the current directory, all that was
  *    done there may be done to anything in it.
  *
+ * Nothing is widened over what the policy of the run ruled otherwise, and no directory has one rule for what went to an
+ * upper layer and for what did not: see audit_wide.c.
+ *
  * A refusal stays one: it is not asked for again. What was hidden is hidden, what went to an upper layer goes there.
  */
 #include <ctype.h>
@@ -49,6 +52,7 @@ enum {
  */
 struct need {
 	uint8_t self, deep;
+	uint8_t wide, denied; /* see hk_tree_wide() */
 	uint8_t cow;
 	uint8_t cow_below;
 	bool is_wide, is_shared;
@@ -68,7 +72,7 @@ struct learner {
 
 /* What only looks, and what changes. */
 enum {
-	LOOKS = 1 << HK_CLASS_READ | 1 << HK_CLASS_LIST | 1 << HK_CLASS_EXEC,
+	LOOKS = HK_CLASS_LOOKS,
 	ALL = (1 << HK_CLASS_COUNT) - 1,
 	CHANGES = ALL & ~LOOKS,
 };
@@ -233,7 +237,7 @@ static void gather(struct learner *l)
 		struct need *need = &l->needs[i];
 		bool is_shared;
 
-		need->self = with_what_follows(node);
+		need->self = with_what_follows(node) & (uint8_t) ~(need->denied & ~node->asked);
 		need->cow = node->cow;
 		if (is_made_by_ln(l->tree, node)) {
 			l->needs[node->parent].has_ln = true;
@@ -270,6 +274,9 @@ static int by_star(const void *a, const void *b, void *argument)
 	if (node_x->parent != node_y->parent) {
 		return node_x->parent < node_y->parent ? -1 : 1;
 	}
+	if (need_x->cow != need_y->cow) {
+		return need_x->cow < need_y->cow ? -1 : 1;
+	}
 	if (need_x->star_at != need_y->star_at) {
 		return need_x->star_at < need_y->star_at ? -1 : 1;
 	}
@@ -304,8 +311,9 @@ static int merge_stars(struct learner *l, const uint8_t *needed)
 	}
 	for (uint32_t i = 0; i < l->tree->node_count; i++) {
 		if (l->needs[i].star_len != 0) {
-			l->needs[i].deep |=
-				(l->tree->nodes[i].flags & HK_NODE_DIR) != 0 ? needed[i] : 0;
+			l->needs[i].deep |= (l->tree->nodes[i].flags & HK_NODE_DIR) != 0
+				? needed[i] & l->needs[i].wide
+				: 0;
 			stars[count++] = i;
 		}
 	}
@@ -390,11 +398,11 @@ static void mark_whole(struct learner *l, const uint8_t *needed)
 		node = hk_tree_find(l->tree, system_directories[i]);
 		if (node != HK_TREE_NONE && (needed[node] & LOOKS) != 0 &&
 			(l->tree->nodes[node].flags & HK_NODE_LINK) == 0) {
-			l->needs[node].deep |= LOOKS;
+			l->needs[node].deep |= LOOKS & l->needs[node].wide;
 		}
 	}
 	if (l->cwd != HK_TREE_NONE && !l->needs[l->cwd].is_wide && has_works(l)) {
-		l->needs[l->cwd].deep |= needed[l->cwd];
+		l->needs[l->cwd].deep |= needed[l->cwd] & l->needs[l->cwd].wide;
 	}
 }
 
@@ -411,7 +419,7 @@ static void generalize(struct learner *l, enum hk_class class, uint32_t *entries
 	for (uint32_t i = l->tree->node_count; i-- > 0;) {
 		struct need *need = &l->needs[i];
 
-		if (!need->is_wide &&
+		if (!need->is_wide && (need->wide & bit) != 0 &&
 			((entries[i] >= MANY && !need->is_shared) || rules[i] >= MANY_BELOW)) {
 			need->deep |= bit;
 		}
@@ -426,14 +434,32 @@ static void generalize(struct learner *l, enum hk_class class, uint32_t *entries
 	}
 }
 
-static int decide(struct learner *l)
+static int find_wide(struct learner *l, struct hk_rules *rules)
+{
+	uint32_t count = l->tree->node_count;
+	autofree uint8_t *wide = hk_calloc(count, sizeof(*wide));
+	autofree uint8_t *denied = hk_calloc(count, sizeof(*denied));
+	int r;
+
+	if (wide == NULL || denied == NULL) {
+		return -ENOMEM;
+	}
+	r = hk_tree_wide(l->tree, rules, wide, denied);
+	for (uint32_t i = 0; i < count; i++) {
+		l->needs[i].wide = wide[i];
+		l->needs[i].denied = denied[i];
+	}
+	return r;
+}
+
+static int decide(struct learner *l, struct hk_rules *rules)
 {
 	uint32_t count = l->tree->node_count;
 	autofree uint8_t *needed = hk_calloc(count, sizeof(*needed));
 	autofree uint32_t *entries = hk_malloc(count * sizeof(*entries));
-	autofree uint32_t *rules = hk_malloc(count * sizeof(*rules));
+	autofree uint32_t *below = hk_malloc(count * sizeof(*below));
 
-	if (needed == NULL || entries == NULL || rules == NULL) {
+	if (needed == NULL || entries == NULL || below == NULL || find_wide(l, rules) < 0) {
 		return -ENOMEM;
 	}
 	mark_known(l);
@@ -444,7 +470,7 @@ static int decide(struct learner *l)
 		return -ENOMEM;
 	}
 	for (unsigned class = 0; class < HK_CLASS_COUNT; class ++) {
-		generalize(l, (enum hk_class) class, entries, rules);
+		generalize(l, (enum hk_class) class, entries, below);
 	}
 	/* A directory has an upper layer if anything in it has. */
 	for (uint32_t i = count; i-- > 1;) {
@@ -596,7 +622,7 @@ int hk_audit_learn(struct hk_audit *audit, FILE *to, const char *command)
 		return -ENOMEM;
 	}
 	l.needs = needs;
-	r = decide(&l);
+	r = decide(&l, results->rules);
 	if (r == 0) {
 		r = write_policy(&l, command);
 	}

@@ -98,7 +98,7 @@ static void test_report_adds_up(void **state)
 	assert_has(text,
 		"{\"path\":\"/etc/"
 		"passwd\",\"refused\":1,\"refused_classes\":[\"write\"],\"rule\":1,\"refused_by\":["
-	        "0]"
+		"0]"
 		"}");
 	assert_has(text, "{\"path\":\"/usr/local/include/h00.h\",\"missing\":1");
 	assert_has(text, "\"operations\":{\"lookup\":1,\"open\":62,");
@@ -399,6 +399,54 @@ static void test_learnt_policy_says_no_again(void **state)
 	end(&f);
 }
 
+static void tell_made(struct fixture *f, const char *dir, enum hk_verdict verdict)
+{
+	for (unsigned i = 0; i < 10; i++) {
+		char path[64];
+
+		snprintf(path, sizeof(path), CWD "/%s/%u", dir, i);
+		tell(f,
+			(struct hk_audit_event){.op = HK_EVENT_CREATE,
+				.class = HK_CLASS_CREATE,
+				.path = path,
+				.flags = O_WRONLY,
+				.verdict = verdict});
+	}
+}
+
+/* What was written for good is written for good, what was denied stays denied. */
+static void test_learnt_policy_keeps_verdicts_apart(void **state)
+{
+	struct fixture f = {.log = log_file(),
+		.rules = parse("deny write,create,delete,metadata,link /**\n"
+			       "allow * $PWD/a/**\n"
+			       "cow * $PWD/cow/**\n"
+			       "allow * $PWD/[0-9]*\n"
+			       "hide * /usr/lib/*\n")};
+	struct hk_rules *rules;
+	char *text;
+
+	(void)state;
+	start(&f, "");
+	tell_made(&f, "a", HK_VERDICT_ALLOW);
+	tell_made(&f, "cow", HK_VERDICT_COW);
+	tell_made(&f, ".", HK_VERDICT_ALLOW);
+	tell(&f, (struct hk_audit_event){.op = HK_EVENT_OPEN, .path = "/usr/bin/cc"});
+	text = learn(&f);
+	rules = parse(text);
+	assert_int_equal(verdict_of(rules, CWD "/a/1", HK_CLASS_WRITE), HK_VERDICT_ALLOW);
+	assert_int_equal(verdict_of(rules, CWD "/a/new", HK_CLASS_CREATE), HK_VERDICT_ALLOW);
+	assert_int_equal(verdict_of(rules, CWD "/cow/1", HK_CLASS_WRITE), HK_VERDICT_COW);
+	assert_int_equal(verdict_of(rules, CWD "/cow/new", HK_CLASS_CREATE), HK_VERDICT_COW);
+	assert_int_equal(verdict_of(rules, CWD "/1", HK_CLASS_CREATE), HK_VERDICT_ALLOW);
+	assert_int_equal(verdict_of(rules, CWD "/new", HK_CLASS_CREATE), HK_VERDICT_DENY);
+	assert_int_equal(verdict_of(rules, CWD "/new", HK_CLASS_WRITE), HK_VERDICT_DENY);
+	assert_int_equal(verdict_of(rules, "/usr/bin/ld", HK_CLASS_READ), HK_VERDICT_ALLOW);
+	hk_rules_free(rules);
+	free(text);
+	end(&f);
+}
+
 static void test_learnt_policy_quotes_names(void **state)
 {
 	static const char *const names[] = {"/srv/a*b", "/srv/[x]", "/srv/$HOME", "/srv/ x ",
@@ -433,6 +481,7 @@ int main(void)
 		cmocka_unit_test(test_learnt_policy_is_short_and_covers),
 		cmocka_unit_test(test_learnt_policy_knows_what_comes_next_time),
 		cmocka_unit_test(test_learnt_policy_says_no_again),
+		cmocka_unit_test(test_learnt_policy_keeps_verdicts_apart),
 		cmocka_unit_test(test_learnt_policy_quotes_names),
 	};
 
