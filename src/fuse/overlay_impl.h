@@ -22,6 +22,7 @@
  * Locks, in this order:
  *
  *	tree		for writing: what is in which layer changes. For reading: it does not
+ *	copy_lock	that a copy which others wait for has ended
  *	live_lock	the table of inodes, their references and places
  *	slots_lock	free slots
  */
