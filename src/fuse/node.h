@@ -69,7 +69,7 @@ struct hk_node {
 	char *name;                /* owned */
 	struct hk_handle *handles; /* open files of this inode */
 	uint32_t mode;             /* as last seen */
-	atomic_bool is_free; /* a directory that the lone user may remove others' files from: hk_is_free_dir() */
+	atomic_bool is_free;       /* others' files can be removed from it: hk_is_free_dir() */
 	/* Attributes the guest's cached data belongs to; see hk_attr_fill(). */
 	int64_t seen_mtime_ns;
 	uint64_t seen_size;
