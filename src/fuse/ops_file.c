@@ -160,73 +160,86 @@ static void note_change(
 	}
 }
 
-/* Asks the rules, opens the object, and makes it a handle. @st is of now. */
-static int open_object(struct hk_fuse_server *server, const struct hk_req *req, struct hk_ref *ref,
-	const struct hk_stat *st, const struct fuse_open_in *in, struct fuse_open_out *out)
+/* What the rules say, and the export's flags. */
+static int may_open(struct hk_fuse_server *server, const struct hk_req *req,
+	const struct hk_ref *ref, const struct hk_stat *st, uint32_t flags, struct hk_case *c)
 {
-	struct hk_opener by = opener_of(req, st);
-	struct hk_case c = {.node = ref->node};
-	int32_t backing_id = 0;
-	bool keep = false;
-	int file;
 	int r = check_is_regular(st->mode);
 
 	if (r == 0) {
-		r = judge_open(server, req, &c, in->flags);
+		r = judge_open(server, req, c, flags);
 	}
-	if (r == 0 && is_write(in->flags)) {
+	if (r == 0 && is_write(flags)) {
 		r = hk_policy_change(server, ref->node, NULL, "write");
 	}
-	if (r == 0 && (in->flags & O_ACCMODE) != O_WRONLY) {
+	if (r == 0 && (flags & O_ACCMODE) != O_WRONLY) {
 		r = hk_policy_read(server, ref, st->mode, "read");
 	}
+	return r;
+}
+
+/* Opens the object, and makes it a handle. The descriptor is reserved. */
+static int open_handle(struct hk_fuse_server *server, const struct hk_req *req, struct hk_ref *ref,
+	const struct hk_stat *st, uint32_t flags, struct fuse_open_out *out)
+{
+	struct hk_opener by = opener_of(req, st);
+	int32_t backing_id = 0;
+	int file = open_file(server, ref, st, flags, &by);
+	int r;
+
+	if (file < 0) {
+		return file;
+	}
+	by.mapped = hk_dax_offers(server, ref->node, st->mode);
+	hk_dax_opened(server, ref->node, file);
+	hk_pass_open(server, ref->node, file, st, flags, &by, &backing_id);
+	if (is_write(flags)) {
+		note_change(ref, file, st, &by);
+	} else {
+		out->open_flags |= FOPEN_NOFLUSH;
+	}
+	if (by.passthrough) {
+		out->open_flags |= FOPEN_PASSTHROUGH;
+		hk_fuse_put_u32(out, HK_FUSE_OPEN_OUT_BACKING_ID, (uint32_t)backing_id);
+	} else if (keeps_cache(server, ref->node, st, flags, &by)) {
+		out->open_flags |= FOPEN_KEEP_CACHE;
+	}
+	r = hk_handles_add(
+		&server->handles, ref->node, file, NULL, flags & HANDLE_FLAGS, &by, &out->fh);
+	if (r < 0) {
+		close_file(server, ref->node, file, &by);
+		/* Told of no file, the guest keeps what it has of the old one. */
+		hk_node_lock(&server->nodes, ref->node);
+		ref->node->seen_mtime_ns = 0;
+		hk_node_unlock(&server->nodes, ref->node);
+	}
+	return r;
+}
+
+/* Judges it, opens it, and tells of it. @st is of now. */
+static int open_object(struct hk_fuse_server *server, const struct hk_req *req, struct hk_ref *ref,
+	const struct hk_stat *st, const struct fuse_open_in *in, struct fuse_open_out *out)
+{
+	struct hk_case c = {.node = ref->node};
+	int r = may_open(server, req, ref, st, in->flags, &c);
+
 	if (r == 0) {
 		r = hk_fds_reserve(&server->nodes, true);
 	}
-	if (r < 0) {
-		return hk_judged(server, &c, r);
-	}
-	file = open_file(server, ref, st, in->flags, &by);
-	r = file;
-	if (file >= 0) {
-		by.mapped = hk_dax_offers(server, ref->node, st->mode);
-		hk_dax_opened(server, ref->node, file);
-		hk_pass_open(server, ref->node, file, st, in->flags, &by, &backing_id);
-		if (is_write(in->flags)) {
-			note_change(ref, file, st, &by);
+	if (r == 0) {
+		r = open_handle(server, req, ref, st, in->flags, out);
+		if (r < 0) {
+			hk_fds_release(&server->nodes, true);
 		}
-		keep = !by.passthrough && keeps_cache(server, ref->node, st, in->flags, &by);
-		r = hk_handles_add(&server->handles, ref->node, file, NULL,
-			in->flags & HANDLE_FLAGS, &by, &out->fh);
 	}
 	hk_judged(server, &c, r);
-	if (r < 0) {
-		if (file >= 0) {
-			close_file(server, ref->node, file, &by);
-			/* Told of no file, the guest keeps what it has of the old one. */
-			hk_node_lock(&server->nodes, ref->node);
-			ref->node->seen_mtime_ns = 0;
-			hk_node_unlock(&server->nodes, ref->node);
-		}
-		hk_fds_release(&server->nodes, true);
-		return r;
-	}
-	if ((in->flags & O_TRUNC) != 0 &&
+	if (r == 0 && (in->flags & O_TRUNC) != 0 &&
 		((in->open_flags & FUSE_OPEN_KILL_SUIDGID) != 0 ||
 			!hk_policy_keeps_setid(ref->node->export))) {
 		/* Not by the file: the guest may have closed the handle already. */
 		hk_attr_kill_setid(server, ref->node, ref->obj);
 	}
-	if (by.passthrough) {
-		out->open_flags = FOPEN_PASSTHROUGH;
-		hk_fuse_put_u32(out, HK_FUSE_OPEN_OUT_BACKING_ID, (uint32_t)backing_id);
-	} else {
-		out->open_flags = keep ? FOPEN_KEEP_CACHE : 0;
-	}
-	if (!is_write(in->flags)) {
-		out->open_flags |= FOPEN_NOFLUSH;
-	}
-	return 0;
+	return r;
 }
 
 int hk_op_open(struct hk_fuse_server *server, struct hk_req *req)
