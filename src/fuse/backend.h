@@ -153,11 +153,13 @@ struct hk_backend_ops {
  * struct hk_backend - first member of implementations
  * @root: the object shown as the export's root; the backend's own
  * @fds_each: how many descriptors of the process an object or file may take; 0: one
+ * @has_twins: two files may be there with one @ino for as long as they like; @born_ns tells them apart
  */
 struct hk_backend {
 	const struct hk_backend_ops *ops;
 	int root;
 	unsigned fds_each;
+	bool has_twins;
 };
 
 /**

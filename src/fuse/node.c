@@ -15,8 +15,14 @@
  * Inode numbers are reused. While we hold an object its inode cannot be; else the time of birth
  * tells: a new inode under an old number makes the old node stale and gets a node of its own.
  *
- * Limits: 4 million nodes, then ENOMEM. File systems without times of birth can be mistaken for an
- * inode number reused by a file of the same type.
+ * A copy in a layer goes on under the number of the file it was made of, which nothing holds. Once
+ * that is gone another file may get it, and both are there for good: *twins*. Of a backend that has
+ * them the time of birth is part of the key, and whoever comes second is shown with another number,
+ * so that cp(1) and its like do not take the two for one.
+ *
+ * Limits: 4 million nodes, then ENOMEM. On file systems without times of birth, and where both were
+ * born within one tick of the kernel's clock, a file may be taken for another of its type that had
+ * its number before.
  */
 #include "fuse/node.h"
 
@@ -222,12 +228,24 @@ static void grow_buckets(struct hk_nodes *nodes, struct hk_key_stripe *stripe)
 	free(old);
 }
 
-/* But for the ruling, which the hash leaves out. */
-static bool is_key_of(
+static bool is_number_of(
 	const struct hk_node *node, const struct hk_export *export, const struct hk_stat *st)
 {
 	return node->ino == st->ino && node->dev == st->dev && node->mount == st->mount &&
 		node->export == export;
+}
+
+static bool may_be_born(const struct hk_node *node, const struct hk_stat *st)
+{
+	return node->born_ns == 0 || st->born_ns == 0 || node->born_ns == st->born_ns;
+}
+
+/* But for the ruling, which the hash leaves out, as it does the birth. */
+static bool is_key_of(
+	const struct hk_node *node, const struct hk_export *export, const struct hk_stat *st)
+{
+	return is_number_of(node, export, st) &&
+		(!export->backend->has_twins || may_be_born(node, st));
 }
 
 /* Key stripe held. */
@@ -243,6 +261,34 @@ static struct hk_node *find_hashed(struct hk_nodes *nodes, struct hk_key_stripe 
 		at = node->hash_next;
 	}
 	return NULL;
+}
+
+/* What tells its number from that of a twin which is there already; 0: none is. Key stripe held. */
+static uint64_t twin_bits(struct hk_nodes *nodes, struct hk_key_stripe *stripe, uint64_t hash,
+	const struct hk_export *export, const struct hk_stat *st)
+{
+	uint64_t mixed = (uint64_t)st->born_ns * UINT64_C(0x9e3779b97f4a7c15);
+	bool is_twin = false;
+	uint64_t bits = 0;
+
+	if (!export->backend->has_twins) {
+		return 0;
+	}
+	for (uint32_t at = *key_bucket(stripe, hash); at != 0;) {
+		const struct hk_node *node = hk_nodes_at(nodes, at);
+
+		if (is_number_of(node, export, st)) {
+			if (may_be_born(node, st)) {
+				return node->twin_bits; /* itself, under other rules */
+			}
+			is_twin = true;
+		}
+		at = node->hash_next;
+	}
+	if (is_twin) {
+		bits = (mixed >> 49 | 1) << 33; /* above most numbers, and below hk_guest_ino()'s */
+	}
+	return bits;
 }
 
 /* Both stripes held. */
@@ -282,8 +328,7 @@ static void hash_remove(
 bool hk_node_is_same(const struct hk_node *node, const struct hk_stat *st)
 {
 	return node->ino == st->ino && node->dev == st->dev && node->mount == st->mount &&
-		(node->mode & S_IFMT) == (st->mode & S_IFMT) &&
-		(node->born_ns == 0 || st->born_ns == 0 || node->born_ns == st->born_ns);
+		(node->mode & S_IFMT) == (st->mode & S_IFMT) && may_be_born(node, st);
 }
 
 /* Node's stripe held. */
@@ -434,6 +479,7 @@ static void node_fill(struct hk_node *node, struct hk_export *export, const stru
 	node->ino = st->ino;
 	node->mount = st->mount;
 	node->born_ns = st->born_ns;
+	node->twin_bits = 0;
 }
 
 int hk_nodes_enter(struct hk_nodes *nodes, struct hk_export *export, struct hk_node *parent,
@@ -464,6 +510,7 @@ int hk_nodes_enter(struct hk_nodes *nodes, struct hk_export *export, struct hk_n
 		}
 		hk_node_lock(nodes, node);
 		node_fill(node, export, st);
+		node->twin_bits = twin_bits(nodes, stripe, hash, export, st);
 		hash_insert(nodes, stripe, hash, node);
 	}
 	node->lookups += lookups;
@@ -523,7 +570,12 @@ struct hk_node *hk_nodes_find(struct hk_nodes *nodes, struct hk_export *export,
 void hk_node_ruled(struct hk_nodes *nodes, struct hk_node *node, uint32_t ruling)
 {
 	struct hk_stat st = {
-		.dev = node->dev, .ino = node->ino, .mount = node->mount, .ruling = ruling};
+		.dev = node->dev,
+		.ino = node->ino,
+		.mount = node->mount,
+		.born_ns = node->born_ns,
+		.ruling = ruling,
+	};
 	uint64_t hash = key_hash(node->export, &st);
 	struct hk_key_stripe *stripe = key_stripe(nodes, hash);
 
@@ -601,6 +653,7 @@ int hk_nodes_restore(struct hk_nodes *nodes, uint64_t nodeid, struct hk_export *
 		hash = key_hash(export, st);
 		stripe = key_stripe(nodes, hash);
 		if (find_hashed(nodes, stripe, hash, export, st) == NULL) {
+			node->twin_bits = twin_bits(nodes, stripe, hash, export, st);
 			hash_insert(nodes, stripe, hash, node);
 		} else {
 			node->stale = true; /* two nodes cannot be one file */

@@ -87,6 +87,8 @@ struct hk_node {
 	struct hk_export *export;
 	uint64_t dev, ino, mount;
 	int64_t born_ns;
+	uint64_t
+		twin_bits; /* for the number that is shown: another file has it, too; 0: none has */
 	uint32_t hash_next;
 
 	/* Under the fd list's lock. */

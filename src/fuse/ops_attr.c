@@ -93,7 +93,7 @@ void hk_attr_fill(struct hk_fuse_server *server, struct hk_node *node, const str
 	if (export == NULL) {
 		return;
 	}
-	attr->ino = hk_guest_ino(server, st->dev, st->ino);
+	attr->ino = hk_guest_ino(server, st->dev, st->ino) ^ node->twin_bits;
 	hk_show_owner(export, st, is_in_free_dir(server, node), &attr->uid, &attr->gid);
 	attr->flags = hk_dax_offers(server, node, st->mode) ? FUSE_ATTR_DAX : 0;
 	hot = !export->long_cache && is_hot(mtime_ns);

@@ -108,7 +108,8 @@ static int init(struct hk_overlay *ov)
 	int r;
 
 	ov->base.ops = &overlay_ops;
-	ov->base.fds_each = 3; /* an open one, and those of its inode in both trees */
+	ov->base.fds_each = 3;     /* an open one, and those of its inode in both trees */
+	ov->base.has_twins = true; /* a copy goes on as what it was made of, which may be gone */
 	ov->layer = -1;
 	ov->upper = -1;
 	ov->work = -1;

@@ -423,3 +423,39 @@ x" ]
 	[[ "$output" == *"Binary files "*"sparse"* && "$output" == *"Binary files "*"new"* ]]
 	[ "$(stat -c %s sparse)" = 21474836480 ]
 }
+
+@test "a file that gets the number of what was copied is not taken for the copy" {
+	echo original >d
+	cow 'mv d e; echo changed >>e'
+	rm d
+	echo hostfile >x # ext4 hands the number out again at once
+	cow 'cat x e; echo APPEND >>x; cat e; cp x y; cp e z; [ "$(stat -c %i x)" != "$(stat -c %i e)" ]'
+	[ "$output" = "hostfile
+original
+changed
+original
+changed" ]
+	[ "$(cat x)" = hostfile ]
+}
+
+@test "nor is it where the host makes it during the run" {
+	echo original >d
+	(
+		until [ -s "$BATS_TEST_TMPDIR/data/hako/layers/t/upper$dir/ready" ]; do
+			sleep 0.05
+		done
+		rm d
+		for i in $(seq 40); do # one of them gets the number
+			echo hostfile >"x$i"
+		done
+		: >made
+	) 3>&- &
+	cow 'mv d e; echo changed >>e; exec 5<e; echo >ready; until [ -e made ]; do sleep 0.05; done
+		cat x* | uniq; for x in x*; do echo APPEND >>$x; done; cat e; cat <&5'
+	wait
+	[ "$output" = "hostfile
+original
+changed
+original
+changed" ]
+}

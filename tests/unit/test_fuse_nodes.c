@@ -22,6 +22,7 @@
 #include "base/loop.h"
 #include "base/state.h"
 #include "base/util.h"
+#include "fuse/server_impl.h"
 #include "fuse_client.h"
 
 static struct fc fc;
@@ -619,9 +620,43 @@ static void test_failures(void **state)
 	}
 }
 
+/* A copy in a layer has the number of what it was made of; another file may get that. */
+static void test_twins(void **state)
+{
+	static struct hk_nodes nodes;
+	struct hk_fds fds = {.limit = 16, .handle_limit = 16};
+	struct hk_backend backend = {.has_twins = true};
+	struct hk_export export = {.backend = &backend};
+	struct hk_stat copy = {.dev = 1, .ino = 12, .mode = S_IFREG | 0644, .born_ns = 1000};
+	struct hk_stat newer = copy;
+	struct hk_node *at[4];
+
+	(void)state;
+	newer.born_ns = 2000;
+	assert_int_equal(hk_nodes_init(&nodes, &fds), 0);
+	assert_int_equal(hk_nodes_enter(&nodes, &export, NULL, NULL, &copy, 1, 0, &at[0]), 0);
+	at[0]->io = 1; /* whatever it is used for */
+	assert_int_equal(hk_nodes_enter(&nodes, &export, NULL, NULL, &newer, 1, 0, &at[1]), 0);
+	assert_int_equal(hk_nodes_enter(&nodes, &export, NULL, NULL, &copy, 1, 0, &at[2]), 0);
+	assert_int_equal(hk_nodes_enter(&nodes, &export, NULL, NULL, &newer, 1, 0, &at[3]), 0);
+	assert_ptr_not_equal(at[0], at[1]);
+	assert_ptr_equal(at[0], at[2]);
+	assert_ptr_equal(at[1], at[3]);
+	assert_false(at[0]->stale);
+	assert_false(at[1]->stale);
+	assert_int_equal(at[0]->twin_bits, 0);
+	assert_int_not_equal(at[1]->twin_bits, 0);
+	for (unsigned i = 0; i < HK_ARRAY_SIZE(at); i++) {
+		hk_node_put(&nodes, at[i]);
+	}
+	hk_nodes_forget_all(&nodes);
+	hk_nodes_finish(&nodes);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_twins),
 		cmocka_unit_test_setup_teardown(
 			test_more_files_than_descriptors, start_with_few, stop_with_few),
 		cmocka_unit_test_setup_teardown(
