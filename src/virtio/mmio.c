@@ -11,13 +11,15 @@
  * In the other direction the device's interrupt sets a bit in InterruptStatus and then pulses its
  * line, by an eventfd that the engine watches where it can. The DSDT declares the lines
  * edge-triggered, so a pulse is all there is to it, and none is ever withdrawn. A pulse too many
- * finds no bit set, and the driver shrugs.
+ * finds no bit set, and the driver shrugs. One too few, and the driver waits for ever: a device's
+ * threads pulse one after the other, as an edge on a line that is high already is none.
  *
  * Limits: one interrupt for all queues, as virtio-mmio has it.
  */
 #include "virtio/mmio.h"
 
 #include <assert.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -37,6 +39,7 @@ struct queue {
 /**
  * struct hk_virtio_mmio - one slot with a device
  * @irq_fd: the engine pulses the line when it is written; -1 where we do that ourselves
+ * @pulse_lock: up and down again are one; a leaf
  * @quiesced: the device rests; notifications wait for the resume. Loop's thread.
  */
 struct hk_virtio_mmio {
@@ -47,6 +50,7 @@ struct hk_virtio_mmio {
 	struct hk_engine *engine; /* borrowed */
 	struct hk_slot slot;
 	int irq_fd;
+	pthread_mutex_t pulse_lock;
 	bool quiesced;
 	struct queue queues[HK_VIRTIO_MAX_QUEUES];
 };
@@ -62,8 +66,10 @@ static void pulse(struct hk_virtio_mmio *transport)
 	if (transport->irq_fd >= 0) {
 		signal_fd(transport->irq_fd);
 	} else {
+		pthread_mutex_lock(&transport->pulse_lock);
 		(void)hk_engine_irq(transport->engine, transport->slot.gsi, true);
 		(void)hk_engine_irq(transport->engine, transport->slot.gsi, false);
+		pthread_mutex_unlock(&transport->pulse_lock);
 	}
 }
 
@@ -247,6 +253,7 @@ int hk_virtio_mmio_attach(struct hk_machine *machine, struct hk_virtio *dev,
 	transport->dev = dev;
 	transport->engine = hk_machine_engine(machine);
 	transport->irq_fd = -1;
+	pthread_mutex_init(&transport->pulse_lock, NULL);
 	hk_mmio_regs_init(&transport->regs, &regs_ops, dev);
 	dev->transport = &transport->transport;
 	dev->loop = hk_machine_loop(machine);
@@ -283,6 +290,7 @@ void hk_virtio_mmio_destroy(struct hk_virtio_mmio *transport)
 	dev->transport = NULL;
 	dev->loop = NULL;
 	dev->mem = NULL;
+	pthread_mutex_destroy(&transport->pulse_lock);
 	free(transport);
 }
 

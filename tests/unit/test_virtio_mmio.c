@@ -6,6 +6,8 @@
 #include <dirent.h>
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -30,6 +32,7 @@ struct hk_engine {
 	int irq_fd;
 	unsigned pulses;
 	bool level;
+	bool slow;                    /* others come in between */
 	int doorbells[MAX_DOORBELLS]; /* by value; -1: none */
 };
 
@@ -98,6 +101,9 @@ int hk_engine_irq(struct hk_engine *engine, unsigned gsi, bool level)
 	assert_int_equal(gsi, GSI);
 	engine->pulses += level && !engine->level;
 	engine->level = level;
+	if (engine->slow) {
+		sched_yield();
+	}
 	return 0;
 }
 
@@ -389,6 +395,38 @@ static void test_plain(void **state)
 	assert_int_equal(f->mock.kicks[0], 1);
 }
 
+enum { PULSES = 2000 };
+
+static void *raise_often(void *arg)
+{
+	struct fixture *f = arg;
+	struct hk_virtio_transport *transport = f->mock.dev.transport;
+
+	for (unsigned i = 0; i < PULSES; i++) {
+		transport->ops->interrupt(transport, false);
+	}
+	return NULL;
+}
+
+/* An edge that comes while the line is high is none: then the driver would wait for ever. */
+static void test_pulses_of_threads(void **state)
+{
+	struct fixture *f = *state;
+	pthread_t threads[3];
+
+	f->machine.engine.accelerated = false;
+	f->machine.engine.slow = true;
+	attach(f);
+	drive_and_settle(f);
+	for (size_t i = 0; i < HK_ARRAY_SIZE(threads); i++) {
+		assert_int_equal(pthread_create(&threads[i], NULL, raise_often, f), 0);
+	}
+	for (size_t i = 0; i < HK_ARRAY_SIZE(threads); i++) {
+		pthread_join(threads[i], NULL);
+	}
+	assert_int_equal(f->machine.engine.pulses, HK_ARRAY_SIZE(threads) * PULSES);
+}
+
 static void test_synchronous(void **state)
 {
 	struct fixture *f = *state;
@@ -574,6 +612,7 @@ int main(void)
 		TEST(accelerated),
 		TEST(notified_too_early),
 		TEST(plain),
+		TEST(pulses_of_threads),
 		TEST(synchronous),
 		TEST(own_threads),
 		TEST(notify_self),
