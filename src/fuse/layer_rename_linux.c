@@ -307,7 +307,9 @@ int hk_apply_renames(struct hk_apply *apply, bool *ret_again, struct hk_err *err
 		int r = is_pending(apply, i) ? own(apply, &list[i]) : 0;
 
 		if (r < 0) {
-			return hk_layer_fail(err, r, list[i].path, "copy");
+			return hk_layer_fail(err, r, list[i].path,
+				r == -EXDEV ? "cannot be renamed, and is too deep to be copied"
+					    : "copy");
 		}
 		*ret_again |= is_pending(apply, i);
 	}
