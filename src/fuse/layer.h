@@ -47,7 +47,8 @@ void hk_layer_close(struct hk_layer *layer); /* NULL is fine */
 int hk_layer_each(struct hk_layer *layer, int (*each)(void *arg, const struct hk_change *change),
 	void *arg, struct hk_err *err);
 
-/** hk_layer_diff() - write a unified diff of one changed text file, or a line that says what is different */
+/** hk_layer_diff() - write a unified diff of one changed text file, or a line that says what is different; before it, a
+ * line of modes, owners and attributes that applying it makes, where they are unusual or others than below */
 int hk_layer_diff(
 	struct hk_layer *layer, const struct hk_change *change, FILE *to, struct hk_err *err);
 

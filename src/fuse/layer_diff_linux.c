@@ -3,7 +3,8 @@
  * One change as text: see layer.h.
  *
  * Theory: diff(1) makes the unified diff. It gets both files as descriptors, opened by us one component at a time, so no
- * symbolic link that a program left behind leads it elsewhere. What is no text, or no regular file, is told in a line.
+ * symbolic link that a program left behind leads it elsewhere. What is no text, or no regular file, is told in a line, and
+ * so is all else that applying it makes: modes, owners, attributes (of which capabilities and ACLs are some), devices.
  *
  * Limits: without diff(1) a line says that the files differ. What counts as text is what has no NUL in its first 8 KiB.
  */
@@ -16,9 +17,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/str.h"
 #include "base/sys.h"
+#include "base/util.h"
 #include "fuse/layer_impl.h"
 
 enum { TEXT_LOOKED_AT = 8192 };
@@ -175,27 +178,121 @@ static void print_side(
 		hk_str_escape(escaped, sizeof(escaped), target, (size_t)n);
 		fprintf(to, " to '%s'", escaped);
 	}
+	if (S_ISCHR(st->st_mode) || S_ISBLK(st->st_mode)) {
+		fprintf(to, " %u:%u", major(st->st_rdev), minor(st->st_rdev));
+	}
 }
 
-static void print_meta(const struct hk_change *change, FILE *to)
+/* The value of an attribute into @value. Return: its length; -1: there is none */
+static ssize_t value_of(struct hk_layer *layer, int obj, const char *name, char *value)
+{
+	return obj < 0
+		? -1
+		: HK_MAX(hk_host_getxattr(layer->ov->host, obj, name, value, XATTR_SIZE_MAX), -1);
+}
+
+/* Names of attributes of @obj that @other has with another value, or not at all; @only_missing: just the latter. */
+static void print_attributes(struct hk_layer *layer, int obj, int other, bool only_missing,
+	const char **separator, FILE *to)
+{
+	autofree char *names = hk_malloc(XATTR_LIST_MAX);
+	autofree char *values = hk_malloc(2 * XATTR_SIZE_MAX);
+	ssize_t len;
+
+	if (names == NULL || values == NULL || obj < 0) {
+		return;
+	}
+	len = hk_host_listxattr(layer->ov->host, obj, names, XATTR_LIST_MAX);
+	if (len < 0 && len != -EOPNOTSUPP) {
+		fprintf(to, "%s(unknown: %s)", *separator, strerror((int)-len));
+		*separator = ", ";
+	}
+	for (ssize_t at = 0; at < len; at += (ssize_t)strlen(names + at) + 1) {
+		char shown[4 * XATTR_NAME_MAX + 1];
+		ssize_t n, m;
+
+		/* Where the host labels everything, a label is no news. */
+		if (hk_ov_is_our_xattr(names + at) ||
+			(other < 0 && strcmp(names + at, "security.selinux") == 0)) {
+			continue;
+		}
+		n = value_of(layer, obj, names + at, values);
+		m = value_of(layer, other, names + at, values + XATTR_SIZE_MAX);
+		if (only_missing ? m >= 0
+				 : n == m &&
+					(n < 0 ||
+						memcmp(values, values + XATTR_SIZE_MAX,
+							(size_t)n) == 0)) {
+			continue;
+		}
+		hk_str_escape(shown, sizeof(shown), names + at, strlen(names + at));
+		fprintf(to, "%s%s", *separator, shown);
+		*separator = ", ";
+	}
+}
+
+/* What another file has, too, that a user makes without a thought. */
+static bool is_usual(mode_t mode)
+{
+	mode_t bits = mode & 07777;
+
+	return S_ISLNK(mode) || bits == 0755 || bits == 0775 ||
+		(!S_ISDIR(mode) && (bits == 0644 || bits == 0664));
+}
+
+/* All that applying it makes, besides the content: " mode 0644 to 4755 owner ..."; of what is new, what is unusual. */
+static void print_meta(struct hk_layer *layer, const struct hk_change *change, FILE *to)
 {
 	const struct stat *l = &change->lower;
 	const struct stat *u = &change->upper;
-	bool is_more = true;
+	bool has_old = l->st_mode != 0;
+	autoclose int new_obj = open_side(layer, layer->ov->upper, change->path, O_PATH);
+	autoclose int old_obj =
+		has_old ? open_side(layer, layer->ov->host->root, change->old_path, O_PATH) : -1;
+	const char *separator = " attributes ";
 
-	if (l->st_mode != u->st_mode) {
+	if (has_old && (l->st_mode & 07777) != (u->st_mode & 07777)) {
 		fprintf(to, " mode %04o to %04o", l->st_mode & 07777, u->st_mode & 07777);
-		is_more = false;
+	} else if (!has_old && !is_usual(u->st_mode)) {
+		fprintf(to, " mode %04o", u->st_mode & 07777);
 	}
-	if (l->st_uid != u->st_uid || l->st_gid != u->st_gid) {
+	if (has_old && (l->st_uid != u->st_uid || l->st_gid != u->st_gid)) {
 		fprintf(to, " owner %u:%u to %u:%u", l->st_uid, l->st_gid, u->st_uid, u->st_gid);
-		is_more = false;
+	} else if (!has_old && (u->st_uid != geteuid() || u->st_gid != getegid())) {
+		fprintf(to, " owner %u:%u", u->st_uid, u->st_gid);
 	}
-	if (!S_ISDIR(u->st_mode) && hk_timespec_ns(l->st_mtim) != hk_timespec_ns(u->st_mtim)) {
+	/* Other content has another time. */
+	if (change->kind == HK_CHANGE_METADATA && !S_ISDIR(u->st_mode) &&
+		hk_timespec_ns(l->st_mtim) != hk_timespec_ns(u->st_mtim)) {
 		fputs(" time", to);
-		is_more = false;
 	}
-	fputs(is_more ? " attributes\n" : "\n", to);
+	if (new_obj < 0 || (has_old && old_obj < 0)) {
+		fputs(" attributes (unknown: it cannot be opened)", to);
+		return;
+	}
+	print_attributes(layer, new_obj, old_obj, false, &separator, to);
+	print_attributes(layer, old_obj, new_obj, true, &separator, to);
+}
+
+/* A line of that, if there is any. */
+static int tell_meta(struct hk_layer *layer, const struct hk_change *change, const char *path,
+	FILE *to, struct hk_err *err)
+{
+	autofree char *text = NULL;
+	size_t len = 0;
+	FILE *memory = open_memstream(&text, &len);
+
+	if (memory == NULL) {
+		return hk_fail(err, errno, "memory");
+	}
+	print_meta(layer, change, memory);
+	if (fclose(memory) != 0) {
+		return hk_fail(err, errno, "memory");
+	}
+	if (len > 0) {
+		fprintf(to, "%s:%s\n", path, text);
+	}
+	return 0;
 }
 
 int hk_layer_diff(
@@ -214,8 +311,16 @@ int hk_layer_diff(
 	}
 	if (change->kind == HK_CHANGE_METADATA) {
 		fprintf(to, "%s:", path);
-		print_meta(change, to);
+		print_meta(layer, change, to);
+		fputs("\n", to);
 		return 0;
+	}
+	if (has_new) {
+		int r = tell_meta(layer, change, path, to, err);
+
+		if (r < 0) {
+			return r;
+		}
 	}
 	if ((!has_old || S_ISREG(change->lower.st_mode)) &&
 		(!has_new || S_ISREG(change->upper.st_mode))) {

@@ -459,3 +459,26 @@ changed
 original
 changed" ]
 }
+
+@test "diff tells the modes, owners, attributes and devices that apply would make" {
+	[ "$(id -u)" = 0 ] || skip "only root has owners and devices to give"
+	echo x >meta
+	echo x >content
+	chmod 644 meta content
+	mkdir empty
+	cow 'cp /bin/true suid; chmod 4755 suid; : >plain; chmod 644 plain; : >given; chmod 644 given; chown 7:8 given
+		chown 5:6 meta; chmod 2750 meta; touch -d 2001-01-01 meta
+		echo y >content; chmod 4711 content; mkdir private; chmod 700 private; mknod dev c 1 3 || :
+		python3 -c "import os; os.setxattr(\"plain\", \"user.note\", b\"x\"); os.setxattr(\"meta\", \"user.note\", b\"x\")"'
+	run hako diff t "$dir"
+	echo "$output"
+	[[ $output == *"/suid: mode 4755"$'\n'* ]]
+	[[ $output == *"/plain: attributes user.note"$'\n'* ]]
+	[[ $output == *"/given: owner 7:8"$'\n'* ]]
+	[[ $output == *"/meta: mode 0644 to 2750 owner 0:0 to 5:6 time attributes user.note"$'\n'* ]]
+	[[ $output == *"/content: mode 0644 to 4711"$'\n'* ]]
+	[[ $output == *"/private: mode 0700"$'\n'* ]]
+	if hako diff -s t "$dir" | grep -q '/dev$'; then
+		[[ $output == *"/dev: character device 1:3 added"$'\n'* ]]
+	fi
+}
