@@ -380,6 +380,9 @@ int hk_ov_copy_up(struct hk_overlay *ov, struct hk_ov_inode *inode, unsigned how
 	if (r < 0) {
 		return r;
 	}
+	if (S_ISCHR(st.mode) && st.rdev == 0) {
+		return -EPERM; /* a whiteout of another's: as ours it would say that there is nothing */
+	}
 	if ((how & HK_OV_ALONE) == 0 || st.size < LARGE || (how & HK_OV_EMPTY) != 0) {
 		r = make_copy(ov, inode, &copy, how);
 		return r < 0 ? r : install(ov, inode, &copy, how);

@@ -482,3 +482,10 @@ changed" ]
 		[[ $output == *"/dev: character device 1:3 added"$'\n'* ]]
 	fi
 }
+
+@test "a device that a layer would read as nothing is refused, not lost" {
+	mknod dev c 0 0 || skip "no device can be made here"
+	cow 'if mknod made c 0 0 || chmod 600 dev || mv dev moved; then exit 1; fi; [ -c dev ]; rm dev'
+	run summary
+	[ "$output" = "D  dev" ]
+}
