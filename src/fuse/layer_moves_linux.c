@@ -93,6 +93,11 @@ int hk_layer_moves_find(struct hk_layer *layer, struct hk_layer_moves *moves, st
 	if (r < 0) {
 		hk_layer_fail(err, r, hk_str_text(&search.tour.path), "in the layer");
 	}
+	if (r == -EACCES) {
+		hk_err_hint(err,
+			"its mode keeps its owner out, too: chmod u+rwx it in the layer's "
+			"'upper' (see hako-layer(5)), or in another run");
+	}
 	hk_str_finish(&search.tour.path);
 	if (moves->count > 0) {
 		qsort(moves->list, moves->count, sizeof(moves->list[0]), by_from);

@@ -1377,6 +1377,38 @@ static int count_change(void *arg, const struct hk_change *change)
 	return 0;
 }
 
+/* A directory that keeps its owner out: the tools of layers say which it is, and what to do. */
+static void test_closed_directory_is_named(void **state)
+{
+	struct hk_err err = HK_ERR_INIT;
+	struct hk_layer *layer = NULL;
+	struct hk_backend *b;
+	char lower[256];
+	char path[256];
+	unsigned count = 0;
+	int obj;
+
+	(void)state;
+	if (geteuid() == 0) {
+		skip(); /* nothing is closed to it */
+	}
+	begin("mkdir d; echo x >d/f");
+	b = open_overlay();
+	assert_int_equal(write_at(b, "d/f", "X", 0), 0);
+	obj = walk(b, "d");
+	assert_int_equal(b->ops->chmod(b, obj, 0), 0);
+	put(b, obj);
+	b->ops->destroy(b);
+	hk_fmt(lower, sizeof(lower), "%s/lower", top);
+	hk_fmt(path, sizeof(path), "%s/layer", top);
+	assert_int_equal(hk_layer_open(path, lower, &layer, &err), 0);
+	assert_int_equal(hk_layer_each(layer, count_change, &count, &err), -EACCES);
+	assert_non_null(strstr(hk_err_text(&err), "'d'"));
+	assert_non_null(strstr(err.hint, "chmod"));
+	hk_layer_close(layer);
+	shell("chmod 700 %s/layer/upper/d", top);
+}
+
 /* What hako apply does; nothing is left then. @in_parts: one path after the other first. */
 static void apply_layer(bool in_parts)
 {
@@ -1508,6 +1540,7 @@ int main(void)
 		cmocka_unit_test(test_parts_are_cow),
 		cmocka_unit_test(test_layer_is_checked),
 		cmocka_unit_test(test_unreadable_file_is_applied),
+		cmocka_unit_test(test_closed_directory_is_named),
 		cmocka_unit_test(test_random_operations),
 	};
 
