@@ -170,11 +170,6 @@ static int make_locked(
 int hk_ov_mknod(struct hk_backend *backend, int dir, const char *name, mode_t mode, uint64_t rdev,
 	const struct hk_cred *cred)
 {
-	if (S_ISCHR(mode) && rdev == 0 &&
-		hk_ov_is_cow(hk_overlay_of(backend), hk_ov_slot(hk_overlay_of(backend), dir)->inode,
-			name)) {
-		return -EPERM; /* it would say that there is nothing */
-	}
 	return make_locked(backend, dir, name,
 		&(struct making){.kind = MAKE_NODE, .mode = mode, .rdev = rdev, .cred = cred});
 }
