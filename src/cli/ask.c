@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -22,17 +23,47 @@
 #include "base/cleanup.h"
 #include "base/str.h"
 #include "base/sys.h"
+#include "base/util.h"
 #include "cli/report.h"
 
-static bool wait_for(int fd)
+enum { MAX_DEPTH = 32 };
+
+static bool wait_for(int fd, int over)
 {
-	struct pollfd pfd = {.fd = fd, .events = POLLIN};
+	struct pollfd fds[] = {{.fd = fd, .events = POLLIN}, {.fd = over, .events = POLLIN}};
 	int r;
 
 	do {
-		r = poll(&pfd, 1, HK_ASK_SECONDS * 1000);
+		r = poll(fds, HK_ARRAY_SIZE(fds), HK_ASK_SECONDS * 1000);
 	} while (r < 0 && errno == EINTR);
-	return r > 0;
+	return r > 0 && fds[1].revents == 0;
+}
+
+/*
+ * A process and all below it; none of them can start another meanwhile. (It has no process group of its own: it would not
+ * have the terminal.)
+ */
+static void kill_tree(pid_t pid, unsigned depth)
+{
+	char path[64];
+	char children[4096];
+	autoclose int fd = -1;
+	ssize_t n;
+
+	kill(pid, SIGSTOP);
+	hk_fmt(path, sizeof(path), "/proc/%d/task/%d/children", (int)pid, (int)pid);
+	fd = hk_open(AT_FDCWD, path, O_RDONLY, 0);
+	n = fd < 0 ? 0 : hk_read_full(fd, children, sizeof(children) - 1);
+	children[HK_MAX(n, 0)] = '\0';
+	for (char *at = children, *end; depth < MAX_DEPTH; at = end) {
+		long child = strtol(at, &end, 10);
+
+		if (end == at || child <= 1) {
+			break;
+		}
+		kill_tree((pid_t)child, depth + 1);
+	}
+	kill(pid, SIGKILL);
 }
 
 /* It finds signals as programs do: of ours, some are blocked or ignored. */
@@ -53,8 +84,8 @@ static int start(const char *program, char **argv, pid_t *ret_child)
 	return -r;
 }
 
-static bool ask_program(
-	const char *verb, const char *program, const char *path, const char *class_name, pid_t pid)
+static bool ask_program(const char *verb, const char *program, const char *path,
+	const char *class_name, pid_t pid, int over)
 {
 	char pid_text[16];
 	char *argv[] = {(char *)program, (char *)path, (char *)class_name, pid_text, NULL};
@@ -70,13 +101,14 @@ static bool ask_program(
 		return false;
 	}
 	pidfd = (int)syscall(SYS_pidfd_open, child, 0);
-	if (pidfd < 0 || !wait_for(pidfd)) {
-		kill(child, SIGKILL);
+	if (pidfd < 0 || !wait_for(pidfd, over)) {
+		kill_tree(child, 0);
 	}
 	return waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
-static bool ask_terminal(const char *verb, const char *path, const char *class_name, pid_t pid)
+static bool ask_terminal(
+	const char *verb, const char *path, const char *class_name, pid_t pid, int over)
 {
 	autoclose int fd = hk_open(AT_FDCWD, "/dev/tty", O_RDWR | O_NOCTTY, 0);
 	char shown[1024];
@@ -91,16 +123,16 @@ static bool ask_terminal(const char *verb, const char *path, const char *class_n
 	hk_fmt(line, sizeof(line), "hako %s: process %d: %s %s? [y/N] ", verb, (int)pid, class_name,
 		shown);
 	tcflush(fd, TCIFLUSH); /* what was typed before is no answer */
-	if (hk_write_full(fd, line, strlen(line)) < 0 || !wait_for(fd)) {
+	if (hk_write_full(fd, line, strlen(line)) < 0 || !wait_for(fd, over)) {
 		return false;
 	}
 	n = read(fd, answer, sizeof(answer));
 	return n > 0 && (answer[0] == 'y' || answer[0] == 'Y');
 }
 
-bool hk_ask(
-	const char *verb, const char *program, const char *path, const char *class_name, pid_t pid)
+bool hk_ask(const char *verb, const char *program, const char *path, const char *class_name,
+	pid_t pid, int over)
 {
-	return program != NULL ? ask_program(verb, program, path, class_name, pid)
-			       : ask_terminal(verb, path, class_name, pid);
+	return program != NULL ? ask_program(verb, program, path, class_name, pid, over)
+			       : ask_terminal(verb, path, class_name, pid, over);
 }

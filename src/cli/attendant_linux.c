@@ -3,7 +3,7 @@
  * The attendant of a box: see attendant_linux.h.
  *
  * Theory: a fork of ours, with our standard streams and one end of a socket pair, and nothing else of ours that is open.
- * A question is one message, its answer one byte. All signals stay blocked in it: what ends us shows as the socket's end.
+ * A question is one message, its answer one byte. A message of one byte ends the question at hand, and all later ones. All signals stay blocked in it: what ends us shows as the socket's end.
  */
 #include "cli/attendant_linux.h"
 
@@ -35,13 +35,21 @@ struct question {
 static void answer(const char *program)
 {
 	struct question question;
+	bool is_over = false;
+	ssize_t n;
 
-	while (recv(SOCKET, &question, sizeof(question), 0) == (ssize_t)sizeof(question)) {
+	while ((n = recv(SOCKET, &question, sizeof(question), 0)) > 0) {
 		char yes;
 
+		is_over |= n == 1;
+		if (n != (ssize_t)sizeof(question)) {
+			continue;
+		}
 		question.class_name[CLASS_BYTES - 1] = '\0';
 		question.path[PATH_BYTES - 1] = '\0';
-		yes = hk_ask("run", program, question.path, question.class_name, question.pid);
+		yes = !is_over &&
+			hk_ask("run", program, question.path, question.class_name, question.pid,
+				SOCKET);
 		if (send(SOCKET, &yes, 1, MSG_NOSIGNAL) != 1) {
 			break;
 		}
@@ -116,6 +124,14 @@ bool hk_attendant_ask(
 		n = read(attendant->fd, &yes, 1);
 	} while (n < 0 && errno == EINTR);
 	return n == 1 && yes == 1;
+}
+
+void hk_attendant_stop(struct hk_attendant *attendant)
+{
+	if (attendant->fd >= 0) {
+		/* seccomp: sendto */
+		(void)send(attendant->fd, "", 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+	}
 }
 
 void hk_attendant_finish(struct hk_attendant *attendant)

@@ -32,6 +32,9 @@ int hk_attendant_start(struct hk_attendant *attendant, const char *program,
 bool hk_attendant_ask(
 	struct hk_attendant *attendant, const char *path, const char *class_name, pid_t pid);
 
+/** hk_attendant_stop() - from now on the answer is no, also to who waits for one */
+void hk_attendant_stop(struct hk_attendant *attendant);
+
 void hk_attendant_finish(struct hk_attendant *attendant); /* waits for its end */
 
 #endif

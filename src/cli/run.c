@@ -142,6 +142,10 @@ static void limit(struct hk_box_owner *owner, uint64_t ns)
 	struct run *run = hk_container_of(owner, struct run, owner);
 
 	hk_watchdog_set(&run->watchdog, ns, status_if_abandoned(run));
+	/* So short a time is for leaving: nobody in the box waits for answers any more. */
+	if (ns <= HK_BOX_LEAVE_NS) {
+		hk_attendant_stop(&run->attendant);
+	}
 }
 
 static void progress(struct hk_box_owner *owner, const char *what, uint64_t since_start_ns)

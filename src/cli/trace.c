@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
@@ -67,6 +68,7 @@ struct trace {
 	void *judge_arg;
 	enum ending ending;
 	int terminal; /* where we are in the foreground, or -1 */
+	int over;     /* an eventfd, for hk_ask() */
 };
 
 static struct trace *trace_of(struct hk_signal *caught)
@@ -213,7 +215,7 @@ static bool ask(void *arg, const char *path, const char *class_name, pid_t pid)
 {
 	const struct trace *trace = arg;
 
-	return hk_ask("trace", trace->options.ask, path, class_name, pid);
+	return hk_ask("trace", trace->options.ask, path, class_name, pid, trace->over);
 }
 
 static void configure(struct trace *trace)
@@ -361,6 +363,10 @@ static int run(struct trace *trace, bool *ret_at_command, struct hk_err *err)
 	if (r < 0) {
 		return r;
 	}
+	trace->over = eventfd(0, EFD_CLOEXEC);
+	if (trace->over < 0) {
+		return hk_fail(err, errno, "eventfd");
+	}
 	/* What the command is to find as it was is behind us. */
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	signal(SIGPIPE, SIG_IGN);
@@ -428,6 +434,10 @@ static int conclude(struct trace *trace, int failed)
 	int status;
 	bool good;
 
+	/* Nobody waits for answers any more. */
+	if (trace->over >= 0) {
+		(void)eventfd_write(trace->over, 1);
+	}
 	if (trace->ending != BY_ITSELF) {
 		hk_sandbox_kill(hk_trace_sandbox(trace->trace));
 	}
@@ -466,6 +476,7 @@ static void finish(struct trace *trace)
 		hk_signal_remove(&trace->signals[i]);
 	}
 	hk_loop_destroy(trace->loop);
+	hk_close(&trace->over);
 	drop_layer(trace);
 	free(trace->layers);
 	hk_findings_finish(&trace->findings);
@@ -493,6 +504,7 @@ int hk_trace_judged(char **argv, int (*judge)(void *arg, const struct hk_fuse_qu
 {
 	struct trace trace = {.findings = HK_FINDINGS_INIT,
 		.terminal = find_terminal(),
+		.over = -1,
 		.judge = judge,
 		.judge_arg = judge_arg};
 	struct hk_err err = HK_ERR_INIT;

@@ -321,3 +321,14 @@ break_out() {
 	[ "$status" -eq 1 ]
 	[ "$out" = $'d\ntwo' ]
 }
+
+@test "--timeout does not wait for a helper of --ask, which goes, with what it started" {
+	printf '#!/bin/sh\nsleep 78.5\n' >slow
+	chmod +x slow
+	SECONDS=0
+	under --timeout 3 --ask "$PWD/slow" -- sh -c 'echo 1 >new' <<<'ask create /w/**'
+	[ "$status" = 124 ]
+	[ "$SECONDS" -lt 50 ]
+	[[ $err != *abandoned* ]]
+	! pgrep -f '^sleep 78.5$'
+}

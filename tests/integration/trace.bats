@@ -1154,3 +1154,15 @@ root" ]
 	[ -e "$public/theirs" ]
 	[ ! -e "$public/own/moved" ]
 }
+
+@test "--timeout does not wait for a helper of --ask, which goes, with what it started" {
+	printf 'ask read $PWD/file\n' >policy
+	echo x >file
+	printf '#!/bin/sh\nsleep 78.25\n' >slow
+	chmod +x slow
+	SECONDS=0
+	trace --timeout 1 --policy policy --ask ./slow -- cat file
+	[ "$status" = 124 ]
+	[ "$SECONDS" -lt 40 ]
+	! pgrep -f '^sleep 78.25$'
+}
