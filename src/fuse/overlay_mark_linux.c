@@ -11,6 +11,7 @@
  *
  * Limits: a layer copied elsewhere takes the attributes along, but not what is in `origin`.
  */
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,17 +65,18 @@ static int set_xattr(struct hk_overlay *ov, int dir, const char *name, const cha
 	int r;
 
 	hk_ov_path(ov, dir, name, path);
+	/* seccomp write: newfstatat fchmodat */
 	r = set_xattr_once(path, name == NULL, xattr, value, size);
 	if (r != -EACCES || ov->is_root) {
 		return r;
 	}
 	if ((name != NULL ? lstat(path, &st) : stat(path, &st)) < 0 ||
 		(!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode)) ||
-		chmod(path, (st.st_mode & 07777) | S_IWUSR) < 0) {
+		fchmodat(AT_FDCWD, path, (st.st_mode & 07777) | S_IWUSR, 0) < 0) {
 		return r;
 	}
 	r = set_xattr_once(path, name == NULL, xattr, value, size);
-	return chmod(path, st.st_mode & 07777) < 0 && r == 0 ? -errno : r;
+	return fchmodat(AT_FDCWD, path, st.st_mode & 07777, 0) < 0 && r == 0 ? -errno : r;
 }
 
 char hk_ov_get_mark(struct hk_overlay *ov, int dir, const char *name, const char *xattr)

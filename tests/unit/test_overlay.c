@@ -8,7 +8,9 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <linux/fs.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <signal.h>
 #include <setjmp.h>
@@ -18,8 +20,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -1377,6 +1381,50 @@ static int count_change(void *arg, const struct hk_change *change)
 	return 0;
 }
 
+/* What a box's server may call, as far as changing modes goes: fchmodat(), not chmod(). */
+static void forbid_chmod(void)
+{
+#ifdef SYS_chmod
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_chmod, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = {HK_ARRAY_SIZE(code), code};
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+		prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0) {
+		_exit(2);
+	}
+#endif
+}
+
+/* A user takes all rights away, in a box's server: the mode and the record are both set. */
+static void test_closed_by_confined_server(void **state)
+{
+	pid_t pid;
+	int status;
+
+	(void)state;
+	if (geteuid() == 0) {
+		skip(); /* needs no right to write attributes */
+	}
+	begin("mkdir d; echo x >d/f");
+	pid = fork();
+	if (pid == 0) {
+		struct hk_backend *b = open_overlay();
+		int obj;
+
+		forbid_chmod();
+		obj = walk(b, "d");
+		_exit(obj < 0 || b->ops->chmod(b, obj, 0) != 0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	shell("chmod 700 %s/layer/upper/d", top);
+}
+
 /* A directory that keeps its owner out: the tools of layers say which it is, and what to do. */
 static void test_closed_directory_is_named(void **state)
 {
@@ -1541,6 +1589,7 @@ int main(void)
 		cmocka_unit_test(test_layer_is_checked),
 		cmocka_unit_test(test_unreadable_file_is_applied),
 		cmocka_unit_test(test_closed_directory_is_named),
+		cmocka_unit_test(test_closed_by_confined_server),
 		cmocka_unit_test(test_random_operations),
 	};
 
