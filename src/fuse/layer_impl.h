@@ -34,10 +34,12 @@ struct hk_layer_moves {
  * struct hk_changes - what is in a layer
  * @differ: what hk_layer_each() tells
  * @same: copies that are as what they are copies of; no directories
+ * @hidden: the layer's notes of what it hid
  */
 struct hk_changes {
 	struct hk_change_list differ, same;
 	struct hk_layer_moves moves;
+	struct hk_ov_hidden hidden;
 };
 
 int hk_changes_collect(struct hk_layer *layer, struct hk_changes *changes, struct hk_err *err);

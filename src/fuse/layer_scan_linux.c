@@ -5,7 +5,8 @@
  * Theory: both trees are walked together, the upper one leading. What was copied up and is as it was, is no change; only
  * where attributes are alike is data compared. Below has changed if what a copy's record says of its original is no
  * longer so; or, where there is no record (a whiteout, a file that replaced another), if what is below, or anything in
- * it, is newer.
+ * it, is not what the layer's notes say it hid there (overlay_hidden_linux.c). A layer without notes, of an older Hako or
+ * the kernel's overlayfs, has only times: then, if it is not older.
  *
  * A renamed directory is compared with what it was below, and its old name counts as free (layer_moves_linux.c).
  *
@@ -40,6 +41,7 @@ struct pair {
 	bool is_lost;      /* renamed, but what it was below is gone */
 	int64_t hidden_ns; /* since when what was below at this name is hidden; 0: not known */
 	int64_t newest_ns; /* the latest change in it */
+	bool is_unseen;    /* it, or something in it, is not what was hidden */
 };
 
 /* Return: 1 same, 0 not, -errno. */
@@ -136,36 +138,54 @@ static bool same_meta(struct hk_overlay *ov, const struct pair *p)
 		has_xattrs_of(ov, p->lower, p->upper, &lower_count) && upper_count == lower_count;
 }
 
+struct scan {
+	struct hk_overlay *ov;
+	struct hk_changes *changes;
+	struct hk_str path;  /* of the directory at hand */
+	struct hk_str below; /* and of what it is compared with */
+};
+
 struct newest {
 	struct hk_layer_tour tour; /* first member */
-	struct hk_overlay *ov;
+	struct scan *scan;
 	int64_t ns;
+	bool is_unseen;
 };
+
+static void look_at_hidden(struct newest *newest, const struct hk_stat *st)
+{
+	newest->ns = HK_MAX(newest->ns, hk_timespec_ns(st->ctime));
+	newest->is_unseen |= !hk_ov_hidden_has(&newest->scan->changes->hidden, hk_ov_digest(st));
+}
 
 static int look_for_newer(struct hk_layer_tour *tour, int dir, const struct hk_dirent *entry)
 {
 	struct newest *newest = (struct newest *)tour;
 	struct hk_stat st;
-	int r = newest->ov->host->ops->lookup(newest->ov->host, dir, entry->name, &st);
+	struct hk_backend *host = newest->scan->ov->host;
+	int r = host->ops->lookup(host, dir, entry->name, &st);
 
 	if (r < 0) {
 		return r == -ENOENT || r == -EACCES ? 0 : r;
 	}
-	newest->ns = HK_MAX(newest->ns, hk_timespec_ns(st.ctime));
+	look_at_hidden(newest, &st);
 	return S_ISDIR(st.mode);
 }
 
-/* The latest change of what @fd (O_PATH) is, and of all in it. Return: 0 or -errno. */
-static int find_newest(
-	struct hk_overlay *ov, int fd, const struct hk_stat *st, int64_t *ret_newest_ns)
+/* What is hidden by @p: when it was changed last, and is it what it was? Return: 0 or -errno. */
+static int find_newest(struct scan *scan, struct pair *p)
 {
-	struct newest newest = {.tour = {.entry = look_for_newer, .skips_closed = true},
-		.ov = ov,
-		.ns = HK_MAX(*ret_newest_ns, hk_timespec_ns(st->ctime))};
-	int r = S_ISDIR(st->mode) ? hk_layer_tour(&newest.tour, fd) : 0;
+	struct newest newest = {
+		.tour = {.entry = look_for_newer, .skips_closed = true}, .scan = scan};
+	int r;
 
+	look_at_hidden(&newest, &p->lower_st);
+	r = S_ISDIR(p->lower_st.mode) ? hk_layer_tour(&newest.tour, p->lower) : 0;
 	hk_str_finish(&newest.tour.path);
-	*ret_newest_ns = newest.ns;
+	p->newest_ns = newest.ns;
+	/* Without notes, within one tick of the clock nobody knows. */
+	p->is_unseen =
+		scan->changes->hidden.is_known ? newest.is_unseen : newest.ns >= p->hidden_ns;
 	return r;
 }
 
@@ -176,7 +196,7 @@ static bool is_conflict(const struct pair *p, const char *path)
 	bool is_copy = p->upper >= 0 && p->has_record && p->record.path_hash == hk_ov_hash(path);
 
 	if (p->from != NULL || p->is_lost) {
-		return p->is_lost || p->newest_ns > p->hidden_ns;
+		return p->is_lost || p->is_unseen;
 	}
 	if (p->lower < 0) {
 		return is_copy; /* removed below */
@@ -184,14 +204,14 @@ static bool is_conflict(const struct pair *p, const char *path)
 	if (p->upper >= 0 && S_ISDIR(p->upper_st.mode) && S_ISDIR(l->mode)) {
 		return false;
 	}
-	if (is_copy && p->record.id.ino == l->ino && !S_ISDIR(l->mode)) {
+	if (is_copy && hk_ov_is_original(&p->record, l) && !S_ISDIR(l->mode)) {
 		return p->record.ctime_ns != hk_timespec_ns(l->ctime) ||
 			p->record.mtime_ns != hk_timespec_ns(l->mtime) || p->record.size != l->size;
 	}
 	if (is_copy) {
 		return true; /* another inode by now */
 	}
-	return p->newest_ns > p->hidden_ns;
+	return p->is_unseen;
 }
 
 /* --- collecting --- */
@@ -214,13 +234,6 @@ static struct stat to_stat(const struct hk_stat *st)
 		.st_ctim = st->ctime,
 	};
 }
-
-struct scan {
-	struct hk_overlay *ov;
-	struct hk_changes *changes;
-	struct hk_str path;  /* of the directory at hand */
-	struct hk_str below; /* and of what it is compared with */
-};
 
 static int add_to(struct scan *scan, struct hk_change_list *to, enum hk_change_kind kind,
 	const struct pair *p)
@@ -300,7 +313,7 @@ static int open_moved(struct scan *scan, int upper, const char *name, struct pai
 		free(p->from); /* it has come back */
 		p->from = NULL;
 	} else if (p->lower >= 0) {
-		r = find_newest(ov, p->lower, &p->lower_st, &p->newest_ns);
+		r = find_newest(scan, p);
 	}
 	hk_close(&p->lower);
 	p->lower = -1;
@@ -432,7 +445,7 @@ static int scan_pair(struct scan *scan, struct pair *p, unsigned depth, int64_t 
 		(p->upper < 0 ? is_hidden
 			      : (p->upper_st.mode & S_IFMT) != (p->lower_st.mode & S_IFMT) ||
 					!S_ISDIR(p->upper_st.mode))) {
-		r = find_newest(scan->ov, p->lower, &p->lower_st, &p->newest_ns);
+		r = find_newest(scan, p);
 		if (r < 0) {
 			return r;
 		}
@@ -528,6 +541,10 @@ int hk_changes_collect(struct hk_layer *layer, struct hk_changes *changes, struc
 	if (r < 0) {
 		return r;
 	}
+	r = hk_ov_hidden_read(ov, &changes->hidden);
+	if (r < 0) {
+		return hk_fail(err, -r, "layer: hidden");
+	}
 	r = scan_dir(&scan, &top, 0);
 	if (r < 0) {
 		hk_layer_fail(err, r, hk_str_text(&scan.path),
@@ -553,6 +570,7 @@ void hk_changes_finish(struct hk_changes *changes)
 	finish_list(&changes->differ);
 	finish_list(&changes->same);
 	hk_layer_moves_finish(&changes->moves);
+	hk_ov_hidden_finish(&changes->hidden);
 }
 
 int hk_layer_each(struct hk_layer *layer, int (*each)(void *arg, const struct hk_change *change),

@@ -283,8 +283,8 @@ static int install(
 			unlinkat(ov->work, copy->temp.text, 0); /* open, without a name */
 		}
 	}
-	hk_ov_unref(ov, parent);
 	if (r < 0) {
+		hk_ov_unref(ov, parent);
 		hk_close(&fd);
 		drop_copy(ov, copy, S_ISDIR(inode->type));
 		return r;
@@ -295,7 +295,11 @@ static int install(
 	inode->has_record = true;
 	if (!S_ISDIR(inode->type)) {
 		hk_close(&inode->lower);
+		if (parent != NULL && (how & HK_OV_NAMELESS) == 0) {
+			hk_ov_note_hidden(ov, hk_ov_record_digest(&record));
+		}
 	}
+	hk_ov_unref(ov, parent);
 	atomic_store_explicit(&inode->is_copied, inode->is_cow, memory_order_release);
 	return 0;
 }
@@ -412,6 +416,9 @@ int hk_ov_give_name(
 	if (r == 0) {
 		r = put_in_place(ov, dir, name, ov->index, index.text, true);
 	}
+	if (r == 0) {
+		hk_ov_note_hidden(ov, hk_ov_record_digest(&inode->record));
+	}
 	if (r == 0 && inode->record.links > 0) {
 		inode->record.links--;
 		r = hk_ov_save_record(ov, inode);
@@ -484,6 +491,7 @@ static int own_tree(struct hk_overlay *ov, struct hk_ov_inode *dir, unsigned dep
 	if (r == 0) {
 		r = dir->xattr_whiteouts ? hk_ov_clear_whiteouts(ov, dir) : 0;
 		dir->xattr_whiteouts = false;
+		hk_ov_note_dir_hidden(ov, dir);
 		free(dir->redirect);
 		dir->redirect = NULL;
 		hk_close(&dir->lower);

@@ -9,6 +9,7 @@
  *	overlay_slot_linux.c	objects and files: what the server holds by a number
  *	overlay_mark_linux.c	records, whiteouts and opaque directories: the marks in the upper layer
  *	overlay_copy_linux.c	copy-up
+ *	overlay_hidden_linux.c	what was below when it was hidden
  *	overlay_remove_linux.c	trees that are in the way
  *	overlay_name_linux.c	making and removing names; overlay_rename_linux.c: renaming
  *	overlay_file_linux.c	attributes and data
@@ -118,6 +119,7 @@ struct hk_overlay {
 	bool (*is_cow)(void *arg, const char *path);
 	void *arg;
 	int layer, upper, work, index, origin; /* directories of the layer */
+	int hidden;                            /* a file; -1: an old layer has none */
 	uint64_t layer_dev, layer_ino;         /* hidden, if it is below */
 	bool is_root;
 	atomic_uint temp_count;
@@ -282,6 +284,29 @@ struct hk_ov_temp {
 	char text[16];
 };
 struct hk_ov_temp hk_ov_temp(struct hk_overlay *ov); /* a name for the work directory */
+
+/* overlay_hidden_linux.c: what was below when a layer came to hide it. The tree is locked for writing. */
+
+/** hk_ov_digest(), hk_ov_record_digest() - what tells an inode below from what it may be later; a record: of no directory */
+uint64_t hk_ov_digest(const struct hk_stat *st);
+uint64_t hk_ov_record_digest(const struct hk_ov_record *record);
+/** hk_ov_note_hidden() - what is below, and was shown, is not any more. @what: its digest */
+void hk_ov_note_hidden(struct hk_overlay *ov, uint64_t what);
+/** hk_ov_note_found_hidden() - the same of what was found at a name; nothing, if it was above */
+void hk_ov_note_found_hidden(struct hk_overlay *ov, const struct hk_ov_found *found);
+/** hk_ov_note_dir_hidden() - the same of a directory's lower one; before that is closed */
+void hk_ov_note_dir_hidden(struct hk_overlay *ov, const struct hk_ov_inode *dir);
+
+/** struct hk_ov_hidden - all digests; owned, sorted. @is_known: false where an old layer has no notes */
+struct hk_ov_hidden {
+	bool is_known;
+	uint64_t *list;
+	size_t count, cap;
+};
+int hk_ov_hidden_read(struct hk_overlay *ov, struct hk_ov_hidden *hidden);
+/** hk_ov_hidden_has() - is this below what was hidden? */
+bool hk_ov_hidden_has(const struct hk_ov_hidden *hidden, uint64_t what);
+void hk_ov_hidden_finish(struct hk_ov_hidden *hidden);
 
 /* overlay_remove_linux.c */
 

@@ -10,6 +10,7 @@
  *	work/	copies in the making; emptied when the layer is opened
  *	index/	files with several names below, by their number there
  *	origin/	records of what can have no attribute
+ *	hidden	what was below where it is hidden (overlay_hidden_linux.c)
  *
  * An flock(2) on the directory keeps other runs out; it goes with the process, however that ends.
  */
@@ -54,6 +55,7 @@ static void destroy(struct hk_backend *backend)
 	pthread_cond_destroy(&ov->copied);
 	pthread_mutex_destroy(&ov->copy_lock);
 	pthread_rwlock_destroy(&ov->tree);
+	hk_close(&ov->hidden);
 	hk_close(&ov->origin);
 	hk_close(&ov->index);
 	hk_close(&ov->work);
@@ -115,6 +117,7 @@ static int init(struct hk_overlay *ov)
 	ov->work = -1;
 	ov->index = -1;
 	ov->origin = -1;
+	ov->hidden = -1;
 	ov->is_root = geteuid() == 0;
 	pthread_rwlockattr_init(&attr);
 	/* No thread locks it twice; and a writer must not wait for ever. */
@@ -156,7 +159,7 @@ static const char *const subdirs[] = {"upper", "work", "index", "origin"};
 /* Nothing in it that we have not made, maybe in a run that was killed just then. */
 static bool may_become_layer(int dir)
 {
-	static const char *const files[] = {".", "..", "new", "lower"};
+	static const char *const files[] = {".", "..", "new", "lower", "hidden"};
 	int copy = dup(dir);
 	DIR *list = copy < 0 ? NULL : fdopendir(copy);
 	const struct dirent *entry;
@@ -190,6 +193,9 @@ static int make_layer(int dir, const char *lower, const char *path, struct hk_er
 	for (size_t i = 0; r == 0 && i < HK_ARRAY_SIZE(subdirs); i++) {
 		r = HK_HOST_CALL(mkdirat(dir, subdirs[i], 0700));
 		r = r == -EEXIST ? 0 : r;
+	}
+	if (r == 0) {
+		r = write_small(dir, "hidden", "");
 	}
 	if (r == 0) {
 		r = write_small(dir, "lower", lower);
@@ -265,6 +271,10 @@ static int open_layer(
 	}
 	if (r < 0) {
 		return r;
+	}
+	ov->hidden = hk_open(ov->layer, "hidden", O_RDWR | O_APPEND | O_NOFOLLOW, 0);
+	if (ov->hidden < 0 && ov->hidden != -ENOENT) {
+		return hk_fail(err, -ov->hidden, "'%s/hidden'", path);
 	}
 	r = ov->host->ops->stat(ov->host, ov->layer, &st);
 	if (r == 0) {

@@ -340,6 +340,9 @@ static int remove_cow_dir(struct hk_overlay *ov, struct hk_ov_inode *dir, const 
 		r = inode->upper >= 0 ? remove_upper_dir(ov, dir, name, below != 0)
 				      : hk_ov_make_whiteout(ov, dir, name);
 	}
+	if (r == 0) {
+		hk_ov_note_dir_hidden(ov, inode);
+	}
 	if (r == 0 && inode->upper >= 0) {
 		hk_close(&inode->lower); /* with the whiteouts gone, it would show */
 	}
@@ -374,6 +377,9 @@ static int remove_cow_file(struct hk_overlay *ov, struct hk_ov_inode *dir, const
 	if (r == 0) {
 		r = below != 0 ? hk_ov_make_whiteout(ov, dir, name)
 			       : hk_host_unlink(ov->host, dir->upper, name, false);
+	}
+	if (r == 0) {
+		hk_ov_note_found_hidden(ov, found);
 	}
 	if (r == 0 && inode != NULL) {
 		hk_ov_name_gone(ov, inode, was_below);

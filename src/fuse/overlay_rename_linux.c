@@ -164,6 +164,11 @@ static int move(struct hk_overlay *ov, struct end *from, struct end *to, bool ex
 	if (r < 0 || !to->exists) {
 		return r;
 	}
+	if (!is_dir(to)) {
+		hk_ov_note_found_hidden(ov, &to->found);
+	} else if (to->inode != NULL) {
+		hk_ov_note_dir_hidden(ov, to->inode);
+	}
 	if (to->inode != NULL && is_dir(to) && to->inode->upper >= 0) {
 		hk_close(&to->inode->lower);
 	} else if (to->inode != NULL && !is_dir(to)) {

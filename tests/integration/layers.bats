@@ -148,6 +148,85 @@ new" ]
 	[ ! -e gone ]
 }
 
+@test "what another made below is never lost to a second run in the layer" {
+	# What is there, what the first run does, what another does, what the second run does.
+	local cases=(
+		'echo a >f|echo b >f|echo HOST >f|rm f'
+		'echo a >f|echo b >f|echo HOST >f|sed -i s/b/c/ f'
+		'echo a >f|echo b >f|echo HOST >f|mv f g'
+		'echo a >f|rm f|echo HOST >f|touch f; rm f'
+		'echo a >f|rm f|echo HOST >f|echo x >f'
+		'mkdir f; echo a >f/f|echo b >f/f|echo HOST >f/f|rm -r f'
+		'mkdir f; echo a >f/f|rm -r f|rm -r f; mkdir f; echo HOST >f/f|mkdir f; rm -r f; mkdir f'
+		'mkdir f; echo a >f/f|rm -r f|rm -r f; mkdir f; echo HOST >f/f|mkdir f; echo x >f/f'
+		':|mkdir f; echo x >f/f|mkdir f; echo HOST >f/f|rm -r f; mkdir f'
+		':|mkdir f; echo x >f/f|mkdir f; echo HOST >f/f|rm -r f'
+		':|echo x >f|echo HOST >f|rm f'
+		'mkdir f; echo a >f/f|mv f g; echo b >g/f|echo HOST >f/f|rm -r g'
+		'ln -s a f|ln -sf b f|rm f; echo HOST >f|ln -sf c f'
+	)
+	local case made first meanwhile second host
+
+	for case in "${cases[@]}"; do
+		IFS='|' read -r made first meanwhile second <<<"$case"
+		echo "# $case"
+		rm -rf f g l
+		bash -c "$made"
+		cow "$first"
+		bash -c "$meanwhile"
+		cow "$second"
+		host=$(grep -r HOST .)
+		run hako apply t
+		[ "$status" = 1 ]
+		[[ $output == *"changed below"* ]]
+		[ "$(grep -r HOST .)" = "$host" ]
+		hako discard t
+	done
+}
+
+@test "within one tick of the clock, what another made is told from what was hidden" {
+	local i
+
+	for i in 1 2 3 4 5; do
+		echo a >f
+		cow 'rm f; exec >&- 2>&-'
+		echo HOST >f
+		touch -d "@$(stat -c %.9Y "$XDG_DATA_HOME/hako/layers/t/upper$dir/f")" f
+		run hako apply t
+		[ "$status" = 1 ]
+		[ "$(cat f)" = HOST ]
+		hako discard t
+	done
+}
+
+@test "runs one after the other are applied, where nobody else was there" {
+	local cases=(
+		'echo a >f|echo b >f|rm f'
+		'echo a >f|echo b >f|sed -i s/b/c/ f'
+		'echo a >f|rm f|echo x >f; mv f g'
+		'mkdir f; echo a >f/f|rm -r f|mkdir f; echo x >f/g'
+		'mkdir -p f/d; echo a >f/d/f|mv f g; echo x >g/d/g|rm -r g'
+		'echo a >f; ln f l; mkdir d|echo b >l; mv f d|rm -r d l'
+		'mkdir f g; echo a >f/a; echo b >g/b|rm -r g; mv f g|rm g/a; mv g f; mkdir g'
+		'mkdir f; mkfifo f/p; ln -s x f/s|chmod 600 f/p; ln -sf y f/s|rm -r f'
+	)
+	local case made first second want
+
+	for case in "${cases[@]}"; do
+		IFS='|' read -r made first second <<<"$case"
+		echo "# $case"
+		rm -rf "$BATS_TEST_TMPDIR/want" ./*
+		mkdir "$BATS_TEST_TMPDIR/want"
+		bash -c "$made"
+		(cd "$BATS_TEST_TMPDIR/want" && bash -c "$made; $first; $second")
+		cow "$first"
+		cow "$second"
+		hako apply t
+		diff -r --no-dereference "$BATS_TEST_TMPDIR/want" .
+		hako discard t
+	done
+}
+
 @test "a layer is listed, is discarded, and is then none" {
 	cow 'echo x >f'
 	run hako layers
