@@ -123,7 +123,10 @@ int hk_cli_layer_paths(char *const *words, const char *lower, char ***ret_paths,
 			hk_cli_free_paths(paths);
 			hk_fail_msg(
 				err, EINVAL, "'%.200s' is not within '%.200s'", words[i], lower);
-			hk_err_hint(err, "the layer was made over that");
+			hk_err_hint(err,
+				strstr(words[i], "..") != NULL ? "give a path without '..', within "
+			                                         "what the layer was made over"
+							       : "the layer was made over that");
 			return -EINVAL;
 		}
 	}
@@ -170,6 +173,7 @@ static void print_layer(const char *name)
 	autofree char *path = NULL;
 	autofree char *lower = NULL;
 	char shown[512];
+	char shown_name[1024];
 	char date[32] = "?";
 	struct stat st;
 	struct tm local;
@@ -180,7 +184,8 @@ static void print_layer(const char *name)
 		strftime(date, sizeof(date), "%Y-%m-%d %H:%M", &local);
 	}
 	hk_str_escape(shown, sizeof(shown), is_whole ? lower : "", is_whole ? strlen(lower) : 0);
-	printf("%-20s %s  %s\n", name, date, is_whole ? shown : "(not whole)");
+	hk_str_escape(shown_name, sizeof(shown_name), name, strlen(name));
+	printf("%-20s %s  %s\n", shown_name, date, is_whole ? shown : "(not whole)");
 }
 
 /* Those with a name: others go with their run. */

@@ -134,6 +134,11 @@ int hk_layers_make(const char *dir, const char *name, char **ret_path, struct hk
 	if (name == NULL) {
 		return make_temporary(dir, ret_path, err);
 	}
+	/* What there is may be called so; it would read as an option. */
+	if (name[0] == '-') {
+		hk_fail_msg(err, EINVAL, "'%s' cannot name a layer", name);
+		return hk_err_hint(err, "a name does not begin with a dash");
+	}
 	r = hk_layers_named(dir, name, ret_path, err);
 	return r == 0 ? hk_mkdir_p(*ret_path, 0700, err) : r;
 }

@@ -568,3 +568,14 @@ changed" ]
 	run summary
 	[ "$output" = "D  dev" ]
 }
+
+@test "hako layers shows names without control characters; none begins with a dash" {
+	cow 'true'
+	mv "$XDG_DATA_HOME/hako/layers/t" "$XDG_DATA_HOME/hako/layers/"$'a\e[31m\nb'
+	run hako layers
+	[ "${#lines[@]}" = 1 ]
+	[[ $output != *$'\e'* ]]
+	run hako trace --cow --keep -x -- true
+	[ "$status" = 125 ]
+	expect_line "$output" "'-x' cannot name a layer" "dash"
+}
