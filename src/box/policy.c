@@ -176,6 +176,17 @@ static int open_audit(struct hk_box_policy *policy, struct hk_layout *layout, st
 		&policy->audit, err);
 }
 
+static bool has_writable(const struct hk_layout *layout)
+{
+	for (unsigned i = 0; i < layout->export_count; i++) {
+		if (!layout->exports[i].read_only &&
+			hk_layout_share(layout, layout->exports[i].name) != NULL) {
+			return true;
+		}
+	}
+	return false;
+}
+
 /* Where the rules' changes of the export go that are not to be made in the directory. */
 static int find_layer(
 	struct hk_box_policy *policy, struct hk_layout *layout, unsigned index, struct hk_err *err)
@@ -184,6 +195,14 @@ static int find_layer(
 	const struct hk_share *share = hk_layout_share(layout, export->name);
 	struct hk_box_owner *owner = layout->config->owner;
 
+	if (share != NULL && export->read_only && !has_writable(layout) &&
+		hk_rules_is_cow(policy->rules, export->root)) {
+		hk_fail_msg(err, EINVAL,
+			"policy: 'cow' is about '%s', and that is shared read-only: nothing can be "
+		        "changed there",
+			export->root);
+		return hk_err_hint(err, "share it with :rw, or with :cow and no such rule");
+	}
 	if (share == NULL || export->read_only || layout->layers[index] != NULL) {
 		return 0;
 	}

@@ -3,6 +3,7 @@
 #include "cli/run_layers.h"
 
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cli/layers.h"
@@ -40,7 +41,14 @@ int hk_run_layers_make(struct hk_run_layers *layers, struct hk_share *shares, co
 	int r = 0;
 
 	for (unsigned i = 0; i < share_count; i++) {
+		struct stat st;
+
 		cow_count += is_cow[i];
+		if (is_cow[i] && stat(shares[i].host, &st) == 0 && !S_ISDIR(st.st_mode)) {
+			return hk_opts_bad_value("-v", shares[i].host,
+				"only a directory can be :cow; share the one that the file is in",
+				err);
+		}
 	}
 	if (layers->keep != NULL && cow_count > 1) {
 		return hk_opts_bad_value("--keep", layers->keep,

@@ -332,3 +332,14 @@ break_out() {
 	[[ $err != *abandoned* ]]
 	! pgrep -f '^sleep 78.5$'
 }
+
+@test "what cannot be kept apart is refused at the start, and leaves no layer" {
+	run hako run -v "$PWD/w/one:cow" --keep file -- true
+	[ "$status" = 2 ]
+	[[ $output == *"only a directory can be :cow"* ]]
+	[ ! -e "$XDG_DATA_HOME/hako/layers/file" ]
+	echo 'cow * /w/**' >policy
+	run hako run -v "$PWD/w:/w" --policy policy -- true
+	[ "$status" = 125 ]
+	[[ $output == *"shared read-only"*":rw"* ]]
+}
