@@ -199,7 +199,7 @@ static int find_layer(
 		hk_rules_is_cow(policy->rules, export->root)) {
 		hk_fail_msg(err, EINVAL,
 			"policy: 'cow' is about '%s', and that is shared read-only: nothing can be "
-		        "changed there",
+			"changed there",
 			export->root);
 		return hk_err_hint(err, "share it with :rw, or with :cow and no such rule");
 	}

@@ -125,7 +125,7 @@ int hk_cli_layer_paths(char *const *words, const char *lower, char ***ret_paths,
 				err, EINVAL, "'%.200s' is not within '%.200s'", words[i], lower);
 			hk_err_hint(err,
 				strstr(words[i], "..") != NULL ? "give a path without '..', within "
-			                                         "what the layer was made over"
+								 "what the layer was made over"
 							       : "the layer was made over that");
 			return -EINVAL;
 		}
