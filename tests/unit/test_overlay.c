@@ -891,12 +891,28 @@ static void test_layer_far_below(void **state)
 }
 
 /* Where it is too deep to be compared, that is said. */
-static void test_layer_too_deep(void **state)
+struct too_deep {
+	struct hk_layer *layer;
+	struct hk_err err;
+	int result;
+};
+
+static void *list_too_deep(void *arg)
 {
 	unsigned counts[HK_CHANGE_RENAMED + 1] = {0};
-	struct hk_err err = HK_ERR_INIT;
-	struct hk_layer *layer;
+	struct too_deep *t = arg;
+
+	t->result = hk_layer_each(t->layer, note_kind, counts, &t->err);
+	return NULL;
+}
+
+/* In a thread with a large stack: what is instrumented needs several times as much of it. */
+static void test_layer_too_deep(void **state)
+{
+	struct too_deep t = {.err = HK_ERR_INIT};
 	struct hk_backend *b;
+	pthread_attr_t attr;
+	pthread_t thread;
 	char lower[256];
 
 	(void)state;
@@ -905,11 +921,16 @@ static void test_layer_too_deep(void **state)
 	b->ops->destroy(b);
 	make_deep("layer/upper", 4100);
 	hk_fmt(lower, sizeof(lower), "%s/lower", top);
-	assert_int_equal(hk_layer_open(in_top("layer"), lower, &layer, &err), 0);
-	assert_int_equal(hk_layer_each(layer, note_kind, counts, &err), -ENAMETOOLONG);
-	assert_non_null(strstr(hk_err_text(&err), "'d/d/d/"));
-	assert_non_null(strstr(hk_err_text(&err), "4096 directories"));
-	hk_layer_close(layer);
+	assert_int_equal(hk_layer_open(in_top("layer"), lower, &t.layer, &t.err), 0);
+	assert_int_equal(pthread_attr_init(&attr), 0);
+	assert_int_equal(pthread_attr_setstacksize(&attr, 128 << 20), 0);
+	assert_int_equal(pthread_create(&thread, &attr, list_too_deep, &t), 0);
+	pthread_join(thread, NULL);
+	pthread_attr_destroy(&attr);
+	assert_int_equal(t.result, -ENAMETOOLONG);
+	assert_non_null(strstr(hk_err_text(&t.err), "'d/d/d/"));
+	assert_non_null(strstr(hk_err_text(&t.err), "4096 directories"));
+	hk_layer_close(t.layer);
 }
 
 static bool all_is_cow(void *arg, const char *path)
