@@ -134,10 +134,11 @@ static FILE *open_file(int fd)
 	return file;
 }
 
-static bool write_to(const struct hk_findings *findings, const char *path, int *fd,
-	report_fn *write, struct hk_audit *audit)
+/* Takes @fd over: of @path; -1 for standard error. */
+static bool write_to(const struct hk_findings *findings, const char *path, int fd, report_fn *write,
+	struct hk_audit *audit)
 {
-	FILE *file = is_stderr(path) ? stderr : open_file(take_fd(fd));
+	FILE *file = is_stderr(path) ? stderr : open_file(fd);
 	struct hk_str command = {0};
 	int r = -errno;
 
@@ -164,15 +165,15 @@ bool hk_findings_tell(struct hk_findings *findings, struct hk_audit *audit)
 	}
 	if (findings->summary == HK_SUMMARY_ALWAYS ||
 		(findings->summary == HK_SUMMARY_IF_DENIED && hk_audit_violations(audit) > 0)) {
-		good &= write_to(findings, "-", NULL, hk_audit_summary, audit);
+		good &= write_to(findings, "-", -1, hk_audit_summary, audit);
 	}
 	if (findings->report != NULL) {
-		good &= write_to(findings, findings->report, &findings->report_fd,
+		good &= write_to(findings, findings->report, take_fd(&findings->report_fd),
 			report_for(findings->report), audit);
 	}
 	if (findings->learn != NULL) {
-		good &= write_to(
-			findings, findings->learn, &findings->learn_fd, hk_audit_learn, audit);
+		good &= write_to(findings, findings->learn, take_fd(&findings->learn_fd),
+			hk_audit_learn, audit);
 	}
 	return good;
 }
