@@ -16,6 +16,7 @@ pty() {
 	python3 "$BATS_TEST_DIRNAME/pty.py" "$@"
 }
 
+# bats test_tags=kvm
 @test "a command runs as the caller, in a system without the host's identity, and its status is ours" {
 	box -- sh -c 'uname -r; id -un; pwd; hostname; ls -A ~; ls -A /tmp; cat /etc/hostname; grep -c . /etc/passwd
 		cat /etc/shadow 2>/dev/null; touch /usr/x 2>/dev/null && echo writable; ls /; exit 37' </dev/null
@@ -38,6 +39,7 @@ pty() {
 	[[ $out == *$'\n'bin$'\n'dev$'\n'etc$'\n'home$'\n'* ]]
 }
 
+# bats test_tags=kvm
 @test "--cpus" {
 	box --cpus 4 -- nproc </dev/null
 	[ "$status" -eq 0 ]
@@ -54,12 +56,14 @@ pty() {
 	[ "$(tail -c 2 out | od -An -tx1)" = " 00 ff" ]
 }
 
+# bats test_tags=kvm
 @test "much data goes through, both ways" {
 	head -c 8000000 /dev/urandom >in
 	hako run -- cat <in >out
 	cmp in out
 }
 
+# bats test_tags=kvm
 @test "the reader of the output leaves" {
 	hako run -- sh -c 'yes; echo "yes: $?" >&2' </dev/null 2>err | head -n 1 >out
 	[ "$(cat out)" = y ]
@@ -67,6 +71,7 @@ pty() {
 	[[ $(cat err) == *"yes: "[1-9]* ]]
 }
 
+# bats test_tags=kvm
 @test "output that cannot be written is a failure" {
 	status=0
 	hako run -- sh -c 'seq 1 20000' </dev/null >/dev/full 2>err || status=$?
@@ -74,6 +79,7 @@ pty() {
 	expect_line "$(cat err)" "hako run: stdout: No space left on device"
 }
 
+# bats test_tags=kvm
 @test "a signal's status" {
 	box -- sh -c 'kill -9 $$' </dev/null
 	[ "$status" -eq 137 ]
@@ -93,6 +99,7 @@ pty() {
 	expect_line "$err" "not found in the box" "-v $PWD/here"
 }
 
+# bats test_tags=kvm
 @test "shares: read-only ones deny with a hint, writable ones write as the caller" {
 	mkdir ro rw
 	echo content >ro/file
@@ -109,6 +116,7 @@ pty() {
 	[ "$(sort -u rw/owner | wc -l)" -eq 1 ]
 }
 
+# bats test_tags=kvm
 @test "a share :cow: the box may change all of it, and it stays as it is" {
 	layer=${XDG_DATA_HOME:-$HOME/.local/share}/hako/layers/test-$$
 	mkdir -p tree/sub
@@ -167,6 +175,7 @@ pty() {
 	[ ! -e root/home ]
 }
 
+# bats test_tags=kvm
 @test "a terminal: raw while the command has it, its size, Ctrl-C, restored" {
 	run pty size=24x80 raw "expect=24 80" size=30x100 'send=go\r' "expect=30 100" 'expect=sleeping' 'send=\x03' \
 		-- "$HAKO_BIN" run -t -- sh -c 'stty size; read x; stty size; tty >/dev/null && echo sleeping; exec sleep 100'
@@ -174,6 +183,7 @@ pty() {
 	[ "$status" -eq 130 ]
 }
 
+# bats test_tags=kvm
 @test "the monitor is killed: the guest is gone, the terminal restored" {
 	run pty size=24x80 raw "expect=24 80" kill=KILL cooked \
 		-- "$HAKO_BIN" run -t -- sh -c 'stty size; exec sleep 100'
@@ -182,6 +192,7 @@ pty() {
 	! pgrep -f "^$HAKO_BIN run" 2>/dev/null
 }
 
+# bats test_tags=kvm
 @test "signals are passed on" {
 	mkfifo ready
 	"$HAKO_BIN" run -- sh -c 'trap "echo got TERM; exit 9" TERM; echo ready; while :; do sleep 0.1; done' </dev/null >ready &
@@ -196,6 +207,7 @@ pty() {
 	[ "$(cat <&5)" = "got TERM" ]
 }
 
+# bats test_tags=kvm
 @test "a signal before the command has started ends the box" {
 	"$HAKO_BIN" run -- true </dev/null 2>err &
 	pid=$!
@@ -208,12 +220,14 @@ pty() {
 	[ -z "$(cat err)" ]
 }
 
+# bats test_tags=kvm
 @test "--timeout" {
 	box --timeout 100ms -- true </dev/null
 	[ "$status" -eq 124 ]
 	expect_line "$err" "ended after 0.100 s" "--timeout"
 }
 
+# bats test_tags=kvm
 @test "--timeout ends it also if nobody reads the output" {
 	mkfifo pipe
 	sleep 100 <pipe 3>&- &
@@ -227,12 +241,14 @@ pty() {
 	[ "$took" -le 20 ]
 }
 
+# bats test_tags=kvm
 @test "out of memory ends with a clear line" {
 	box --memory 128M -- python3 -c 'x=bytearray(10**9)' </dev/null
 	[ "$status" -ne 0 ]
 	expect_line "$(grep '^hako run: ' <<<"$err")" "out of memory (128 MiB)" "--memory"
 }
 
+# bats test_tags=kvm
 @test "the guest's kernel panics: one line, and what it said last" {
 	box --root -- sh -c 'echo c >/proc/sysrq-trigger; sleep 100' </dev/null
 	[ "$status" -eq 125 ]
@@ -240,6 +256,7 @@ pty() {
 	[ "$(grep -c '^hako run: | ' <<<"$err")" -ge 3 ]
 }
 
+# bats test_tags=kvm
 @test "the agent is killed" {
 	# Nothing in the box can signal it; so its memory is overwritten.
 	box --root -- sh -c '
@@ -250,6 +267,7 @@ pty() {
 	expect_line "$(head -n 1 <<<"$err")" "hako run: the box crashed: Kernel panic" "init"
 }
 
+# bats test_tags=kvm
 @test "a disk, and one that is truncated while the box runs" {
 	truncate -s 4M disk
 	box --root --disk disk -- sh -c 'blockdev --getsize64 /dev/vda; printf hello | dd of=/dev/vda conv=notrunc 2>/dev/null; sync' </dev/null
@@ -272,6 +290,7 @@ pty() {
 	[ -z "$(cat err)" ]
 }
 
+# bats test_tags=kvm
 @test "two boxes do not write one disk" {
 	truncate -s 1M disk
 	mkfifo ready
@@ -284,6 +303,7 @@ pty() {
 	expect_line "$err" "disk" "another box or program uses it" ":ro"
 }
 
+# bats test_tags=kvm
 @test "nothing is left of all these boxes" {
 	run pgrep -f "^$HAKO_BIN run"
 	[ "$status" -eq 1 ]
