@@ -13,6 +13,7 @@
 #include "../unit/virtq_driver.h"
 #include "base/bytes.h"
 #include "base/util.h"
+#include "fuzz_input.h"
 #include "virtio/blk.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -21,34 +22,10 @@ enum { SECTOR = 512, DISK_SECTORS = 64, DISK_BYTES = DISK_SECTORS * SECTOR };
 enum { AREA = 64 * 1024, MAX_STEPS = 200, MAX_BUFS = 20, QUEUE_SIZE = 32 };
 enum { T_IN = 0, T_OUT = 1, S_OK = 0, S_UNSUPP = 2, S_NONE = 0xaa };
 
-struct input {
-	const uint8_t *data;
-	size_t size;
-};
-
 static struct hk_virtio *dev;
 static struct vqh h;
 static hk_gpa area, status_at, rings;
 static uint8_t expected[DISK_BYTES];
-
-static uint8_t take8(struct input *in)
-{
-	if (in->size == 0) {
-		return 0;
-	}
-	in->size--;
-	return *in->data++;
-}
-
-static uint64_t take64(struct input *in)
-{
-	uint64_t v = 0;
-
-	for (unsigned i = 0; i < 8; i++) {
-		v = v << 8 | take8(in);
-	}
-	return v;
-}
 
 static void start_driver(void)
 {
@@ -78,7 +55,7 @@ static void set_up(void)
 	rings = h.next_gpa;
 }
 
-static uint32_t take_len(struct input *in)
+static uint32_t take_len(struct fuzz_input *in)
 {
 	uint8_t how = take8(in);
 
@@ -89,7 +66,7 @@ static uint32_t take_len(struct input *in)
 }
 
 /* Any chain of buffers in the area, its header at the front of it. */
-static void send_chain(struct input *in)
+static void send_chain(struct fuzz_input *in)
 {
 	struct vqd_buf bufs[MAX_BUFS];
 	unsigned readable = take8(in) % (MAX_BUFS / 2), writable = take8(in) % (MAX_BUFS / 2);
@@ -113,7 +90,7 @@ static void send_chain(struct input *in)
 }
 
 /* A transfer in good order must do what it says. */
-static void transfer(struct input *in)
+static void transfer(struct fuzz_input *in)
 {
 	uint32_t type = take8(in) % 2 == 0 ? T_IN : T_OUT;
 	uint64_t sector = take8(in) % DISK_SECTORS;
@@ -173,7 +150,7 @@ static void read_back(void)
 	memcpy(expected, vqh_at(&h, area + 4096, DISK_BYTES), DISK_BYTES);
 }
 
-static void write_descriptors(struct input *in)
+static void write_descriptors(struct fuzz_input *in)
 {
 	struct vqd *d = &h.queues[0];
 
@@ -188,7 +165,7 @@ static void write_descriptors(struct input *in)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct input in = {data, size};
+	struct fuzz_input in = {data, size};
 	bool known = false;
 
 	if (dev == NULL) {

@@ -6,16 +6,12 @@
  * and its arguments.
  */
 #include <errno.h>
-#include <ftw.h>
 #include <linux/fuse.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #undef NDEBUG
@@ -24,6 +20,8 @@
 #include "../unit/virtq_driver.h"
 #include "base/util.h"
 #include "fuse/server.h"
+#include "fuzz_dir.h"
+#include "fuzz_input.h"
 #include "virtio/fs.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -31,49 +29,24 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 enum { HIPRIO, REQUEST, QUEUES };
 enum { AREA = 64 * 1024, MAX_STEPS = 60, MAX_PIECES = 4, MAX_BODY = 160, WAIT_MS = 10000 };
 
-struct input {
-	const uint8_t *data;
-	size_t size;
-};
-
 static char dir[64];
 static struct hk_fuse_server *server;
 static struct hk_virtio *dev;
 static struct vqh h;
 static hk_gpa in_area, out_area, rings;
 
-static uint8_t take8(struct input *in)
-{
-	if (in->size == 0) {
-		return 0;
-	}
-	in->size--;
-	return *in->data++;
-}
-
-/* Small, at a limit, or anything. */
-static uint32_t take_number(struct input *in)
+static uint32_t take_length(struct fuzz_input *in)
 {
 	static const uint32_t notable[] = {0, 1, 15, 16, 17, 39, 40, 41, 80, 4095, 4096, 65535,
 		65536, 1 << 20, INT32_MAX, UINT32_MAX};
-	uint8_t how = take8(in);
 
-	if (how < 128) {
-		return how;
-	}
-	return how < 224 ? notable[how % HK_ARRAY_SIZE(notable)]
-			 : (uint32_t)take8(in) << 24 | (uint32_t)take8(in) << 8 | take8(in);
-}
-
-static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *ftw)
-{
-	chmod(path, 0700);
-	return remove(path);
+	return take_number(in, notable, HK_ARRAY_SIZE(notable));
 }
 
 static void finish(void)
 {
-	nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+	fuzz_dir_empty(dir);
+	rmdir(dir);
 }
 
 static void kick(unsigned queue)
@@ -140,15 +113,12 @@ static void start_driver(void)
 
 static void set_up(void)
 {
-	/* No file grows beyond this, whatever offset it is written at. */
-	struct rlimit limit = {1 << 20, 1 << 20};
 	struct hk_fuse_export export = {.name = "x", .path = dir};
 	struct hk_fs_config config = {.tag = "fuzz", .request_queues = 1, .threads = 2};
 	int r;
 
-	hk_fmt(dir, sizeof(dir), "%s/hako-fuzz-XXXXXX",
-		access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
-	assert(mkdtemp(dir) != NULL);
+	r = fuzz_dir_make(dir, sizeof(dir));
+	assert(r == 0);
 	atexit(finish);
 	r = hk_fuse_server_create(NULL, &server, NULL);
 	assert(r == 0);
@@ -164,16 +134,18 @@ static void set_up(void)
 	in_area = vqh_alloc(&h, AREA);
 	out_area = vqh_alloc(&h, AREA);
 	rings = h.next_gpa;
-	setrlimit(RLIMIT_FSIZE, &limit);
+	r = fuzz_dir_limit();
+	assert(r == 0);
 }
 
 /* Cuts @len bytes at @gpa into up to MAX_PIECES. Return: how many. */
-static unsigned cut(struct input *in, hk_gpa gpa, uint32_t len, bool writable, struct vqd_buf *bufs)
+static unsigned cut(
+	struct fuzz_input *in, hk_gpa gpa, uint32_t len, bool writable, struct vqd_buf *bufs)
 {
 	unsigned count = 0;
 
 	while (len > 0 && count < MAX_PIECES) {
-		uint32_t piece = count == MAX_PIECES - 1 ? len : HK_MIN(take_number(in), len);
+		uint32_t piece = count == MAX_PIECES - 1 ? len : HK_MIN(take_length(in), len);
 
 		if (piece > 0) {
 			bufs[count++] = (struct vqd_buf){gpa, piece, writable};
@@ -202,23 +174,23 @@ static void check_reply(uint32_t used_len, uint32_t room, uint64_t unique)
 }
 
 /* A request that is likely to mean something, in a chain of some shape. */
-static void send_request(struct input *in)
+static void send_request(struct fuzz_input *in)
 {
 	struct fuse_in_header head = {.opcode = take8(in) % 64, .unique = take8(in)};
 	struct vqd_buf bufs[2 * MAX_PIECES];
 	unsigned queue = take8(in) % 8 == 0 ? HIPRIO : REQUEST;
 	uint8_t *bytes = vqh_at(&h, in_area, AREA);
 	uint32_t body = take8(in) % MAX_BODY;
-	uint32_t room = take_number(in) % (AREA / 2);
+	uint32_t room = take_length(in) % (AREA / 2);
 	struct vqd_used used;
 	unsigned count;
 
 	/* Not the one that waits for the whole machine. */
 	head.opcode = head.opcode == FUSE_SYNCFS ? FUSE_GETATTR : head.opcode;
-	head.nodeid = take8(in) % 4 == 0 ? take_number(in) : UINT64_C(1) << 32 | take8(in) % 8;
+	head.nodeid = take8(in) % 4 == 0 ? take_length(in) : UINT64_C(1) << 32 | take8(in) % 8;
 	head.nodeid = take8(in) % 4 == 0 ? FUSE_ROOT_ID : head.nodeid;
 	head.uid = take8(in) % 4 == 0 ? 65534 : 0;
-	head.len = take8(in) % 8 == 0 ? take_number(in) : (uint32_t)sizeof(head) + body;
+	head.len = take8(in) % 8 == 0 ? take_length(in) : (uint32_t)sizeof(head) + body;
 	memcpy(bytes, &head, sizeof(head));
 	for (uint32_t i = 0; i < body; i++) {
 		bytes[sizeof(head) + i] = take8(in);
@@ -236,7 +208,7 @@ static void send_request(struct input *in)
 }
 
 /* A chain that no driver would make. */
-static void send_descriptors(struct input *in)
+static void send_descriptors(struct fuzz_input *in)
 {
 	unsigned queue = take8(in) % QUEUES;
 	struct vqd *d = &h.queues[queue];
@@ -244,12 +216,12 @@ static void send_descriptors(struct input *in)
 
 	for (unsigned i = take8(in) % 4 + 1; i > 0; i--) {
 		vqd_raw_desc(d, take8(in) % 18,
-			take8(in) % 8 == 0 ? (hk_gpa)take_number(in) << 12
-					   : in_area + take_number(in) % AREA,
-			take_number(in), take8(in) % 8, take8(in) % 20);
+			take8(in) % 8 == 0 ? (hk_gpa)take_length(in) << 12
+					   : in_area + take_length(in) % AREA,
+			take_length(in), take8(in) % 8, take8(in) % 20);
 	}
 	if (take8(in) % 16 == 0) {
-		vqd_raw_avail_idx(d, (uint16_t)take_number(in));
+		vqd_raw_avail_idx(d, (uint16_t)take_length(in));
 	} else {
 		vqd_raw_offer(d, (uint16_t)index);
 	}
@@ -259,7 +231,7 @@ static void send_descriptors(struct input *in)
 	start_driver();
 }
 
-static void step(struct input *in)
+static void step(struct fuzz_input *in)
 {
 	switch (take8(in) % 16) {
 	case 0:
@@ -282,7 +254,7 @@ static void step(struct input *in)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct input in = {data, size};
+	struct fuzz_input in = {data, size};
 
 	if (server == NULL) {
 		set_up();

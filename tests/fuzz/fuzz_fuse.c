@@ -9,7 +9,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <linux/fuse.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -17,13 +16,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/util.h"
 #include "fuse/server.h"
+#include "fuzz_dir.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -44,15 +43,6 @@ struct session {
 	unsigned fh_count;
 };
 
-static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *ftw)
-{
-	if (ftw->level > 0) {
-		chmod(path, 0700);
-		remove(path);
-	}
-	return 0;
-}
-
 static void must(bool condition, const char *what)
 {
 	if (!condition) {
@@ -61,15 +51,9 @@ static void must(bool condition, const char *what)
 	}
 }
 
-static void clean(void)
-{
-	chmod(inside, 0755);
-	nftw(inside, remove_one, 8, FTW_DEPTH | FTW_PHYS);
-}
-
 static void remove_base(void)
 {
-	clean();
+	fuzz_dir_empty(inside);
 	unlink(secret);
 	rmdir(inside);
 	rmdir(base);
@@ -77,19 +61,15 @@ static void remove_base(void)
 
 static void prepare(void)
 {
-	/* No file grows beyond this, whatever offset it is written at. */
-	struct rlimit limit = {1 << 20, 1 << 20};
 	int fd;
 
-	snprintf(base, sizeof(base), "%s/hako-fuzz-XXXXXX",
-		access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
-	must(mkdtemp(base) != NULL, "mkdtemp");
+	must(fuzz_dir_make(base, sizeof(base)) == 0, "mkdtemp");
 	snprintf(inside, sizeof(inside), "%s/in", base);
 	snprintf(secret, sizeof(secret), "%s/secret", base);
 	must(mkdir(inside, 0755) == 0, "mkdir");
 	fd = open(secret, O_WRONLY | O_CREAT, 0644);
 	must(fd >= 0 && write(fd, "outside", 7) == 7 && close(fd) == 0, "secret");
-	setrlimit(RLIMIT_FSIZE, &limit);
+	must(fuzz_dir_limit() == 0, "limit");
 	window = mmap(NULL, WINDOW_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	must(window != MAP_FAILED, "window");
 	atexit(remove_base);
@@ -313,7 +293,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	hk_fuse_server_mend(s.server);
 	look_into_window();
 	hk_fuse_server_destroy(s.server);
+	fuzz_dir_empty(inside);
+	chmod(inside, 0755);
 	check_outside();
-	clean();
 	return 0;
 }

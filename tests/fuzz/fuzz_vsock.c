@@ -19,6 +19,7 @@
 #include "base/bytes.h"
 #include "base/cleanup.h"
 #include "base/util.h"
+#include "fuzz_input.h"
 #include "virtio/vsock.h"
 #include "virtio/vsock_core.h"
 
@@ -26,11 +27,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { RX, TX, EVENT, QUEUES };
 enum { LISTEN_PORT = 50, MAX_FDS = 16, AREA = 64 * 1024, MAX_STEPS = 400 };
-
-struct input {
-	const uint8_t *data;
-	size_t size;
-};
 
 static struct hk_loop *loop;
 static struct hk_vsock *vsock;
@@ -42,36 +38,12 @@ static struct hk_vsock_connect connects[MAX_FDS];
 static bool connecting[MAX_FDS];
 static int fds[MAX_FDS];
 
-static uint8_t take8(struct input *in)
-{
-	if (in->size == 0) {
-		return 0;
-	}
-	in->size--;
-	return *in->data++;
-}
-
-static uint32_t take32(struct input *in)
-{
-	uint32_t v = 0;
-
-	for (unsigned i = 0; i < 4; i++) {
-		v = v << 8 | take8(in);
-	}
-	return v;
-}
-
-/* Small, at a limit, or anything. */
-static uint32_t take_number(struct input *in)
+static uint32_t take_length(struct fuzz_input *in)
 {
 	static const uint32_t notable[] = {0, 1, 43, 44, 45, 4095, 4096, 65535, 65536, 262143,
 		262144, 262145, INT32_MAX, UINT32_MAX};
-	uint8_t how = take8(in);
 
-	if (how < 128) {
-		return how;
-	}
-	return how < 224 ? notable[how % HK_ARRAY_SIZE(notable)] : take32(in);
+	return take_number(in, notable, HK_ARRAY_SIZE(notable));
 }
 
 static int accept_any(struct hk_vsock_listener *self, uint32_t guest_port)
@@ -140,7 +112,7 @@ static void offer(unsigned queue, const struct vqd_buf *bufs, unsigned count)
 }
 
 /* A packet that is likely to mean something. */
-static void send_packet(struct input *in)
+static void send_packet(struct fuzz_input *in)
 {
 	struct hk_vsock_hdr hdr = {
 		.src_cid = HK_VSOCK_GUEST_CID,
@@ -153,19 +125,19 @@ static void send_packet(struct input *in)
 	hdr.src_port = take8(in) % 24;
 	hdr.dst_port = LISTEN_PORT;
 	if (take8(in) % 4 == 0) {
-		hdr.dst_port = HK_VSOCK_EPHEMERAL_MIN + take_number(in);
+		hdr.dst_port = HK_VSOCK_EPHEMERAL_MIN + take_length(in);
 	}
 	hdr.flags = take8(in) % 4;
-	hdr.buf_alloc = take_number(in);
-	hdr.fwd_cnt = take_number(in);
-	hdr.len = take_number(in);
-	payload = take8(in) % 8 == 0 ? take_number(in) : hdr.len;
+	hdr.buf_alloc = take_length(in);
+	hdr.fwd_cnt = take_length(in);
+	hdr.len = take_length(in);
+	payload = take8(in) % 8 == 0 ? take_length(in) : hdr.len;
 	payload = HK_MIN(payload, AREA - HK_VSOCK_HDR_SIZE);
 	hk_vsock_hdr_encode(&hdr, vqh_at(&h, area, HK_VSOCK_HDR_SIZE));
 	offer(TX, &(struct vqd_buf){area, HK_VSOCK_HDR_SIZE + payload, false}, 1);
 }
 
-static void send_raw(struct input *in)
+static void send_raw(struct fuzz_input *in)
 {
 	uint32_t len = take8(in) % 64 + 1;
 	uint8_t *bytes = vqh_at(&h, area, 64);
@@ -176,22 +148,22 @@ static void send_raw(struct input *in)
 	offer(TX, &(struct vqd_buf){area, len, false}, 1);
 }
 
-static void write_descriptor(struct input *in)
+static void write_descriptor(struct fuzz_input *in)
 {
 	struct vqd *d = &h.queues[take8(in) % QUEUES];
 	uint8_t index = take8(in);
 
-	vqd_raw_desc(d, index, take8(in) % 8 == 0 ? take32(in) : area + take_number(in) % AREA,
-		take_number(in), take8(in) % 8, take8(in) % 20);
+	vqd_raw_desc(d, index, take8(in) % 8 == 0 ? take32(in) : area + take_length(in) % AREA,
+		take_length(in), take8(in) % 8, take8(in) % 20);
 	vqd_raw_offer(d, index % 20);
 	vqh_kick(&h, (unsigned)(d - h.queues));
 }
 
-static void host_end(struct input *in)
+static void host_end(struct fuzz_input *in)
 {
 	static uint8_t bytes[AREA];
 	unsigned slot = take8(in) % MAX_FDS, what = take8(in) % 6;
-	uint32_t len = what >= 3 ? take_number(in) % (sizeof(bytes) + 1) : 0;
+	uint32_t len = what >= 3 ? take_length(in) % (sizeof(bytes) + 1) : 0;
 	ssize_t ignored = 0;
 
 	switch (what) {
@@ -214,7 +186,7 @@ static void host_end(struct input *in)
 	(void)ignored;
 }
 
-static void host_connect(struct input *in)
+static void host_connect(struct fuzz_input *in)
 {
 	unsigned slot = take8(in) % MAX_FDS;
 	int pair[2];
@@ -257,7 +229,7 @@ static void pause_and_resume(void)
 	pthread_mutex_unlock(&dev->lock);
 }
 
-static void step(struct input *in)
+static void step(struct fuzz_input *in)
 {
 	switch (take8(in) % 12) {
 	case 0:
@@ -275,7 +247,7 @@ static void step(struct input *in)
 		}
 		break;
 	case 6:
-		offer(take8(in) % QUEUES, &(struct vqd_buf){area, take_number(in) % AREA + 1, true},
+		offer(take8(in) % QUEUES, &(struct vqd_buf){area, take_length(in) % AREA + 1, true},
 			1);
 		break;
 	case 7:
@@ -302,7 +274,7 @@ static void step(struct input *in)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct input in = {data, size};
+	struct fuzz_input in = {data, size};
 
 	if (loop == NULL) {
 		set_up();
