@@ -75,7 +75,8 @@ static int check_apart(
 int hk_findings_open(struct hk_findings *findings, const char *policy, struct hk_err *err)
 {
 	static const char *const names[] = {"--policy", "--log", "--report", "--learn"};
-	const char *paths[] = {findings->log, findings->report, findings->learn};
+	const char *paths[] = {
+		findings->options->log, findings->options->report, findings->options->learn};
 	int *fds[] = {&findings->log_fd, &findings->report_fd, &findings->learn_fd};
 	struct stat files[HK_FINDINGS_FILES + 1] = {0};
 	int r = 0;
@@ -94,10 +95,19 @@ int hk_findings_open(struct hk_findings *findings, const char *policy, struct hk
 	return r == 0 ? check_apart(names, files, HK_ARRAY_SIZE(files), err) : r;
 }
 
+void hk_findings_hide(const struct hk_findings *findings, const char **hidden, unsigned *count)
+{
+	for (size_t i = 0; i < HK_FINDINGS_FILES; i++) {
+		if (findings->real[i] != NULL) {
+			hidden[(*count)++] = findings->real[i];
+		}
+	}
+}
+
 int hk_findings_begin(const struct hk_findings *findings, struct hk_err *err)
 {
 	return findings->real[0] != NULL && ftruncate(findings->log_fd, 0) < 0
-		? hk_fail(err, errno, "--log '%s'", findings->log)
+		? hk_fail(err, errno, "--log '%s'", findings->options->log)
 		: 0;
 }
 
@@ -158,6 +168,7 @@ static bool write_to(const struct hk_findings *findings, const char *path, int f
 
 bool hk_findings_tell(struct hk_findings *findings, struct hk_audit *audit)
 {
+	const struct hk_watch_options *options = findings->options;
 	bool good = true;
 
 	if (audit == NULL) {
@@ -167,12 +178,12 @@ bool hk_findings_tell(struct hk_findings *findings, struct hk_audit *audit)
 		(findings->summary == HK_SUMMARY_IF_DENIED && hk_audit_violations(audit) > 0)) {
 		good &= write_to(findings, "-", -1, hk_audit_summary, audit);
 	}
-	if (findings->report != NULL) {
-		good &= write_to(findings, findings->report, take_fd(&findings->report_fd),
-			report_for(findings->report), audit);
+	if (options->report != NULL) {
+		good &= write_to(findings, options->report, take_fd(&findings->report_fd),
+			report_for(options->report), audit);
 	}
-	if (findings->learn != NULL) {
-		good &= write_to(findings, findings->learn, take_fd(&findings->learn_fd),
+	if (options->learn != NULL) {
+		good &= write_to(findings, options->learn, take_fd(&findings->learn_fd),
 			hk_audit_learn, audit);
 	}
 	return good;

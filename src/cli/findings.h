@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 
+#include "cli/watch_options.h"
 #include "fuse/audit.h"
 
 /** enum hk_summary - when to print it */
@@ -14,12 +15,13 @@ enum hk_summary {
 	HK_SUMMARY_NEVER,
 };
 
+/* Those of the log, the report and the learnt policy. */
 enum { HK_FINDINGS_FILES = 3 };
 
 /**
  * struct hk_findings
  * @verb: of hako; @argv: the command
- * @log, @report, @learn: where to, "-" is standard error; NULL: nowhere
+ * @options: borrowed; of the files, "-" is standard error
  * @log_fd, @report_fd, @learn_fd: owned; -1: not open
  * @real: owned; the real paths of those that are regular files, which the command is not to see: nobody reads a pipe
  *	by its name. NULL: it is none
@@ -27,7 +29,7 @@ enum { HK_FINDINGS_FILES = 3 };
 struct hk_findings {
 	const char *verb;
 	char *const *argv;
-	const char *log, *report, *learn;
+	const struct hk_watch_options *options;
 	int log_fd, report_fd, learn_fd;
 	char *real[HK_FINDINGS_FILES];
 	enum hk_summary summary;
@@ -48,6 +50,9 @@ struct hk_findings {
  * Return: 0; -EINVAL for one file with two purposes; -errno.
  */
 int hk_findings_open(struct hk_findings *findings, const char *policy, struct hk_err *err);
+
+/** hk_findings_hide() - add the files that the command is not to see to the *@count paths in @hidden; borrowed */
+void hk_findings_hide(const struct hk_findings *findings, const char **hidden, unsigned *count);
 
 /** hk_findings_begin() - the rules have been read: the log is empty from now on. Return: 0 or -errno */
 int hk_findings_begin(const struct hk_findings *findings, struct hk_err *err);

@@ -13,6 +13,7 @@
 
 #include "base/str.h"
 #include "base/util.h"
+#include "cli/parse.h"
 
 /* HK_OPTS_END is -1, and so is -EPERM: errors are all -EINVAL here. */
 _Static_assert(-EINVAL != HK_OPTS_END, "an error must not look like the end");
@@ -142,6 +143,13 @@ int hk_opts_bad_value(const char *option, const char *value, const char *hint, s
 	hk_fail_msg(err, EINVAL, "%s %s", option, value);
 	hk_err_hint(err, "%s", hint);
 	return -EINVAL;
+}
+
+int hk_opts_take_time(const char *option, const char *value, uint64_t *ret_ns, struct hk_err *err)
+{
+	return hk_duration_parse(value, ret_ns) < 0
+		? hk_opts_bad_value(option, value, "give it a time such as 30s, 5m or 2h", err)
+		: 0;
 }
 
 void hk_opts_print(FILE *out, const struct hk_opt *table, unsigned count)

@@ -10,6 +10,7 @@
 #ifndef HK_CLI_OPTS_H
 #define HK_CLI_OPTS_H
 
+#include <stdint.h>
 #include <stdio.h>
 
 #include "base/err.h"
@@ -55,6 +56,9 @@ int hk_opts_next(struct hk_opts *opts, const char **ret_value, struct hk_err *er
 
 /** hk_opts_bad_value() - @err: the option with its value, and what would be right. Return: -EINVAL */
 int hk_opts_bad_value(const char *option, const char *value, const char *hint, struct hk_err *err);
+
+/** hk_opts_take_time() - a duration as @option's value: hk_duration_parse(). Return: 0 or -EINVAL */
+int hk_opts_take_time(const char *option, const char *value, uint64_t *ret_ns, struct hk_err *err);
 
 /** hk_opts_print() - the lines of --help */
 void hk_opts_print(FILE *out, const struct hk_opt *table, unsigned count);

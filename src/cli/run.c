@@ -200,17 +200,11 @@ static int open_outputs(struct run *run, struct hk_err *err)
 
 	findings->verb = "run";
 	findings->argv = config->argv;
-	findings->log = options->log;
-	findings->report = options->report;
-	findings->learn = options->learn;
+	findings->options = &options->watch;
 	findings->summary = config->verbose ? HK_SUMMARY_ALWAYS : HK_SUMMARY_IF_DENIED;
 	r = hk_findings_open(findings, config->policy, err);
 	config->log_fd = findings->log_fd;
-	for (size_t i = 0; i < HK_FINDINGS_FILES; i++) {
-		if (findings->real[i] != NULL) {
-			config->hidden[config->hidden_count++] = findings->real[i];
-		}
-	}
+	hk_findings_hide(findings, config->hidden, &config->hidden_count);
 	/* No place for layers is an error only for who needs one. */
 	if (config->policy != NULL && options->layers.dir == NULL) {
 		(void)hk_layers_dir(&run->options.layers.dir, &ignored);
@@ -245,7 +239,7 @@ static int prepare(struct run *run, struct hk_err *err)
 		.limit = limit,
 		.layer = find_layer,
 		.ask = ask};
-	if (run->options.strict) {
+	if (run->options.watch.strict) {
 		run->owner.violated = violated;
 		run->violation.raised = violation_seen;
 		r = hk_event_add(run->loop, &run->violation, err);
@@ -267,7 +261,7 @@ static int check_ask(const struct run *run, struct hk_err *err)
 {
 	const struct hk_run_options *options = &run->options;
 
-	if (!hk_box_asks(run->box) || options->ask != NULL ||
+	if (!hk_box_asks(run->box) || options->watch.ask != NULL ||
 		!(options->config.tty || isatty(STDIN_FILENO))) {
 		return 0;
 	}
@@ -294,7 +288,7 @@ static int start_attendant(struct run *run, struct hk_err *err)
 	if (r < 0 || (!hk_box_asks(run->box) && to_remove == 0)) {
 		return r;
 	}
-	return hk_attendant_start(&run->attendant, run->options.ask,
+	return hk_attendant_start(&run->attendant, run->options.watch.ask,
 		(const char *const *)layers->paths, to_remove, err);
 }
 
@@ -347,7 +341,7 @@ static int conclude(struct run *run, int status)
 	if (!good || hk_box_result(run->box)->end == HK_BOX_TIMED_OUT) {
 		return good ? status : HK_STATUS_FAILURE;
 	}
-	if (run->options.strict && hk_audit_violations(audit) > 0) {
+	if (run->options.watch.strict && hk_audit_violations(audit) > 0) {
 		hk_report("run", "the policy denied something: ended, as --strict says");
 		return HK_STATUS_VIOLATION;
 	}

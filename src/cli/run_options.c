@@ -40,13 +40,8 @@ enum {
 	OPT_MEMORY,
 	OPT_DISK,
 	OPT_KEEP,
-	OPT_POLICY,
-	OPT_STRICT,
-	OPT_ASK,
-	OPT_LOG,
-	OPT_REPORT,
-	OPT_LEARN,
-	OPT_ROOTFS,
+	OPT_WATCH,
+	OPT_ROOTFS = OPT_WATCH + HK_WATCH_COUNT,
 	OPT_NAME,
 	OPT_TIMEOUT,
 	OPT_KERNEL,
@@ -63,15 +58,7 @@ static const struct hk_opt table[OPT_COUNT] = {
 		"share a directory or file; read-only unless :rw or :cow"},
 	[OPT_KEEP] = {"keep", 0, "NAME",
 		"what is changed in a share :cow; for hako diff and apply"},
-	[OPT_POLICY] = {"policy", 'p', "FILE",
-		"what may be done to which files; see hako-policy(5)"},
-	[OPT_STRICT] = {"strict", 0, NULL,
-		"end with status 123 as soon as the policy denies anything"},
-	[OPT_ASK] = {"ask", 0, "PROGRAM",
-		"who answers what the policy asks (default: the terminal)"},
-	[OPT_LOG] = {"log", 0, "FILE", "a line of JSON for each decision"},
-	[OPT_REPORT] = {"report", 0, "FILE", "what was done, by file: text, .json or .html"},
-	[OPT_LEARN] = {"learn", 0, "FILE", "write the policy that this run would have needed"},
+	[OPT_WATCH] = HK_WATCH_ROWS,
 	[OPT_WORKDIR] = {"workdir", 'w', "DIR", "where the command starts"},
 	[OPT_ENV] = {"env", 'e', "NAME[=VALUE]", "set a variable, or pass yours on"},
 	[OPT_TTY] = {"tty", 't', NULL, "give the command a terminal (default if you have one)"},
@@ -301,32 +288,24 @@ static int set_memory(uint64_t *ret_bytes, const char *value, struct hk_err *err
 	return 0;
 }
 
-static int set_timeout(uint64_t *ret_ns, const char *value, struct hk_err *err)
-{
-	if (hk_duration_parse(value, ret_ns) < 0) {
-		return hk_opts_bad_value(
-			"--timeout", value, "give it a time such as 30s, 5m or 2h", err);
-	}
-	return 0;
-}
-
-/* Levels were once given so, and would now be written to a file of that name. */
-static int set_log(struct hk_run_options *options, const char *value, struct hk_err *err)
+/* Levels were once given to --log, and would now be written to a file of that name. */
+static int check_log(const char *value, struct hk_err *err)
 {
 	struct hk_err ignored = HK_ERR_INIT;
 
-	if (hk_log_configure(value, &ignored) == 0) {
-		return hk_opts_bad_value(
-			"--log", value, "it names a file; log levels are given with --debug", err);
-	}
-	options->log = value;
-	return 0;
+	return hk_log_configure(value, &ignored) < 0
+		? 0
+		: hk_opts_bad_value("--log", value,
+			  "it names a file; log levels are given with --debug", err);
 }
 
 static int take(struct hk_run_options *options, int option, const char *value, struct hk_err *err)
 {
 	struct hk_box_config *config = &options->config;
 
+	if (hk_watch_options_take(&options->watch, option - OPT_WATCH, value)) {
+		return option == OPT_WATCH + HK_WATCH_LOG ? check_log(value, err) : 0;
+	}
 	switch (option) {
 	case OPT_VOLUME:
 		return add_share(options, value, err);
@@ -359,7 +338,7 @@ static int take(struct hk_run_options *options, int option, const char *value, s
 		config->name = value;
 		return 0;
 	case OPT_TIMEOUT:
-		return set_timeout(&config->timeout_ns, value, err);
+		return hk_opts_take_time("--timeout", value, &config->timeout_ns, err);
 	case OPT_KERNEL:
 		config->kernel = value;
 		return 0;
@@ -370,23 +349,6 @@ static int take(struct hk_run_options *options, int option, const char *value, s
 		return hk_cpu_model_parse(value, &config->cpu, err);
 	case OPT_VERBOSE:
 		config->verbose = true;
-		return 0;
-	case OPT_POLICY:
-		config->policy = value;
-		return 0;
-	case OPT_STRICT:
-		options->strict = true;
-		return 0;
-	case OPT_ASK:
-		options->ask = value;
-		return 0;
-	case OPT_LOG:
-		return set_log(options, value, err);
-	case OPT_REPORT:
-		options->report = value;
-		return 0;
-	case OPT_LEARN:
-		options->learn = value;
 		return 0;
 	case OPT_DEBUG:
 		return hk_log_configure(value, err);
@@ -513,8 +475,9 @@ static int set_defaults(struct hk_run_options *options, struct hk_err *err)
 	if (config->engine != NULL && config->engine[0] == '\0') {
 		config->engine = NULL;
 	}
-	config->has_audit = config->policy != NULL || options->log != NULL ||
-		options->report != NULL || options->learn != NULL || options->strict;
+	config->policy = options->watch.policy;
+	config->has_audit = config->policy != NULL || options->watch.strict ||
+		hk_watch_options_tell(&options->watch);
 	config->log_fd = -1;
 	config->shares = options->shares;
 	config->disks = options->disks;

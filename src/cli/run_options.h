@@ -6,6 +6,7 @@
 #include "base/err.h"
 #include "box/box.h"
 #include "cli/run_layers.h"
+#include "cli/watch_options.h"
 
 /** struct hk_run_options - zero-initialize; config points into the rest */
 struct hk_run_options {
@@ -20,11 +21,7 @@ struct hk_run_options {
 	char *rootfs;      /* owned */
 	char *caller_home; /* owned; a real path, or NULL */
 	struct hk_run_layers layers;
-	const char *ask;
-	const char *log;
-	const char *report;
-	const char *learn;
-	bool strict;
+	struct hk_watch_options watch;
 	bool help;
 	bool want_tty;
 	bool want_pipes; /* -i */

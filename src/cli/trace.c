@@ -215,7 +215,7 @@ static bool ask(void *arg, const char *path, const char *class_name, pid_t pid)
 {
 	const struct trace *trace = arg;
 
-	return hk_ask("trace", trace->options.ask, path, class_name, pid, trace->over);
+	return hk_ask("trace", trace->options.watch.ask, path, class_name, pid, trace->over);
 }
 
 static void configure(struct trace *trace)
@@ -226,12 +226,11 @@ static void configure(struct trace *trace)
 		.argv = (const char *const *)options->argv,
 		.env = (const char *const *)environ,
 		.cwd = options->cwd,
-		.policy = options->policy,
+		.policy = options->watch.policy,
 		.fusebox_acl = options->fusebox_acl,
-		.has_audit = options->policy != NULL || options->fusebox_acl != NULL ||
-			options->log != NULL || options->report != NULL || options->learn != NULL ||
-			options->strict || options->summary == HK_SUMMARY_ALWAYS ||
-			options->view_count > 0,
+		.has_audit = options->watch.policy != NULL || options->fusebox_acl != NULL ||
+			options->watch.strict || hk_watch_options_tell(&options->watch) ||
+			options->summary == HK_SUMMARY_ALWAYS || options->view_count > 0,
 		.log_fd = trace->findings.log_fd,
 		.views = options->views,
 		.view_count = options->view_count,
@@ -242,15 +241,10 @@ static void configure(struct trace *trace)
 		.ask_arg = trace,
 		.judge = trace->judge,
 		.judge_arg = trace->judge_arg,
-		.violated = options->strict ? violated : NULL,
+		.violated = options->watch.strict ? violated : NULL,
 		.violated_arg = trace,
 	};
-	for (size_t i = 0; i < HK_FINDINGS_FILES; i++) {
-		if (trace->findings.real[i] != NULL) {
-			trace->config.hidden[trace->config.hidden_count++] =
-				trace->findings.real[i];
-		}
-	}
+	hk_findings_hide(&trace->findings, trace->config.hidden, &trace->config.hidden_count);
 	if (trace->layers != NULL) {
 		trace->config.hidden[trace->config.hidden_count++] = trace->layers;
 	}
@@ -299,11 +293,9 @@ static int open_findings(struct trace *trace, struct hk_err *err)
 
 	findings->verb = "trace";
 	findings->argv = options->argv;
-	findings->log = options->log;
-	findings->report = options->report;
-	findings->learn = options->learn;
-	return hk_findings_open(
-		findings, options->policy != NULL ? options->policy : options->fusebox_acl, err);
+	findings->options = &options->watch;
+	return hk_findings_open(findings,
+		options->watch.policy != NULL ? options->watch.policy : options->fusebox_acl, err);
 }
 
 static int start(struct trace *trace, bool *ret_at_command, struct hk_err *err)
@@ -407,7 +399,7 @@ static int status_of(const struct trace *trace, int status, bool good)
 	if (!good) {
 		return HK_STATUS_FAILURE;
 	}
-	if (trace->options.strict && audit != NULL && hk_audit_violations(audit) > 0) {
+	if (trace->options.watch.strict && audit != NULL && hk_audit_violations(audit) > 0) {
 		hk_report("trace", "the policy denied something: ended, as --strict says");
 		return HK_STATUS_VIOLATION;
 	}

@@ -15,16 +15,11 @@
 #include "cli/parse.h"
 
 enum {
-	OPT_POLICY,
-	OPT_FUSEBOX_ACL,
+	OPT_WATCH,
+	OPT_FUSEBOX_ACL = OPT_WATCH + HK_WATCH_COUNT,
 	OPT_VOLUME,
-	OPT_STRICT,
-	OPT_ASK,
 	OPT_COW,
 	OPT_KEEP,
-	OPT_LOG,
-	OPT_REPORT,
-	OPT_LEARN,
 	OPT_NET,
 	OPT_MINIMAL_DEV,
 	OPT_TIMEOUT,
@@ -36,20 +31,12 @@ enum {
 };
 
 static const struct hk_opt table[OPT_COUNT] = {
-	[OPT_POLICY] = {"policy", 'p', "FILE",
-		"what may be done to which files; see hako-policy(5)"},
+	[OPT_WATCH] = HK_WATCH_ROWS,
 	[OPT_FUSEBOX_ACL] = {"fusebox-acl", 0, "FILE", "a policy in the words of Fusebox"},
 	[OPT_VOLUME] = {"volume", 'v', "DIR[:ro|rw|cow]",
 		"what may be changed there, whatever the policy says"},
-	[OPT_STRICT] = {"strict", 0, NULL,
-		"end when the policy first denies something: status 123"},
-	[OPT_ASK] = {"ask", 0, "PROGRAM",
-		"who answers what the policy asks (default: the terminal)"},
 	[OPT_COW] = {"cow", 0, NULL, "keep changes apart; thrown away at the end"},
 	[OPT_KEEP] = {"keep", 0, "NAME", "with --cow: keep them, for hako diff and hako apply"},
-	[OPT_LOG] = {"log", 0, "FILE", "a line of JSON for each decision"},
-	[OPT_REPORT] = {"report", 0, "FILE", "what was done, by file: text, .json or .html"},
-	[OPT_LEARN] = {"learn", 0, "FILE", "write the policy that this run would have needed"},
 	[OPT_NET] = {"net", 0, "on|off", "the host's network (default), or none"},
 	[OPT_MINIMAL_DEV] = {"minimal-dev", 0, NULL, "no graphics, sound or /dev/kvm"},
 	[OPT_TIMEOUT] = {"timeout", 0, "TIME", "end it after 30, 30s, 5m, ...: exit status 124"},
@@ -121,35 +108,20 @@ static int gentoo_comes_first(struct hk_err *err)
 
 static int take(struct hk_trace_options *options, int option, const char *value, struct hk_err *err)
 {
-	switch (option) {
-	case OPT_POLICY:
-		options->policy = value;
+	if (hk_watch_options_take(&options->watch, option - OPT_WATCH, value)) {
 		return 0;
+	}
+	switch (option) {
 	case OPT_FUSEBOX_ACL:
 		options->fusebox_acl = value;
 		return 0;
 	case OPT_VOLUME:
 		return add_view(options, value, err);
-	case OPT_STRICT:
-		options->strict = true;
-		return 0;
-	case OPT_ASK:
-		options->ask = value;
-		return 0;
 	case OPT_COW:
 		options->cow = true;
 		return 0;
 	case OPT_KEEP:
 		options->keep = value;
-		return 0;
-	case OPT_LOG:
-		options->log = value;
-		return 0;
-	case OPT_REPORT:
-		options->report = value;
-		return 0;
-	case OPT_LEARN:
-		options->learn = value;
 		return 0;
 	case OPT_NET:
 		return set_net(options, value, err);
@@ -157,10 +129,7 @@ static int take(struct hk_trace_options *options, int option, const char *value,
 		options->minimal_dev = true;
 		return 0;
 	case OPT_TIMEOUT:
-		return hk_duration_parse(value, &options->timeout_ns) < 0
-			? hk_opts_bad_value(
-				  "--timeout", value, "give it a time such as 30s, 5m or 2h", err)
-			: 0;
+		return hk_opts_take_time("--timeout", value, &options->timeout_ns, err);
 	case OPT_VERBOSE:
 		options->verbose = true;
 		return 0;
@@ -180,9 +149,8 @@ static int take(struct hk_trace_options *options, int option, const char *value,
 /* Who asks for nothing in particular wants to know what the command does. */
 static enum hk_summary choose_summary(const struct hk_trace_options *options)
 {
-	bool asks = options->policy != NULL || options->fusebox_acl != NULL ||
-		options->log != NULL || options->report != NULL || options->learn != NULL ||
-		options->keep != NULL;
+	bool asks = options->watch.policy != NULL || options->fusebox_acl != NULL ||
+		hk_watch_options_tell(&options->watch) || options->keep != NULL;
 
 	if (options->quiet) {
 		return HK_SUMMARY_NEVER;
@@ -199,7 +167,7 @@ static int check(struct hk_trace_options *options, struct hk_err *err)
 		hk_err_hint(err, "give it after the options, as in hako trace -- make");
 		return -EINVAL;
 	}
-	if (options->policy != NULL && options->fusebox_acl != NULL) {
+	if (options->watch.policy != NULL && options->fusebox_acl != NULL) {
 		hk_fail_msg(err, EINVAL, "--policy and --fusebox-acl: there is one policy");
 		hk_err_hint(err, "give one of them");
 		return -EINVAL;
@@ -209,7 +177,7 @@ static int check(struct hk_trace_options *options, struct hk_err *err)
 		hk_err_hint(err, "give one of them");
 		return -EINVAL;
 	}
-	if (options->keep != NULL && !options->cow && options->policy == NULL &&
+	if (options->keep != NULL && !options->cow && options->watch.policy == NULL &&
 		options->view_count == 0) {
 		hk_fail_msg(err, EINVAL, "--keep %s: there is nothing to keep without --cow",
 			options->keep);

@@ -8,24 +8,20 @@
 
 #include "base/err.h"
 #include "cli/findings.h"
+#include "cli/watch_options.h"
 #include "trace/trace.h"
 
 /** struct hk_trace_options - zero-initialize; strings are argv's but for @cwd */
 struct hk_trace_options {
 	char **argv; /* of the command */
 	char *cwd;   /* owned */
-	const char *policy;
+	struct hk_watch_options watch;
 	const char *fusebox_acl;
 	const char *keep;
-	const char *learn;
-	const char *report;
-	const char *log;
-	const char *ask;
 	struct hk_trace_view views[HK_TRACE_MAX_VIEWS]; /* paths owned */
 	unsigned view_count;
 	uint64_t timeout_ns; /* 0: none */
 	bool cow;
-	bool strict;
 	bool no_net;
 	bool minimal_dev;
 	bool verbose;

@@ -31,13 +31,13 @@ static void test_all_of_them(void **state)
 	char *cwd = getcwd(NULL, 0);
 
 	assert_int_equal(parse(&options, words, &err), 0);
-	assert_string_equal(options.policy, "rules");
-	assert_string_equal(options.ask, "helper");
+	assert_string_equal(options.watch.policy, "rules");
+	assert_string_equal(options.watch.ask, "helper");
 	assert_string_equal(options.keep, "name");
-	assert_string_equal(options.log, "l");
-	assert_string_equal(options.report, "r.html");
-	assert_string_equal(options.learn, "p");
-	assert_true(options.strict && options.cow && options.no_net && options.minimal_dev &&
+	assert_string_equal(options.watch.log, "l");
+	assert_string_equal(options.watch.report, "r.html");
+	assert_string_equal(options.watch.learn, "p");
+	assert_true(options.watch.strict && options.cow && options.no_net && options.minimal_dev &&
 		options.verbose && !options.help);
 	assert_true(options.timeout_ns == 60 * HK_NS_PER_SEC);
 	assert_int_equal(options.view_count, 2);
@@ -64,11 +64,11 @@ static void test_defaults(void **state)
 	assert_int_equal(parse(&options, words, &err), 0);
 	assert_string_equal(options.argv[0], "true");
 	assert_string_equal(options.argv[1], "-p");
-	assert_null(options.policy);
+	assert_null(options.watch.policy);
 	assert_null(options.keep);
 	assert_int_equal(options.view_count, 0);
 	assert_true(options.timeout_ns == 0);
-	assert_false(options.cow || options.strict || options.no_net || options.minimal_dev ||
+	assert_false(options.cow || options.watch.strict || options.no_net || options.minimal_dev ||
 		options.verbose);
 	hk_trace_options_finish(&options);
 }
