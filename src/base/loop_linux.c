@@ -36,6 +36,7 @@
 #include "base/alloc.h"
 #include "base/cleanup.h"
 #include "base/loop_impl_linux.h"
+#include "base/timespec.h"
 #include "base/util.h"
 
 enum { BATCH_SIZE = 64, OWN_SOURCES = 2 };
@@ -71,7 +72,7 @@ uint64_t hk_now_ns(void)
 
 	/* seccomp: clock_gettime */
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * HK_NS_PER_SEC + (uint64_t)now.tv_nsec;
+	return (uint64_t)hk_timespec_ns(now);
 }
 
 /* Sources */
@@ -192,10 +193,7 @@ static int set_timerfd(struct hk_loop *loop)
 {
 	/* 0 would mean "not set"; the past is as good as 1 ns. */
 	uint64_t at_ns = loop->timers == NULL ? 0 : HK_MAX(loop->timers->deadline_ns, 1);
-	struct itimerspec spec = {
-		.it_value.tv_sec = (time_t)(at_ns / HK_NS_PER_SEC),
-		.it_value.tv_nsec = (long)(at_ns % HK_NS_PER_SEC),
-	};
+	struct itimerspec spec = {.it_value = hk_timespec_of(at_ns)};
 
 	if (at_ns == loop->timer_set_ns) {
 		return 0;

@@ -43,6 +43,17 @@ bool hk_str_ends_with(const char *text, const char *end)
 	return text_len >= end_len && memcmp(text + text_len - end_len, end, end_len) == 0;
 }
 
+const char *hk_path_within(const char *path, const char *dir)
+{
+	size_t len = strlen(dir);
+
+	if (len == 0 || (len == 1 && dir[0] == '/')) {
+		return path;
+	}
+	return strncmp(path, dir, len) == 0 && (path[len] == '/' || path[len] == '\0') ? path + len
+										       : NULL;
+}
+
 /* Makes room for @extra bytes and a NUL. */
 static bool reserve(struct hk_str *s, size_t extra)
 {

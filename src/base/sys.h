@@ -20,6 +20,15 @@ int hk_open(int dir_fd, const char *path, int flags, mode_t mode);
 ssize_t hk_read_full(int fd, void *buf, size_t len);
 ssize_t hk_pread_full(int fd, void *buf, size_t len, uint64_t offset);
 
+/**
+ * hk_read_text() - a small file, such as those of /proc; what is beyond @size - 1 bytes of it is left out
+ * @path: if it is a symbolic link, that is -ELOOP
+ * @text: NUL-terminated, "" on failure
+ *
+ * Return: how many bytes without the NUL, or -errno.
+ */
+ssize_t hk_read_text(int dir_fd, const char *path, char *text, size_t size);
+
 /** hk_write_full() - write all of it. Return: 0, or -errno. */
 int hk_write_full(int fd, const void *buf, size_t len);
 

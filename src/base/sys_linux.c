@@ -74,6 +74,15 @@ ssize_t hk_read_full(int fd, void *buf, size_t len)
 	return (ssize_t)done;
 }
 
+ssize_t hk_read_text(int dir_fd, const char *path, char *text, size_t size)
+{
+	autoclose int fd = hk_open(dir_fd, path, O_RDONLY | O_NOCTTY | O_NOFOLLOW, 0);
+	ssize_t n = fd < 0 ? fd : hk_read_full(fd, text, size - 1);
+
+	text[HK_MAX(n, 0)] = '\0';
+	return n;
+}
+
 ssize_t hk_pread_full(int fd, void *buf, size_t len, uint64_t offset)
 {
 	size_t done = 0;

@@ -57,19 +57,6 @@ bool hk_export_is_share(const char *export_name)
 	return export_name[0] == 'v' && export_name[1] >= '0' && export_name[1] <= '9';
 }
 
-const char *hk_path_within(const char *path, const char *dir)
-{
-	size_t len = strlen(dir);
-
-	if (len == 1) { /* "/" */
-		return path;
-	}
-	if (strncmp(path, dir, len) != 0 || (path[len] != '/' && path[len] != '\0')) {
-		return NULL;
-	}
-	return path + len;
-}
-
 /* Users */
 
 static bool is_user_name(const char *name)

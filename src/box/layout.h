@@ -70,7 +70,4 @@ bool hk_layout_map(
 /** hk_layout_workdir() - where the command starts; borrowed from config or layout */
 const char *hk_layout_workdir(struct hk_layout *layout);
 
-/** hk_path_within() - is @path @dir or in it? Returns what follows of it, "" or "/...", or NULL */
-const char *hk_path_within(const char *path, const char *dir);
-
 #endif

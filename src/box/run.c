@@ -22,6 +22,7 @@
 
 #include "base/log.h"
 #include "base/str.h"
+#include "base/timespec.h"
 #include "base/util.h"
 #include "box/box_impl.h"
 #include "box/env.h"
@@ -159,7 +160,7 @@ static void send_setup(struct hk_box *box)
 	struct timespec now;
 
 	clock_gettime(CLOCK_REALTIME, &now);
-	setup.wall_time_ns = (uint64_t)now.tv_sec * HK_NS_PER_SEC + (uint64_t)now.tv_nsec;
+	setup.wall_time_ns = (uint64_t)hk_timespec_ns(now);
 	if (getrandom(setup.entropy, sizeof(setup.entropy), 0) != sizeof(setup.entropy)) {
 		hk_fail(&err, EIO, "random numbers");
 		fail(box, &err, false);

@@ -47,14 +47,10 @@ static void kill_tree(pid_t pid, unsigned depth)
 {
 	char path[64];
 	char children[4096];
-	autoclose int fd = -1;
-	ssize_t n;
 
 	kill(pid, SIGSTOP);
 	hk_fmt(path, sizeof(path), "/proc/%d/task/%d/children", (int)pid, (int)pid);
-	fd = hk_open(AT_FDCWD, path, O_RDONLY, 0);
-	n = fd < 0 ? 0 : hk_read_full(fd, children, sizeof(children) - 1);
-	children[HK_MAX(n, 0)] = '\0';
+	(void)hk_read_text(AT_FDCWD, path, children, sizeof(children));
 	for (char *at = children, *end; depth < MAX_DEPTH; at = end) {
 		long child = strtol(at, &end, 10);
 

@@ -24,7 +24,7 @@
 
 enum { SOCKET = 3, PATH_BYTES = 8192, CLASS_BYTES = 16 };
 
-/* What is longer than that was cut off at the front by who asks. */
+/* A longer path is not asked about, and so refused. */
 struct question {
 	int32_t pid;
 	char class_name[CLASS_BYTES];

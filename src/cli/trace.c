@@ -26,6 +26,7 @@
 #include "base/cleanup.h"
 #include "base/loop.h"
 #include "base/sys.h"
+#include "base/timespec.h"
 #include "base/util.h"
 #include "cli/ask.h"
 #include "cli/builtin.h"
@@ -161,11 +162,9 @@ static int make_waker(struct trace *trace, struct hk_err *err)
 static void arm(struct trace *trace, uint64_t ns_from_now)
 {
 	uint64_t due_ns = hk_now_ns() + ns_from_now;
-	uint64_t wake_ns = due_ns + WAKE_NS;
 	const struct itimerspec at = {
-		.it_value = {.tv_sec = (time_t)(wake_ns / HK_NS_PER_SEC),
-			.tv_nsec = (long)(wake_ns % HK_NS_PER_SEC)},
-		.it_interval = {.tv_nsec = WAKE_NS},
+		.it_value = hk_timespec_of(due_ns + WAKE_NS),
+		.it_interval = hk_timespec_of(WAKE_NS),
 	};
 
 	hk_timer_arm(trace->loop, &trace->timer, due_ns);

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/loop.h"
+#include "base/timespec.h"
 #include "base/util.h"
 #include "cli/report.h"
 
@@ -61,10 +62,7 @@ static void *watch(void *arg)
 		if (dog->due_ns == UINT64_MAX) {
 			pthread_cond_wait(&dog->changed, &dog->lock);
 		} else if (now_ns < dog->due_ns) {
-			struct timespec due = {
-				.tv_sec = (time_t)(dog->due_ns / HK_NS_PER_SEC),
-				.tv_nsec = (long)(dog->due_ns % HK_NS_PER_SEC),
-			};
+			struct timespec due = hk_timespec_of(dog->due_ns);
 
 			pthread_cond_timedwait(&dog->changed, &dog->lock, &due);
 		} else if (now_ns - dog->due_ns > LATE_NS) {

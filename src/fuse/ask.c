@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "fuse/server_impl.h"
@@ -93,11 +94,8 @@ bool hk_fuse_server_asks(const struct hk_fuse_server *server)
 static struct hk_answer **bucket_of(
 	struct hk_answers *answers, const char *path, enum hk_class class)
 {
-	uint32_t hash = (uint32_t) class;
+	uint64_t hash = hk_hash_bytes(HK_HASH_START ^ class, path, strlen(path));
 
-	for (const char *p = path; *p != '\0'; p++) {
-		hash = (hash ^ (uint8_t)*p) * 16777619; /* FNV-1a */
-	}
 	return &answers->buckets[hash % BUCKETS];
 }
 

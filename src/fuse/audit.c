@@ -24,6 +24,7 @@
 #include <time.h>
 
 #include "base/alloc.h"
+#include "base/timespec.h"
 #include "fuse/audit_impl.h"
 
 enum { RING_BYTES = 1 << 20, BATCH_BYTES = 128 * 1024 };
@@ -64,7 +65,7 @@ static uint64_t clock_ns(clockid_t clock)
 	struct timespec now;
 
 	clock_gettime(clock, &now);
-	return (uint64_t)now.tv_sec * HK_NS_PER_SEC + (uint64_t)now.tv_nsec;
+	return (uint64_t)hk_timespec_ns(now);
 }
 
 /* The server's threads */
@@ -235,10 +236,7 @@ static uint64_t handle_batch(struct hk_audit *audit, uint64_t at, uint64_t end)
 static void nap_locked(struct hk_audit *audit)
 {
 	uint64_t until_ns = clock_ns(CLOCK_MONOTONIC) + NAP_NS;
-	struct timespec until = {
-		.tv_sec = (time_t)(until_ns / HK_NS_PER_SEC),
-		.tv_nsec = (long)(until_ns % HK_NS_PER_SEC),
-	};
+	struct timespec until = hk_timespec_of(until_ns);
 	int r = 0;
 
 	audit->napping = true;

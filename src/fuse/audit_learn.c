@@ -73,7 +73,7 @@ struct learner {
 /* What only looks, and what changes. */
 enum {
 	LOOKS = HK_CLASS_LOOKS,
-	ALL = (1 << HK_CLASS_COUNT) - 1,
+	ALL = HK_CLASSES_ALL,
 	CHANGES = ALL & ~LOOKS,
 };
 

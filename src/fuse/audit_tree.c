@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/hash.h"
 #include "fuse/audit_impl.h"
 
 enum { MAX_NODES = 4 << 20, MAX_RULES = 1 << 24, FIRST_NODES = 1024, FIRST_NAMES = 16384 };
@@ -24,11 +25,8 @@ enum { MAX_NODES = 4 << 20, MAX_RULES = 1 << 24, FIRST_NODES = 1024, FIRST_NAMES
 
 static uint32_t hash_of(uint32_t parent, const char *name, size_t len)
 {
-	uint64_t hash = UINT64_C(0xcbf29ce484222325) ^ parent;
+	uint64_t hash = hk_hash_bytes(HK_HASH_START ^ parent, name, len);
 
-	for (size_t i = 0; i < len; i++) {
-		hash = (hash ^ (uint8_t)name[i]) * UINT64_C(0x100000001b3);
-	}
 	return (uint32_t)(hash ^ hash >> 32);
 }
 

@@ -27,6 +27,7 @@
 #include <sys/uio.h>
 
 #include "base/err.h"
+#include "base/timespec.h"
 
 /**
  * struct hk_stat - attributes of an object
@@ -188,10 +189,5 @@ unsigned hk_host_fd_limit(void);
 
 /** hk_host_now_ns() - time of day, coarse and cheap: to tell how old an mtime is */
 int64_t hk_host_now_ns(void);
-
-static inline int64_t hk_timespec_ns(struct timespec t)
-{
-	return (int64_t)((uint64_t)t.tv_sec * UINT64_C(1000000000) + (uint64_t)t.tv_nsec);
-}
 
 #endif

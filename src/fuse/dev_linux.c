@@ -52,6 +52,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/sys.h"
+#include "base/timespec.h"
 #include "base/util.h"
 #include "fuse/proto.h"
 #include "fuse/dev_impl_linux.h"
@@ -438,8 +439,7 @@ static void *watch(void *arg)
 	pthread_mutex_lock(&dev->lock);
 	while (!atomic_load(&dev->stop)) {
 		uint64_t until_ns = hk_fuse_load_now_ns() + WATCH_MS * HK_NS_PER_MS;
-		struct timespec until = {.tv_sec = (time_t)(until_ns / HK_NS_PER_SEC),
-			.tv_nsec = (long)(until_ns % HK_NS_PER_SEC)};
+		struct timespec until = hk_timespec_of(until_ns);
 		uint64_t now = count_all(dev);
 
 		quiet = now == before ? quiet + 1 : 0;

@@ -13,6 +13,7 @@
 #include <sched.h>
 #include <time.h>
 
+#include "base/timespec.h"
 #include "base/util.h"
 #include "fuse/dev_impl_linux.h"
 
@@ -29,7 +30,7 @@ uint64_t hk_fuse_load_now_ns(void)
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * HK_NS_PER_SEC + (uint64_t)now.tv_nsec;
+	return (uint64_t)hk_timespec_ns(now);
 }
 
 bool hk_fuse_load_offer_core(struct hk_fuse_load *load, uint64_t *since_ns)

@@ -19,6 +19,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/str.h"
 #include "base/util.h"
 #include "fuse/audit.h"
 #include "fuse/dax.h"
@@ -46,32 +47,21 @@ bool hk_judge_hides(struct hk_fuse_server *server, const struct hk_ref *dir, con
 		is_hidden(rules, hk_rules_step(rules, place, name));
 }
 
-/* What of @path is below the root of @export: "usr/lib"; NULL: it is elsewhere. */
-static const char *within(const struct hk_export *export, const char *path)
-{
-	size_t len = strlen(export->root);
-
-	if (strncmp(path, export->root, len) != 0 || (path[len] != '/' && path[len] != '\0')) {
-		return NULL;
-	}
-	return path[len] == '/' ? path + len + 1 : path + len;
-}
-
-/* Of exports within each other, the innermost shows what is at @path. */
+/* Of exports within each other, the innermost shows what is at @path. Return: where it does, "usr/lib"; NULL: none. */
 static const char *find_export(
 	struct hk_fuse_server *server, const char *path, struct hk_export **ret_export)
 {
 	const char *found = NULL;
 
 	for (unsigned i = 0; i < server->export_count; i++) {
-		const char *rest = within(&server->exports[i], path);
+		const char *rest = hk_path_within(path, server->exports[i].root);
 
 		if (rest != NULL && (found == NULL || rest > found)) {
 			found = rest;
 			*ret_export = &server->exports[i];
 		}
 	}
-	return found;
+	return found != NULL && found[0] == '/' ? found + 1 : found;
 }
 
 /* Is it one redirect that decides for all classes? Of a file, no part can be elsewhere. */
@@ -189,6 +179,8 @@ static bool is_quiet(const struct hk_case *c)
 
 /* Judging */
 
+enum strictness { ALLOWED, ASKED, REFUSED };
+
 static int rules_error(enum hk_verdict verdict, enum hk_class class)
 {
 	if (verdict == HK_VERDICT_HIDE) {
@@ -242,21 +234,27 @@ static bool ask(struct hk_fuse_server *server, const struct hk_case *c, struct h
 		server, hk_path_of(server, node, name, buf, sizeof(buf)), class, c->pid);
 }
 
+static enum strictness strictness(enum hk_verdict verdict)
+{
+	switch (verdict) {
+	case HK_VERDICT_REDIRECT:
+		/* The target is judged where it is. What really has the name is nobody's, and stays as it is. */
+	case HK_VERDICT_DENY:
+	case HK_VERDICT_HIDE:
+		return REFUSED;
+	case HK_VERDICT_ASK:
+		return ASKED;
+	default:
+		return ALLOWED;
+	}
+}
+
 static bool is_allowed(struct hk_fuse_server *server, const struct hk_case *c, struct hk_node *node,
 	const char *name, enum hk_class class, enum hk_verdict verdict)
 {
-	switch (verdict) {
-	case HK_VERDICT_DENY:
-	case HK_VERDICT_HIDE:
-		return false;
-	case HK_VERDICT_REDIRECT:
-		/* The target is judged where it is. What really has the name is nobody's, and stays as it is. */
-		return false;
-	case HK_VERDICT_ASK:
-		return ask(server, c, node, name, class);
-	default:
-		return true;
-	}
+	enum strictness how = strictness(verdict);
+
+	return how == ALLOWED || (how == ASKED && ask(server, c, node, name, class));
 }
 
 int hk_judge_also(struct hk_fuse_server *server, struct hk_case *c, struct hk_node *node,
@@ -285,28 +283,13 @@ int hk_judge_also(struct hk_fuse_server *server, struct hk_case *c, struct hk_no
 	return judge_by_owner(server, c, node, name, class);
 }
 
-/* 0: allowed; 1: if who is asked says so; 2: not. */
-static unsigned strictness(enum hk_verdict verdict)
-{
-	switch (verdict) {
-	case HK_VERDICT_DENY:
-	case HK_VERDICT_HIDE:
-	case HK_VERDICT_REDIRECT:
-		return 2;
-	case HK_VERDICT_ASK:
-		return 1;
-	default:
-		return 0;
-	}
-}
-
 bool hk_judge_allows(struct hk_fuse_server *server, struct hk_node *node, enum hk_class class)
 {
 	struct hk_rules *rules = node->export->rules;
 	hk_place place;
 
 	return rules == NULL || !hk_judge_place(server, node, &place) ||
-		strictness(hk_rules_at(rules, place, class).verdict) == 0;
+		strictness(hk_rules_at(rules, place, class).verdict) == ALLOWED;
 }
 
 bool hk_judge_lends(struct hk_fuse_server *server, const struct hk_ref *dir, const char *name,

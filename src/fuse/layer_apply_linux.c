@@ -422,13 +422,13 @@ static int select_paths(struct hk_apply *apply, const char *const *paths, struct
 
 		for (size_t i = 0; i < apply->changes.differ.count; i++) {
 			const struct hk_change *change = &apply->changes.differ.list[i];
-			bool is_meant = hk_path_is_within(*paths, change->path) ||
+			bool is_meant = hk_path_within(change->path, *paths) != NULL ||
 				(change->kind == HK_CHANGE_RENAMED &&
-					hk_path_is_within(*paths, change->old_path));
+					hk_path_within(change->old_path, *paths) != NULL);
 
 			found |= is_meant;
 			apply->is_selected[i] |= is_meant ||
-				(is_around(change) && hk_path_is_within(change->path, *paths));
+				(is_around(change) && hk_path_within(*paths, change->path) != NULL);
 		}
 		if (!found) {
 			hk_fail_msg(err, ENOENT, "the layer has no change at '%.200s'", *paths);
@@ -452,7 +452,7 @@ static int apply_all(struct hk_apply *apply,
 		int r;
 
 		if (!apply->is_selected[i] || apply->is_done[i] ||
-			(left_out != NULL && hk_path_is_within(left_out, change->path))) {
+			(left_out != NULL && hk_path_within(change->path, left_out) != NULL)) {
 			continue;
 		}
 		is_left = (change->conflict && !apply->force) ||

@@ -59,9 +59,6 @@ bool hk_layer_is_same_meta(struct hk_overlay *ov, int upper, int lower);
 void hk_path_enter(struct hk_str *path, const char *name);
 void hk_path_leave(struct hk_str *path, size_t len);
 
-/** hk_path_is_within() - is @path @dir, or in it? */
-bool hk_path_is_within(const char *dir, const char *path);
-
 /* layer_moves_linux.c */
 
 /** hk_layer_moves_find() - all renamed directories of which the lower one is still there */

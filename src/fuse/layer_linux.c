@@ -412,10 +412,3 @@ void hk_path_leave(struct hk_str *path, size_t len)
 		path->data[len] = '\0';
 	}
 }
-
-bool hk_path_is_within(const char *dir, const char *path)
-{
-	size_t len = strlen(dir);
-
-	return strncmp(dir, path, len) == 0 && (len == 0 || path[len] == '/' || path[len] == '\0');
-}

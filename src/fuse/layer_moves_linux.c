@@ -130,7 +130,7 @@ int hk_layer_moves_map(
 
 	/* Of directories within each other the inner one comes later. */
 	for (size_t i = 0; i < moves->count; i++) {
-		if (hk_path_is_within(moves->list[i].from, path)) {
+		if (hk_path_within(path, moves->list[i].from) != NULL) {
 			best = &moves->list[i];
 		}
 	}

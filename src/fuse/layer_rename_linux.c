@@ -40,7 +40,7 @@ static bool is_pending(const struct hk_apply *apply, size_t i)
 	/* Nor is anything done within what is left out. */
 	for (size_t j = 0; j < i; j++) {
 		if (is_blocked(apply, j) && !apply->is_done[j] &&
-			hk_path_is_within(list[j].path, list[i].path)) {
+			hk_path_within(list[i].path, list[j].path) != NULL) {
 			return false;
 		}
 	}
@@ -53,7 +53,7 @@ bool hk_apply_holds_source(const struct hk_apply *apply, const char *path)
 		size_t i = apply->renames[n];
 
 		if (!apply->is_done[i] &&
-			hk_path_is_within(path, apply->changes.differ.list[i].old_path)) {
+			hk_path_within(apply->changes.differ.list[i].old_path, path) != NULL) {
 			return true;
 		}
 	}
@@ -68,7 +68,7 @@ static void select_around(struct hk_apply *apply, size_t i)
 	apply->is_selected[i] = true;
 	for (size_t j = 0; j < i; j++) {
 		if (list[j].kind != HK_CHANGE_METADATA &&
-			hk_path_is_within(list[j].path, list[i].path)) {
+			hk_path_within(list[i].path, list[j].path) != NULL) {
 			apply->is_selected[j] = true;
 		}
 	}
@@ -78,9 +78,9 @@ static void select_around(struct hk_apply *apply, size_t i)
 static bool is_in_the_way(const struct hk_change *first, const struct hk_change *second)
 {
 	return first->kind != HK_CHANGE_METADATA &&
-		(hk_path_is_within(first->path, second->old_path) ||
+		(hk_path_within(second->old_path, first->path) != NULL ||
 			(first->kind != HK_CHANGE_RENAMED &&
-				hk_path_is_within(first->old_path, second->old_path)));
+				hk_path_within(second->old_path, first->old_path) != NULL));
 }
 
 void hk_apply_select(struct hk_apply *apply)
@@ -144,7 +144,7 @@ static int make_around(struct hk_apply *apply, size_t i)
 		int r;
 
 		if (list[j].kind == HK_CHANGE_METADATA || apply->is_done[j] ||
-			!hk_path_is_within(list[j].path, list[i].path)) {
+			hk_path_within(list[i].path, list[j].path) == NULL) {
 			continue;
 		}
 		dir = hk_layer_walk(ov->host->root, list[j].path, &name);
@@ -224,7 +224,7 @@ static int note_renamed(struct hk_apply *apply, size_t done)
 	for (size_t i = 0; r == 0 && i < apply->changes.differ.count; i++) {
 		bool is_past = list[i].kind == HK_CHANGE_RENAMED && apply->is_done[i];
 
-		if (!is_past && hk_path_is_within(from, list[i].old_path)) {
+		if (!is_past && hk_path_within(list[i].old_path, from) != NULL) {
 			r = rename_old(apply, from, list[done].path, &list[i]);
 		}
 	}

@@ -18,23 +18,16 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/hash.h"
 #include "base/str.h"
 #include "base/sys.h"
 #include "fuse/overlay_impl.h"
 
 enum { LINE = 17, LINES = 1024 };
 
-/* FNV-1a, of numbers. */
 static uint64_t digest(const uint64_t *numbers, size_t count)
 {
-	uint64_t hash = UINT64_C(14695981039346656037);
-
-	for (size_t i = 0; i < count; i++) {
-		for (unsigned bit = 0; bit < 64; bit += 8) {
-			hash = (hash ^ ((numbers[i] >> bit) & 0xff)) * UINT64_C(1099511628211);
-		}
-	}
-	return hash;
+	return hk_hash_bytes(HK_HASH_START, numbers, count * sizeof(*numbers));
 }
 
 static uint64_t digest_of_file(uint64_t ino, int64_t born_ns, int64_t ctime_ns, uint64_t size)

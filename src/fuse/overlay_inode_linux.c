@@ -19,6 +19,7 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/hash.h"
 #include "base/str.h"
 #include "fuse/overlay_impl.h"
 
@@ -85,12 +86,7 @@ bool hk_ov_is_cow(struct hk_overlay *ov, struct hk_ov_inode *dir, const char *na
 
 uint64_t hk_ov_hash(const char *text)
 {
-	uint64_t hash = UINT64_C(14695981039346656037);
-
-	for (; *text != '\0'; text++) {
-		hash = (hash ^ (unsigned char)*text) * UINT64_C(1099511628211);
-	}
-	return hash;
+	return hk_hash_bytes(HK_HASH_START, text, strlen(text));
 }
 
 int hk_ov_lower_path(

@@ -133,16 +133,6 @@ static int init(struct hk_overlay *ov)
 
 /* --- the layer's directory --- */
 
-/* A small file of the layer; NUL-terminated. Return: bytes, -ENOENT, ... */
-static ssize_t read_small(int dir, const char *name, char *text, size_t size)
-{
-	autoclose int fd = hk_open(dir, name, O_RDONLY | O_NOFOLLOW, 0);
-	ssize_t n = fd < 0 ? fd : hk_read_full(fd, text, size - 1);
-
-	text[n < 0 ? 0 : n] = '\0';
-	return n;
-}
-
 static int write_small(int dir, const char *name, const char *text)
 {
 	autoclose int fd = hk_open(dir, "new", O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0644);
@@ -209,7 +199,7 @@ static int make_layer(int dir, const char *lower, const char *path, struct hk_er
 static int check_layer(int dir, const char *lower, const char *path, struct hk_err *err)
 {
 	char text[4200];
-	ssize_t n = read_small(dir, "version", text, sizeof(text));
+	ssize_t n = hk_read_text(dir, "version", text, sizeof(text));
 
 	if (n == -ENOENT) {
 		return make_layer(dir, lower, path, err);
@@ -222,7 +212,7 @@ static int check_layer(int dir, const char *lower, const char *path, struct hk_e
 		hk_err_hint(err, "see hako-layer(5)");
 		return -EINVAL;
 	}
-	n = read_small(dir, "lower", text, sizeof(text));
+	n = hk_read_text(dir, "lower", text, sizeof(text));
 	if (n < 0) {
 		return hk_fail(err, (int)-n, "'%s/lower'", path);
 	}

@@ -395,7 +395,7 @@ int hk_rules_add_path(struct hk_rules *rules, const struct hk_rule *rule, uint32
 int hk_rules_add(struct hk_rules *rules, enum hk_verdict verdict, uint32_t class_mask,
 	const char *path, bool with_all_below)
 {
-	const uint32_t all = (1u << HK_CLASS_COUNT) - 1;
+	const uint32_t all = HK_CLASSES_ALL;
 	struct hk_rule rule = {.verdict = verdict};
 	struct hk_str text = {0};
 	const char *separator = "";

@@ -48,6 +48,13 @@ enum hk_class {
 	HK_CLASS_COUNT,
 };
 
+/* Sets of classes, a bit for each. */
+enum {
+	HK_CLASSES_ALL = (1 << HK_CLASS_COUNT) - 1,
+	HK_CLASSES_CHANGING = 1 << HK_CLASS_WRITE | 1 << HK_CLASS_CREATE | 1 << HK_CLASS_DELETE |
+		1 << HK_CLASS_METADATA | 1 << HK_CLASS_LINK,
+};
+
 const char *hk_verdict_name(enum hk_verdict verdict); /* "deny" */
 const char *hk_class_name(enum hk_class class);       /* "write" */
 

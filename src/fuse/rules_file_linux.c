@@ -216,7 +216,7 @@ int hk_rules_load_fusebox(const char *path, struct hk_rules_files *files,
 
 int hk_rules_hide(struct hk_rules *rules, const char *path)
 {
-	int r = hk_rules_add(rules, HK_VERDICT_HIDE, (1 << HK_CLASS_COUNT) - 1, path, true);
+	int r = hk_rules_add(rules, HK_VERDICT_HIDE, HK_CLASSES_ALL, path, true);
 
 	if (r == 0) {
 		hk_rules_make_quiet(rules);
@@ -226,10 +226,7 @@ int hk_rules_hide(struct hk_rules *rules, const char *path)
 
 int hk_rules_keep(struct hk_rules *rules, const char *path)
 {
-	return hk_rules_add(rules, HK_VERDICT_DENY,
-		1 << HK_CLASS_WRITE | 1 << HK_CLASS_CREATE | 1 << HK_CLASS_DELETE |
-			1 << HK_CLASS_METADATA | 1 << HK_CLASS_LINK,
-		path, false);
+	return hk_rules_add(rules, HK_VERDICT_DENY, HK_CLASSES_CHANGING, path, false);
 }
 
 bool hk_rules_is_cow(struct hk_rules *rules, const char *path)

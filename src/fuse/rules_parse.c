@@ -15,7 +15,7 @@
 #include "base/str.h"
 #include "base/util.h"
 
-enum { MAX_DEPTH = 32, MAX_INCLUDES = 10000, ALL_CLASSES = (1 << HK_CLASS_COUNT) - 1 };
+enum { MAX_DEPTH = 32, MAX_INCLUDES = 10000 };
 
 static void free_rules(struct hk_rules **rules)
 {
@@ -75,7 +75,7 @@ static int parse_classes(struct hk_parser *p, struct hk_source *s, uint32_t *ret
 			"classes of operations expected, such as read,write, or * for all");
 	}
 	if (word_is(word, len, "*")) {
-		*ret_mask = ALL_CLASSES;
+		*ret_mask = HK_CLASSES_ALL;
 		return 0;
 	}
 	for (;;) {
@@ -169,7 +169,7 @@ static int parse_rule(struct hk_parser *p, struct hk_source *s, enum hk_verdict 
 	skip_blanks(s);
 	classes_at = s->at;
 	r = parse_classes(p, s, &mask);
-	if (r == 0 && verdict == HK_VERDICT_REDIRECT && mask != ALL_CLASSES) {
+	if (r == 0 && verdict == HK_VERDICT_REDIRECT && mask != HK_CLASSES_ALL) {
 		return fail_at(p, s, classes_at,
 			"a redirect of some classes only: what is written would not be what is "
 			"read. Write redirect *, and deny classes by a rule for the target");

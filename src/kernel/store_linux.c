@@ -376,22 +376,16 @@ int hk_store_read_info(
 	char text[INFO_MAX_BYTES];
 	struct hk_kernel_info info = {0};
 	char name[HK_KERNEL_ID_SIZE + 8];
-	autoclose int fd = -1;
 	ssize_t n;
 
 	if (!id_is_valid(id)) {
 		return -ENOENT;
 	}
 	hk_fmt(name, sizeof(name), "%s/info", id);
-	fd = hk_open(store->dir_fd, name, O_RDONLY, 0);
-	if (fd < 0) {
-		return fd;
-	}
-	n = hk_read_full(fd, text, sizeof(text) - 1);
+	n = hk_read_text(store->dir_fd, name, text, sizeof(text));
 	if (n < 0) {
 		return (int)n;
 	}
-	text[n] = '\0';
 	if (strlen(text) != (size_t)n || !parse_info(text, &info)) {
 		return -ENOENT;
 	}

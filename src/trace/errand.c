@@ -11,9 +11,9 @@
 
 #include <errno.h>
 #include <stdatomic.h>
-#include <time.h>
 
-#include "base/util.h"
+#include "base/loop.h"
+#include "base/timespec.h"
 
 static atomic_uint at_work;
 
@@ -62,23 +62,9 @@ static bool start(struct hk_errand *errand)
 	return r == 0;
 }
 
-static struct timespec in_ms(unsigned ms)
-{
-	struct timespec at;
-
-	clock_gettime(CLOCK_MONOTONIC, &at);
-	at.tv_sec += ms / 1000;
-	at.tv_nsec += (long)(ms % 1000) * 1000000;
-	if (at.tv_nsec >= (long)HK_NS_PER_SEC) {
-		at.tv_nsec -= (long)HK_NS_PER_SEC;
-		at.tv_sec++;
-	}
-	return at;
-}
-
 bool hk_errand_run(struct hk_errand *errand, unsigned timeout_ms)
 {
-	struct timespec until = in_ms(timeout_ms);
+	struct timespec until = hk_timespec_of(hk_now_ns() + timeout_ms * HK_NS_PER_MS);
 	pthread_condattr_t monotonic;
 	bool is_done;
 	int r = 0;

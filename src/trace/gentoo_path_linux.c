@@ -90,17 +90,12 @@ static int read_call(pid_t tid, uint64_t args[ARGS])
 {
 	char path[32];
 	char text[256];
-	autoclose int fd = -1;
-	ssize_t n;
 	int nr;
 
 	hk_fmt(path, sizeof(path), "/proc/%d/syscall", (int)tid);
-	fd = hk_open(AT_FDCWD, path, O_RDONLY, 0);
-	n = fd < 0 ? fd : hk_read_full(fd, text, sizeof(text) - 1);
-	if (n <= 0) {
+	if (hk_read_text(AT_FDCWD, path, text, sizeof(text)) <= 0) {
 		return -1;
 	}
-	text[n] = '\0';
 	return sscanf(text,
 		       "%d %" SCNx64 " %" SCNx64 " %" SCNx64 " %" SCNx64 " %" SCNx64 " %" SCNx64,
 		       &nr, &args[0], &args[1], &args[2], &args[3], &args[4], &args[5]) == 7

@@ -94,19 +94,14 @@ static bool read_process(pid_t pid, struct process *ret_process, pid_t *ret_pare
 {
 	char path[32];
 	char text[1024];
-	autoclose int fd = -1;
 	unsigned long long start;
 	const char *after;
-	ssize_t n;
 	int parent;
 
 	hk_fmt(path, sizeof(path), "/proc/%d/stat", (int)pid);
-	fd = hk_open(AT_FDCWD, path, O_RDONLY, 0);
-	n = fd < 0 ? fd : hk_read_full(fd, text, sizeof(text) - 1);
-	if (n <= 0) {
+	if (hk_read_text(AT_FDCWD, path, text, sizeof(text)) <= 0) {
 		return false;
 	}
-	text[n] = '\0';
 	/* "PID (NAME) STATE PPID ...": a name may have anything in it. */
 	after = strrchr(text, ')');
 	if (after == NULL ||

@@ -36,12 +36,7 @@
 #include "fuse/server.h"
 #include "trace/sandbox_linux.h"
 
-enum {
-	MAX_MOUNTS_BYTES = 64 << 20,
-	ALL_CLASSES = (1 << HK_CLASS_COUNT) - 1,
-	CHANGING_CLASSES = 1 << HK_CLASS_WRITE | 1 << HK_CLASS_CREATE | 1 << HK_CLASS_DELETE |
-		1 << HK_CLASS_METADATA | 1 << HK_CLASS_LINK,
-};
+enum { MAX_MOUNTS_BYTES = 64 << 20 };
 
 static const char export_name[] = "root";
 
@@ -139,7 +134,7 @@ static int add_views(struct hk_trace *trace)
 	int r = 0;
 
 	for (unsigned i = 0; r == 0 && i < config->view_count; i++) {
-		r = hk_rules_add(trace->rules, config->views[i].verdict, CHANGING_CLASSES,
+		r = hk_rules_add(trace->rules, config->views[i].verdict, HK_CLASSES_CHANGING,
 			config->views[i].path, true);
 	}
 	return r;
@@ -163,7 +158,7 @@ static int add_own_rules(
 	}
 	for (size_t i = 0; r == 0 && i < HK_ARRAY_SIZE(mount_points); i++) {
 		r = hk_rules_add(
-			trace->rules, HK_VERDICT_ALLOW, ALL_CLASSES, mount_points[i], false);
+			trace->rules, HK_VERDICT_ALLOW, HK_CLASSES_ALL, mount_points[i], false);
 	}
 	return r;
 }

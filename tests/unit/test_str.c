@@ -36,6 +36,36 @@ static void test_ends_with(void **state)
 	assert_false(hk_str_ends_with("", ".ko"));
 }
 
+static void test_path_within(void **state)
+{
+	static const struct {
+		const char *path, *dir, *rest;
+	} rows[] = {
+		{"/usr", "/usr", ""},
+		{"/usr/lib", "/usr", "/lib"},
+		{"/usr2", "/usr", NULL},
+		{"/us", "/usr", NULL},
+		{"/", "/usr", NULL},
+		{"", "/usr", NULL},
+		{"/usr/lib", "/", "/usr/lib"},
+		{"/", "/", "/"},
+		{"usr/lib", "", "usr/lib"},
+		{"usr/lib", "usr", "/lib"},
+		{"usr/lib", "u", NULL},
+		{"", "", ""},
+	};
+
+	for (size_t i = 0; i < HK_ARRAY_SIZE(rows); i++) {
+		const char *rest = hk_path_within(rows[i].path, rows[i].dir);
+
+		if (rows[i].rest == NULL) {
+			assert_null(rest);
+		} else {
+			assert_string_equal(rest, rows[i].rest);
+		}
+	}
+}
+
 static void test_str_grows(void **state)
 {
 	struct hk_str s = {0};
@@ -368,6 +398,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_fmt),
 		cmocka_unit_test(test_ends_with),
+		cmocka_unit_test(test_path_within),
 		cmocka_unit_test(test_str_grows),
 		cmocka_unit_test(test_str_of_nothing),
 		cmocka_unit_test(test_str_keeps_nul_bytes),

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/timespec.h"
 #include "base/util.h"
 #include "engine/msr.h"
 #include "engine/soft/soft.h"
@@ -22,7 +23,7 @@ uint64_t hk_soft_host_ns(void)
 
 	/* seccomp: clock_gettime */
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * HK_NS_PER_SEC + (uint64_t)now.tv_nsec;
+	return (uint64_t)hk_timespec_ns(now);
 }
 
 uint64_t hk_soft_tsc(struct hk_cpu *cpu)
@@ -95,9 +96,8 @@ static void write_wall_clock(struct hk_soft *soft, hk_gpa gpa)
 	}
 	version = (version | 1) + 2;
 	clock_gettime(CLOCK_REALTIME, &date);
-	hk_pvclock_fill_wall(&soft->clock,
-		(uint64_t)date.tv_sec * HK_NS_PER_SEC + (uint64_t)date.tv_nsec, hk_soft_host_ns(),
-		&wall);
+	hk_pvclock_fill_wall(
+		&soft->clock, (uint64_t)hk_timespec_ns(date), hk_soft_host_ns(), &wall);
 	wall.version = version;
 	write_page(soft, gpa, &wall, sizeof(wall));
 }

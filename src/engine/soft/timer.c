@@ -9,16 +9,14 @@
 #include <signal.h>
 #include <time.h>
 
+#include "base/timespec.h"
 #include "base/util.h"
 #include "engine/soft/soft.h"
 
 /* @deadline_ns is of CLOCK_MONOTONIC, as is the condition's clock. */
 static void wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, uint64_t deadline_ns)
 {
-	struct timespec at = {
-		.tv_sec = (time_t)(deadline_ns / HK_NS_PER_SEC),
-		.tv_nsec = (long)(deadline_ns % HK_NS_PER_SEC),
-	};
+	struct timespec at = hk_timespec_of(deadline_ns);
 
 	if (deadline_ns == UINT64_MAX) {
 		pthread_cond_wait(cond, lock);
