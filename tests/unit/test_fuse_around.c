@@ -18,61 +18,17 @@
 
 #include "base/state.h"
 #include "base/util.h"
-#include "fuse/audit.h"
-#include "fuse/rules.h"
-#include "fuse_client.h"
+#include "fuse_judged.h"
 
 /* FMODE_EXEC, as an execve's OPEN has it. */
 enum { TO_EXECUTE = 1 << 5 };
 
-static struct fc fc;
-static struct hk_rules *rules;
-static struct hk_audit *audit;
-static int log_fd;
-static char log_text[65536];
-
-/* The export is /x for the rules. */
-static void start(const char *policy)
-{
-	struct hk_err err = HK_ERR_INIT;
-	struct hk_rules_env none = {0};
-	struct hk_fuse_export export = {.root = "/x"};
-	char path[] = "/tmp/hako-around-XXXXXX";
-
-	if (hk_rules_parse("test", policy, &none, &rules, &err) < 0) {
-		fail_msg("%s", hk_err_text(&err));
-	}
-	log_fd = mkstemp(path);
-	assert_true(log_fd >= 0);
-	unlink(path);
-	assert_int_equal(
-		hk_audit_create(
-			&(struct hk_audit_options){.log_fd = log_fd, .rules = rules}, &audit, &err),
-		0);
-	export.rules = rules;
-	export.audit = audit;
-	fc_start(&fc, &export, FC_FEATURES);
-}
-
-static void stop(void)
-{
-	fc_stop(&fc);
-	hk_audit_free(audit);
-	hk_rules_free(rules);
-	close(log_fd);
-}
-
 /* How many lines of the log have both words? No events after it. */
 static unsigned count_logged(const char *a, const char *b)
 {
-	struct hk_err err = HK_ERR_INIT;
 	unsigned count = 0;
-	ssize_t len;
 
-	assert_int_equal(hk_audit_finish(audit, &err), 0);
-	len = pread(log_fd, log_text, sizeof(log_text) - 1, 0);
-	assert_true(len >= 0);
-	log_text[len] = '\0';
+	read_log();
 	for (char *line = log_text; *line != '\0';) {
 		char *end = strchr(line, '\n');
 
@@ -83,19 +39,6 @@ static unsigned count_logged(const char *a, const char *b)
 		line = end + 1;
 	}
 	return count;
-}
-
-static int open_of(const char *name, int flags)
-{
-	struct fuse_open_out out;
-	uint64_t node = fc_node(&fc, fc.root, name);
-	int r = fc_open(&fc, node, flags, &out);
-
-	assert_true(node != 0);
-	if (r == 0) {
-		fc_release(&fc, node, out.fh);
-	}
-	return r;
 }
 
 static void listing_from_the_middle(void **state)

@@ -14,67 +14,7 @@
 #include <cmocka.h>
 
 #include "base/util.h"
-#include "fuse/audit.h"
-#include "fuse/rules.h"
-#include "fuse_client.h"
-
-static struct fc fc;
-static struct hk_rules *rules;
-static struct hk_audit *audit;
-static int log_fd;
-static char log_text[65536];
-static bool read_only; /* the next start()'s export */
-
-/* The export is /x for the rules. */
-static void start_with_rules(void)
-{
-	struct hk_err err = HK_ERR_INIT;
-	struct hk_fuse_export export = {.root = "/x", .read_only = read_only};
-	char path[] = "/tmp/hako-judge-XXXXXX";
-
-	log_fd = mkstemp(path);
-	assert_true(log_fd >= 0);
-	unlink(path);
-	assert_int_equal(
-		hk_audit_create(
-			&(struct hk_audit_options){.log_fd = log_fd, .rules = rules}, &audit, &err),
-		0);
-	export.rules = rules;
-	export.audit = audit;
-	fc_start(&fc, &export, FC_FEATURES);
-}
-
-static void start(const char *policy)
-{
-	struct hk_err err = HK_ERR_INIT;
-	struct hk_rules_env none = {0};
-
-	if (hk_rules_parse("test", policy, &none, &rules, &err) < 0) {
-		fail_msg("%s", hk_err_text(&err));
-	}
-	start_with_rules();
-}
-
-static void stop(void)
-{
-	fc_stop(&fc);
-	hk_audit_free(audit);
-	hk_rules_free(rules);
-	close(log_fd);
-}
-
-/* All lines so far; no events after it. */
-static const char *log_now(void)
-{
-	struct hk_err err = HK_ERR_INIT;
-	ssize_t len;
-
-	assert_int_equal(hk_audit_finish(audit, &err), 0);
-	len = pread(log_fd, log_text, sizeof(log_text) - 1, 0);
-	assert_true(len >= 0);
-	log_text[len] = '\0';
-	return log_text;
-}
+#include "fuse_judged.h"
 
 /* Is there a line with all of these words? */
 static bool logged(const char *a, const char *b, const char *c)
@@ -93,22 +33,6 @@ static bool logged(const char *a, const char *b, const char *c)
 		at += len + (at[len] == '\n');
 	}
 	return false;
-}
-
-static int open_of(const char *name, int flags)
-{
-	struct fuse_open_out out;
-	uint64_t node = fc_node(&fc, fc.root, name);
-	int r;
-
-	if (node == 0) {
-		return -ENOENT;
-	}
-	r = fc_open(&fc, node, flags, &out);
-	if (r == 0) {
-		fc_release(&fc, node, out.fh);
-	}
-	return r;
 }
 
 static void classes(void **state)
@@ -153,7 +77,7 @@ static void classes(void **state)
 	assert_int_equal(fc_link(&fc, fc_node(&fc, fc.root, "fixed"), fc.root, "two"), -EACCES);
 	assert_true(fc_host_has(fc.inside, "fixed", "text"));
 	assert_true(fc_host_has(fc.inside, "stays", "text"));
-	log_now();
+	read_log();
 	assert_true(logged("\"/x/secret\"", "\"deny\"", "open"));
 	assert_true(logged("\"/x/not\"", "\"deny\"", "symlink"));
 	assert_true(logged("\"/x/yes\"", "\"allow\"", "unlink"));
@@ -192,16 +116,17 @@ static void hidden(void **state)
 /* Refused, and nobody's business. */
 static void quiet(void **state)
 {
+	struct hk_rules *made = hk_rules_new();
+
 	(void)state;
-	rules = hk_rules_new();
-	assert_non_null(rules);
+	assert_non_null(made);
 	assert_int_equal(
-		hk_rules_add(rules, HK_VERDICT_DENY, 1 << HK_CLASS_WRITE, "/x/file", false), 0);
-	hk_rules_make_quiet(rules);
-	start_with_rules();
+		hk_rules_add(made, HK_VERDICT_DENY, 1 << HK_CLASS_WRITE, "/x/file", false), 0);
+	hk_rules_make_quiet(made);
+	start_with(made, true, false);
 	fc_host_file(fc.inside, "file", "text");
 	assert_int_equal(open_of("file", O_WRONLY), -EACCES);
-	log_now();
+	read_log();
 	assert_int_equal(hk_audit_violations(audit), 0);
 	assert_int_equal(fc.denials, 0);
 	stop();
@@ -269,7 +194,7 @@ static void renames_change_what_holds(void **state)
 	assert_int_equal(fc_rename(&fc, fc.root, "shut", fc.root, "dir", 0), 0);
 	assert_int_equal(fc_open(&fc, below, O_WRONLY, &out), 0);
 	fc_release(&fc, below, out.fh);
-	log_now();
+	read_log();
 	assert_true(logged("\"/x/shut/sub/deep\"", "\"deny\"", "open"));
 	assert_true(logged("\"/x/dir/sub/deep\"", "\"allow\"", "open"));
 	stop();
@@ -304,7 +229,7 @@ static void renames_are_no_way_around(void **state)
 	assert_int_equal(fc_rename(&fc, pub, "b", pub, "c", RENAME_EXCHANGE), 0);
 	assert_int_equal(fc_rename(&fc, secret, "dir", secret, "dir2", 0), 0);
 	assert_int_equal(fc_rename(&fc, fc.root, "free", secret, "free", 0), 0);
-	log_now();
+	read_log();
 	assert_true(logged("\"/x/top\"", "\"EXDEV\"", "rename"));
 	stop();
 }
@@ -420,9 +345,7 @@ static void read_only_export(void **state)
 	uint64_t node, fh;
 
 	(void)state;
-	read_only = true;
-	start("deny delete /x/ruled\n");
-	read_only = false;
+	start_with(parse("deny delete /x/ruled\n"), true, true);
 	fc_host_file(fc.inside, "file", "text");
 	fc_host_file(fc.inside, "ruled", "text");
 	node = fc_node(&fc, fc.root, "file");
@@ -431,7 +354,7 @@ static void read_only_export(void **state)
 		fc_create(&fc, fc.root, "new", O_RDWR | O_CREAT, 0644, &node, &fh), -EROFS);
 	assert_int_equal(fc_name_op(&fc, FUSE_UNLINK, fc.root, "file"), -EROFS);
 	assert_int_equal(fc_name_op(&fc, FUSE_UNLINK, fc.root, "ruled"), -EACCES);
-	log_now();
+	read_log();
 	assert_true(logged("\"/x/file\"", "\"EROFS\"", "open"));
 	assert_true(logged("\"/x/new\"", "\"EROFS\"", "create"));
 	assert_true(logged("\"/x/file\"", "\"EROFS\"", "unlink"));
@@ -502,7 +425,7 @@ static void bytes_at_close(void **state)
 	assert_int_equal(fc_create(&fc, fc.root, "left", O_WRONLY | O_CREAT, 0644, &node, &fh), 0);
 	assert_int_equal(fc_write(&fc, node, fh, 0, buf, 5), 5);
 	hk_fuse_server_reset(fc.server);
-	log_now();
+	read_log();
 	assert_true(logged("close", "\"/x/old\"", "\"bytes_read\":7,\"bytes_written\":0}"));
 	assert_true(logged("close", "\"/x/left\"", "\"bytes_written\":5"));
 	assert_true(logged(
@@ -540,7 +463,7 @@ static void judged_by_owner(void **state)
 	assert_string_equal(judged_path, "/x/yes");
 	assert_int_equal(open_of("ruled", O_WRONLY), -EACCES);
 	assert_string_equal(judged_path, "/x/yes");
-	log_now();
+	read_log();
 	assert_true(logged("\"/x/no\"", "\"deny\"", "EROFS"));
 	stop();
 }

@@ -15,32 +15,9 @@
 
 #include <cmocka.h>
 
-#include "fuse/rules.h"
 #include "fuse/server_impl.h"
-#include "fuse_client.h"
-
-static struct fc fc;
-static struct hk_rules *rules;
-
-/* The export is /x for the rules. */
-static void start(const char *policy)
-{
-	struct hk_err err = HK_ERR_INIT;
-	struct hk_rules_env none = {0};
-	struct hk_fuse_export export = {.root = "/x"};
-
-	if (hk_rules_parse("test", policy, &none, &rules, &err) < 0) {
-		fail_msg("%s", hk_err_text(&err));
-	}
-	export.rules = rules;
-	fc_start(&fc, &export, FC_FEATURES);
-}
-
-static void stop(void)
-{
-	fc_stop(&fc);
-	hk_rules_free(rules);
-}
+#include "fuse_judged.h"
+#include "stack.h"
 
 static uint64_t make_dir(uint64_t parent, const char *name)
 {
@@ -94,16 +71,10 @@ static void deep_trees(void **state)
 {
 	struct deep deep = {0};
 	struct fuse_entry_out entry;
-	pthread_attr_t attr;
-	pthread_t thread;
 
 	(void)state;
-	start("deny create /x/**/d/no\n");
-	assert_int_equal(pthread_attr_init(&attr), 0);
-	assert_int_equal(pthread_attr_setstacksize(&attr, STACK_BYTES), 0);
-	assert_int_equal(pthread_create(&thread, &attr, go_deep, &deep), 0);
-	pthread_join(thread, NULL);
-	pthread_attr_destroy(&attr);
+	start_without_audit("deny create /x/**/d/no\n");
+	run_on_stack(STACK_BYTES, go_deep, &deep);
 	assert_int_equal(deep.made, 0);
 	assert_int_equal(deep.renamed, 0);
 	assert_int_equal(deep.looked_up, -ENOENT);
@@ -118,7 +89,7 @@ static void lost_and_found(void **state)
 	uint64_t a, b, file, fh;
 
 	(void)state;
-	start("deny read /x/a/**\n");
+	start_without_audit("deny read /x/a/**\n");
 	a = make_dir(fc.root, "a");
 	b = make_dir(a, "b");
 	assert_int_equal(fc_create(&fc, b, "file", O_RDWR, 0644, &file, &fh), 0);
@@ -151,7 +122,7 @@ static void nameless(void **state)
 	struct fc_reply reply;
 
 	(void)state;
-	start("deny write /x/*\n");
+	start_without_audit("deny write /x/*\n");
 	reply = fc_call(&fc, FUSE_TMPFILE, fc.root, parts, 2, &out, sizeof(out));
 	assert_int_equal(reply.error, 0);
 	assert_int_equal(open_node(out.entry.nodeid, O_WRONLY), 0);
@@ -167,7 +138,7 @@ static void entered_too_late(void **state)
 	uint64_t file, renames;
 
 	(void)state;
-	start("deny write /x/shut\n");
+	start_without_audit("deny write /x/shut\n");
 	fc_host_file(fc.inside, "open", "text");
 	file = fc_node(&fc, fc.root, "open");
 	assert_int_equal(open_node(file, O_WRONLY), 0);
@@ -218,7 +189,7 @@ static void lookups_against_renames(void **state)
 	unsigned opened = 0;
 
 	(void)state;
-	start("deny read,list /x/**\n");
+	start_without_audit("deny read,list /x/**\n");
 	race.a = make_dir(fc.root, "a");
 	b = make_dir(race.a, "b");
 	fc_host_file(fc.inside, "a/secret", "top");
@@ -291,7 +262,7 @@ static void long_paths(void **state)
 	size_t len;
 
 	(void)state;
-	start("ask create /x/**\n");
+	start_without_audit("ask create /x/**\n");
 	fc.owner.ask = says_yes;
 	dir = make_deep(name, 300);
 	len = 2;
@@ -339,7 +310,7 @@ static void lost_paths(void **state)
 	uint64_t a, b;
 
 	(void)state;
-	start("allow * /**\n");
+	start_without_audit("allow * /**\n");
 	a = make_dir(fc.root, "a");
 	b = make_dir(a, "b");
 	assert_int_equal(fc_lookup(&fc, b, "none", &entry), -ENOENT);

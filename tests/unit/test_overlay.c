@@ -35,6 +35,7 @@
 #include "fuse/backend.h"
 #include "fuse/layer.h"
 #include "fuse/overlay.h"
+#include "stack.h"
 
 enum { SMALL = 64 };
 
@@ -808,8 +809,6 @@ static void test_copy_up_far_below(void **state)
 {
 	struct deep_write task = {0};
 	struct rlimit old_limit;
-	pthread_attr_t attr;
-	pthread_t thread;
 
 	(void)state;
 	begin("true");
@@ -817,16 +816,23 @@ static void test_copy_up_far_below(void **state)
 	task.b = open_overlay();
 	getrlimit(RLIMIT_NOFILE, &old_limit);
 	setrlimit(RLIMIT_NOFILE, &(struct rlimit){FEW_DESCRIPTORS, old_limit.rlim_max});
-	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, SMALL_STACK);
-	assert_int_equal(pthread_create(&thread, &attr, write_deep, &task), 0);
-	pthread_join(thread, NULL);
-	pthread_attr_destroy(&attr);
+	run_on_stack(SMALL_STACK, write_deep, &task);
 	setrlimit(RLIMIT_NOFILE, &old_limit);
 	assert_int_equal(task.r, 0);
 	task.b->ops->destroy(task.b);
 	shell("test $(find %s/layer/upper -name f | wc -l) = 1", top);
 	shell("test $(find %s/lower -name f | wc -l) = 0", top);
+}
+
+static struct hk_layer *open_layer(void)
+{
+	struct hk_err err = HK_ERR_INIT;
+	struct hk_layer *layer = NULL;
+	char lower[256];
+
+	hk_fmt(lower, sizeof(lower), "%s/lower", top);
+	assert_int_equal(hk_layer_open(in_top("layer"), lower, &layer, &err), 0);
+	return layer;
 }
 
 static void no_conflict(void *arg, const struct hk_change *change)
@@ -850,7 +856,6 @@ static void test_layer_far_below(void **state)
 	struct rlimit old_limit;
 	struct hk_layer *layer;
 	struct hk_backend *b;
-	char lower[256];
 	int file;
 	int at;
 
@@ -873,9 +878,8 @@ static void test_layer_far_below(void **state)
 
 	getrlimit(RLIMIT_NOFILE, &old_limit);
 	setrlimit(RLIMIT_NOFILE, &(struct rlimit){FEW_DESCRIPTORS, old_limit.rlim_max});
-	hk_fmt(lower, sizeof(lower), "%s/lower", top);
-	if (hk_layer_open(in_top("layer"), lower, &layer, &err) < 0 ||
-		hk_layer_each(layer, note_kind, counts, &err) < 0 ||
+	layer = open_layer();
+	if (hk_layer_each(layer, note_kind, counts, &err) < 0 ||
 		hk_layer_apply(layer, NULL, false, no_conflict, NULL, &err) != 0) {
 		fail_msg("%s", hk_err_text(&err));
 	}
@@ -911,22 +915,14 @@ static void test_layer_too_deep(void **state)
 {
 	struct too_deep t = {.err = HK_ERR_INIT};
 	struct hk_backend *b;
-	pthread_attr_t attr;
-	pthread_t thread;
-	char lower[256];
 
 	(void)state;
 	begin("true");
 	b = open_overlay();
 	b->ops->destroy(b);
 	make_deep("layer/upper", 4100);
-	hk_fmt(lower, sizeof(lower), "%s/lower", top);
-	assert_int_equal(hk_layer_open(in_top("layer"), lower, &t.layer, &t.err), 0);
-	assert_int_equal(pthread_attr_init(&attr), 0);
-	assert_int_equal(pthread_attr_setstacksize(&attr, 128 << 20), 0);
-	assert_int_equal(pthread_create(&thread, &attr, list_too_deep, &t), 0);
-	pthread_join(thread, NULL);
-	pthread_attr_destroy(&attr);
+	t.layer = open_layer();
+	run_on_stack(128 << 20, list_too_deep, &t);
 	assert_int_equal(t.result, -ENAMETOOLONG);
 	assert_non_null(strstr(hk_err_text(&t.err), "'d/d/d/"));
 	assert_non_null(strstr(hk_err_text(&t.err), "4096 directories"));
@@ -1373,10 +1369,8 @@ static bool is_within(const char *outer, const char *inner)
 static void test_unreadable_file_is_applied(void **state)
 {
 	struct hk_err err = HK_ERR_INIT;
-	struct hk_layer *layer = NULL;
+	struct hk_layer *layer;
 	struct hk_backend *b;
-	char lower[256];
-	char path[256];
 	int obj;
 
 	(void)state;
@@ -1387,9 +1381,7 @@ static void test_unreadable_file_is_applied(void **state)
 	assert_int_equal(b->ops->chmod(b, obj, 0), 0);
 	put(b, obj);
 	b->ops->destroy(b);
-	hk_fmt(lower, sizeof(lower), "%s/lower", top);
-	hk_fmt(path, sizeof(path), "%s/layer", top);
-	assert_int_equal(hk_layer_open(path, lower, &layer, &err), 0);
+	layer = open_layer();
 	assert_int_equal(hk_layer_apply(layer, NULL, false, no_conflict, NULL, &err), 0);
 	hk_layer_close(layer);
 	shell("cd %s/lower; test $(stat -c %%a f) = 0; chmod 600 f; test $(cat f) = X", top);
@@ -1450,10 +1442,8 @@ static void test_closed_by_confined_server(void **state)
 static void test_closed_directory_is_named(void **state)
 {
 	struct hk_err err = HK_ERR_INIT;
-	struct hk_layer *layer = NULL;
+	struct hk_layer *layer;
 	struct hk_backend *b;
-	char lower[256];
-	char path[256];
 	unsigned count = 0;
 	int obj;
 
@@ -1468,9 +1458,7 @@ static void test_closed_directory_is_named(void **state)
 	assert_int_equal(b->ops->chmod(b, obj, 0), 0);
 	put(b, obj);
 	b->ops->destroy(b);
-	hk_fmt(lower, sizeof(lower), "%s/lower", top);
-	hk_fmt(path, sizeof(path), "%s/layer", top);
-	assert_int_equal(hk_layer_open(path, lower, &layer, &err), 0);
+	layer = open_layer();
 	assert_int_equal(hk_layer_each(layer, count_change, &count, &err), -EACCES);
 	assert_non_null(strstr(hk_err_text(&err), "'d'"));
 	assert_non_null(strstr(err.hint, "chmod"));
@@ -1482,14 +1470,10 @@ static void test_closed_directory_is_named(void **state)
 static void apply_layer(bool in_parts)
 {
 	struct hk_err err = HK_ERR_INIT;
-	struct hk_layer *layer = NULL;
-	char lower[256];
-	char path[256];
+	struct hk_layer *layer;
 	unsigned left = 0;
 
-	hk_fmt(lower, sizeof(lower), "%s/lower", top);
-	hk_fmt(path, sizeof(path), "%s/layer", top);
-	assert_int_equal(hk_layer_open(path, lower, &layer, &err), 0);
+	layer = open_layer();
 	for (unsigned i = 0; in_parts && i < 8; i++) {
 		char part[64];
 		const char *const parts[] = {part, NULL};
