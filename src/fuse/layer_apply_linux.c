@@ -2,8 +2,9 @@
 /*
  * Bringing changes of a layer below: see layer.h.
  *
- * Theory: in three steps. First every change is made below: what is new is written beside its place, synced, and renamed,
- * so at each moment a name has the old or the new. Then all of it is brought to storage. Only then does it leave the
+ * Theory: in three steps. First every change is made below: what is new is written, synced, and only then put at its name,
+ * so at each moment a name has the old or the new. Files are written without a name where the file system can: who is
+ * killed leaves nothing beside its place, but in the moment between two system calls. Then all of it is brought to storage. Only then does it leave the
  * layer, so a crash loses nothing: what was applied is a change no more, and is dropped by the next apply.
  *
  * Renames come before all else (layer_rename_linux.c), so that nothing is removed with what is to move out of it.
@@ -52,9 +53,35 @@ static int put_at(struct hk_apply *apply, const struct place *at, const char *te
 	return r;
 }
 
-/* Makes @temp below what @upper (O_PATH) is. Return: a descriptor, or -errno. */
+/* Return: a descriptor; of a file without a name where there can be, else of @temp. */
+static int create_file(const struct place *at, const char *temp, bool *ret_has_name)
+{
+	int fd = HK_HOST_CALL(openat(at->lower, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+
+	*ret_has_name = fd < 0;
+	return fd >= 0 ? fd : hk_host_open_name(at->lower, temp, O_CREAT | O_EXCL | O_RDWR, 0600);
+}
+
+/* Puts a file without a name at its place. */
+static int give_name(struct hk_apply *apply, const struct place *at, int fd, const char *temp)
+{
+	struct hk_backend *host = apply->ov->host;
+	int r = hk_host_link(host, fd, at->lower, at->name);
+
+	if (r == -EEXIST) {
+		r = hk_host_link(host, fd, at->lower, temp);
+		r = r < 0 ? r : put_at(apply, at, temp);
+	}
+	return r;
+}
+
+/*
+ * Makes @temp below what @upper (O_PATH) is.
+ *
+ * Return: a descriptor, or -errno. Not @ret_has_name: it is a file, and has none yet.
+ */
 static int make_temp(struct hk_apply *apply, const struct place *at, int upper,
-	const struct hk_stat *st, const char *temp)
+	const struct hk_stat *st, const char *temp, bool *ret_has_name)
 {
 	char target[PATH_MAX];
 	struct stat raw;
@@ -64,9 +91,7 @@ static int make_temp(struct hk_apply *apply, const struct place *at, int upper,
 	switch (st->mode & S_IFMT) {
 	case S_IFREG: {
 		autoclose int from = hk_layer_open_upper(apply->ov, upper);
-		int to = from < 0
-			? from
-			: hk_host_open_name(at->lower, temp, O_CREAT | O_EXCL | O_RDWR, 0600);
+		int to = from < 0 ? from : create_file(at, temp, ret_has_name);
 
 		if (to < 0) {
 			return to;
@@ -218,6 +243,7 @@ static int make_below(
 	autoclose int upper = hk_host_open_name(at->upper, at->name, O_PATH, 0);
 	struct hk_ov_temp temp = new_temp(apply);
 	autoclose int to = -1;
+	bool has_name = true;
 	struct hk_stat st;
 	int r = upper < 0 ? upper : stat_upper(apply, upper, &st);
 
@@ -227,13 +253,13 @@ static int make_below(
 	if (r != 0) {
 		return r < 0 ? r : 0;
 	}
-	to = make_temp(apply, at, upper, &st, temp.text);
+	to = make_temp(apply, at, upper, &st, temp.text, &has_name);
 	r = to < 0 ? to : give_meta(apply, upper, &st, to);
 	if (r == 0 && S_ISREG(st.mode)) {
 		r = HK_HOST_CALL(fsync(to));
 	}
 	if (r == 0) {
-		r = put_at(apply, at, temp.text);
+		r = has_name ? put_at(apply, at, temp.text) : give_name(apply, at, to, temp.text);
 	}
 	if (r < 0) {
 		hk_apply_remove_at(at->lower, temp.text);

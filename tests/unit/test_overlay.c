@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <linux/filter.h>
 #include <linux/fs.h>
 #include <linux/seccomp.h>
@@ -55,13 +56,16 @@ static const char *in_top(const char *name)
 	return at;
 }
 
+/* Each command of the line must succeed. */
 __attribute__((format(printf, 1, 2))) static void shell(const char *format, ...)
 {
-	char command[1024];
+	char command[1024] = "set -e; ";
+	size_t len = strlen(command);
 	va_list args;
 
 	va_start(args, format);
-	assert_true(vsnprintf(command, sizeof(command), format, args) < (int)sizeof(command));
+	assert_true(vsnprintf(command + len, sizeof(command) - len, format, args) <
+		(int)(sizeof(command) - len));
 	va_end(args);
 	assert_int_equal(system(command), 0);
 }
@@ -961,6 +965,23 @@ static ssize_t raw_xattr(struct hk_backend *b, const char *path, const char *nam
 	return n;
 }
 
+/* linux/posix_acl_xattr.h: a version, and entries of tag, permissions and id. linux/capability.h. */
+#define UID_12_READS_AND_WRITES \
+	"0x02000000" \
+	"01000600ffffffff" \
+	"020006000c000000" \
+	"04000400ffffffff" \
+	"10000600ffffffff" \
+	"20000400ffffffff"
+#define GID_12_LOOKS \
+	"0x02000000" \
+	"01000700ffffffff" \
+	"04000500ffffffff" \
+	"080005000c000000" \
+	"10000500ffffffff" \
+	"20000500ffffffff"
+#define NET_BIND_SERVICE "0x0100000200040000000000000000000000000000"
+
 static void test_copy_up_takes_acls_and_capabilities(void **state)
 {
 	static const char *const files[][2] = {{"d/f", "system.posix_acl_access"},
@@ -970,9 +991,10 @@ static void test_copy_up_takes_acls_and_capabilities(void **state)
 
 	(void)state;
 	/* Not every file system has them, nor may everybody set them. */
-	begin("mkdir d; echo x >d/f; echo y >cap; setfacl -m u:12:rw d/f 2>/dev/null;"
-	      "setfacl -d -m g:12:rx d 2>/dev/null; setfattr -n security.capability "
-	      "-v 0x0100000200040000000000000000000000000000 cap 2>/dev/null; true");
+	begin("mkdir d; echo x >d/f; echo y >cap;"
+	      "setfattr -n system.posix_acl_access -v " UID_12_READS_AND_WRITES " d/f || true;"
+	      "setfattr -n system.posix_acl_default -v " GID_12_LOOKS " d || true;"
+	      "setfattr -n security.capability -v " NET_BIND_SERVICE " cap 2>/dev/null || true");
 	b = open_overlay();
 	for (unsigned i = 0; i < HK_ARRAY_SIZE(files); i++) {
 		char before[256];
@@ -1387,6 +1409,37 @@ static void test_unreadable_file_is_applied(void **state)
 	shell("cd %s/lower; test $(stat -c %%a f) = 0; chmod 600 f; test $(cat f) = X", top);
 }
 
+/* Killed in the middle of a file, by the kernel at a limit: nothing is left beside its place, and the next one goes on. */
+static void test_killed_apply_leaves_nothing(void **state)
+{
+	struct hk_err err = HK_ERR_INIT;
+	struct hk_layer *layer;
+	struct hk_backend *b;
+	int status;
+	pid_t pid;
+
+	(void)state;
+	begin("echo old >f");
+	b = open_overlay();
+	assert_int_equal(write_at(b, "f", "new", 1 << 20), 0);
+	b->ops->destroy(b);
+	pid = fork();
+	if (pid == 0) {
+		layer = open_layer();
+		signal(SIGXFSZ, SIG_DFL);
+		setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+		setrlimit(RLIMIT_FSIZE, &(struct rlimit){4096, 4096});
+		_exit(hk_layer_apply(layer, NULL, false, no_conflict, NULL, &err) != 0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGXFSZ);
+	shell("cd %s/lower; test \"$(ls -A)\" = f; test $(cat f) = old", top);
+	layer = open_layer();
+	assert_int_equal(hk_layer_apply(layer, NULL, false, no_conflict, NULL, &err), 0);
+	hk_layer_close(layer);
+	shell("cd %s/lower; test \"$(ls -A)\" = f; tail -c 3 f | grep -qx new", top);
+}
+
 static int count_change(void *arg, const struct hk_change *change)
 {
 	print_error("'%s' is left, kind %d\n", change->path, (int)change->kind);
@@ -1569,7 +1622,21 @@ static int tear_down(void **state)
 	return 0;
 }
 
-int main(void)
+/* What a user may not do, root may: with --as-user all of it is tried as nobody in particular. */
+static void become_user(void)
+{
+	if (geteuid() != 0) {
+		return;
+	}
+	/* Dumpable again, for the files of /proc/self to be its own. */
+	if (setgroups(0, NULL) < 0 || setresgid(12345, 12345, 12345) < 0 ||
+		setresuid(12345, 12345, 12345) < 0 || prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) < 0) {
+		perror("--as-user");
+		exit(1);
+	}
+}
+
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_copy_up_keeps_identity),
@@ -1593,10 +1660,14 @@ int main(void)
 		cmocka_unit_test(test_parts_are_cow),
 		cmocka_unit_test(test_layer_is_checked),
 		cmocka_unit_test(test_unreadable_file_is_applied),
+		cmocka_unit_test(test_killed_apply_leaves_nothing),
 		cmocka_unit_test(test_closed_directory_is_named),
 		cmocka_unit_test(test_closed_by_confined_server),
 		cmocka_unit_test(test_random_operations),
 	};
 
+	if (argc > 1 && strcmp(argv[1], "--as-user") == 0) {
+		become_user();
+	}
 	return cmocka_run_group_tests(tests, set_up, tear_down);
 }
