@@ -88,7 +88,9 @@ M  touched" ]
 	[ "$(cat changed linked)" = "ONE
 ONE" ]
 	[ changed -ef linked ]
-	[ ! -e gone ] && [ ! -e moved ] && [ ! -e sub/old/f ]
+	[ ! -e gone ]
+	[ ! -e moved ]
+	[ ! -e sub/old/f ]
 	[ "$(cat sub/old/h elsewhere/deep/g)" = "z
 y" ]
 	[ newdir/f -ef newdir/g ]
@@ -108,13 +110,16 @@ g"; test ! -e gone'
 	[ "$status" = 0 ]
 	[ "$(cat one deep/er/three)" = "1
 3" ]
-	[ ! -e two ] && [ ! -e deep/four ] && [ -e a ]
+	[ ! -e two ]
+	[ ! -e deep/four ]
+	[ -e a ]
 	run summary
 	[ "$output" = "D  a/
 A  deep/four
 A  two" ]
 	run hako apply t
-	[ ! -e a ] && [ "$(cat deep/four two)" = "4
+	[ ! -e a ]
+	[ "$(cat deep/four two)" = "4
 2" ]
 }
 
@@ -334,7 +339,10 @@ A  big/again"* ]]
 x
 b
 a" ]
-	[ ! -e new/place/sub2/f2 ] && [ -d out ] && [ -d moved ] && [ "$(ls big)" = again ]
+	[ ! -e new/place/sub2/f2 ]
+	[ -d out ]
+	[ -d moved ]
+	[ "$(ls big)" = again ]
 	run hako diff -s t
 	[ "$output" = "" ]
 }
@@ -348,7 +356,8 @@ a" ]
 	[ "$output" = "R  one/ -> two/ (in place of what is there)" ]
 	run hako apply t
 	[ "$status" = 0 ]
-	[ ! -e one ] && [ "$(ls two)" = f ]
+	[ ! -e one ]
+	[ "$(ls two)" = f ]
 }
 
 @test "a renamed directory that is gone below is a conflict, and shows no other's files" {
@@ -408,7 +417,8 @@ later" ]
 	[ -e anew/deep/f ]
 	run hako apply t "$dir" --force
 	[ "$status" = 0 ]
-	[ ! -e gone ] && [ "$(ls anew)" = g ]
+	[ ! -e gone ]
+	[ "$(ls anew)" = g ]
 }
 
 @test "a tree larger than the number of descriptors allowed" {
@@ -489,7 +499,8 @@ x" ]
 	[ "$status" = 0 ]
 	[ "$(cat "$nl")" = "1
 x" ]
-	[ -e ./-dash ] && [ -e "  blank " ]
+	[ -e ./-dash ]
+	[ -e "  blank " ]
 }
 
 @test "what is large or sparse is told without being read for long" {
