@@ -105,24 +105,10 @@ static int create(struct hk_box *box, struct hk_err *err)
 	hk_box_host_memory(&host_memory_bytes, NULL);
 	if ((r = hk_box_check(config, host_memory_bytes, err)) < 0 ||
 		(r = make_machine_id(machine_id, err)) < 0 ||
-		(r = hk_layout_make(&box->layout, config, "", machine_id, err)) < 0 ||
-		(r = hk_box_policy_make(&box->policy, &box->layout, err)) < 0 ||
-		(r = create_machine(box, err)) < 0 || (r = open_kernel(box, err)) < 0 ||
-		(r = hk_devices_create(&box->devices, box->machine, &box->layout, &box->policy,
-			 &box->denials.owner, err)) < 0 ||
-		(r = load(box, err)) < 0) {
+		(r = hk_layout_make(&box->layout, config, "", machine_id, err)) < 0) {
 		return r;
 	}
-	if (hk_vsock_listen(box->devices.vsock, &box->control_listener) < 0 ||
-		hk_vsock_listen(box->devices.vsock, &box->stream_listener) < 0) {
-		return hk_fail(err, ENOMEM, "vsock");
-	}
-	r = hk_event_add(config->loop, &box->console_event, err);
-	if (r < 0) {
-		return r;
-	}
-	return hk_stdio_create(config->loop, &box->stdio_owner, HK_SESSION_COMMAND, config->tty,
-		config->stdin_fd, config->stdout_fd, config->stderr_fd, &box->stdio, err);
+	return hk_box_policy_make(&box->policy, &box->layout, err);
 }
 
 int hk_box_create(const struct hk_box_config *config, struct hk_box **ret_box, struct hk_err *err)
@@ -150,6 +136,29 @@ int hk_box_create(const struct hk_box_config *config, struct hk_box **ret_box, s
 	}
 	*ret_box = box;
 	return 0;
+}
+
+int hk_box_build(struct hk_box *box, struct hk_err *err)
+{
+	const struct hk_box_config *config = &box->config;
+	int r;
+
+	if ((r = create_machine(box, err)) < 0 || (r = open_kernel(box, err)) < 0 ||
+		(r = hk_devices_create(&box->devices, box->machine, &box->layout, &box->policy,
+			 &box->denials.owner, err)) < 0 ||
+		(r = load(box, err)) < 0) {
+		return r;
+	}
+	if (hk_vsock_listen(box->devices.vsock, &box->control_listener) < 0 ||
+		hk_vsock_listen(box->devices.vsock, &box->stream_listener) < 0) {
+		return hk_fail(err, ENOMEM, "vsock");
+	}
+	r = hk_event_add(config->loop, &box->console_event, err);
+	if (r < 0) {
+		return r;
+	}
+	return hk_stdio_create(config->loop, &box->stdio_owner, HK_SESSION_COMMAND, config->tty,
+		config->stdin_fd, config->stdout_fd, config->stderr_fd, &box->stdio, err);
 }
 
 /* All that has a path is open; no thread runs yet. */

@@ -2,7 +2,8 @@
 /*
  * A box as users know it: one command in a microVM of its own.
  *
- *	hk_box_create()	checks the configuration, makes machine, devices and file tree
+ *	hk_box_create()	checks the configuration, and reads the policy: may wait for who writes it to a pipe
+ *	hk_box_build()	makes machine, devices and file tree
  *	hk_box_start()	starts the vCPUs; from here on all happens on the loop:
  *
  *	  booting ──HELLO──▶ setting up ──DONE──▶ starting ──STARTED──▶ running
@@ -221,7 +222,9 @@ void hk_box_host_memory(uint64_t *ret_total_bytes, uint64_t *ret_available_bytes
 /** hk_box_default_memory() - 1 GiB, or half of what is available where that is less */
 uint64_t hk_box_default_memory(uint64_t available_bytes);
 
+/* Who catches signals blocks them between the first two: there are threads after hk_box_build(). */
 int hk_box_create(const struct hk_box_config *config, struct hk_box **ret_box, struct hk_err *err);
+int hk_box_build(struct hk_box *box, struct hk_err *err);
 int hk_box_start(struct hk_box *box, struct hk_err *err);
 
 /** hk_box_destroy() - ends it first, without ceremony; NULL is fine */

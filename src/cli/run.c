@@ -2,7 +2,8 @@
 /*
  * `hako run`: a box for one command, from the user's terminal and signals to the exit status.
  *
- * Theory: signals are blocked and come through the loop, so that every way out but SIGKILL passes
+ * Theory: while files are read, which may take as long as others like (a policy from a pipe), signals end us as they
+ * end any program. From then on they are blocked and come through the loop, so that every way out but SIGKILL passes
  * through the end of hk_cmd_run(), which restores the terminal; for SIGKILL there is its guardian.
  * What hangs on the way out is ended by the watchdog.
  * SIGTSTP keeps its default: Ctrl-Z without a terminal in the box stops hako, and the box with it.
@@ -74,9 +75,6 @@ static void signal_caught(struct hk_signal *caught, const struct signalfd_siginf
 {
 	struct run *run = run_of(caught);
 
-	if (run->box == NULL) {
-		return;
-	}
 	switch (caught->signo) {
 	case SIGWINCH:
 		resize(run);
@@ -253,7 +251,7 @@ static int prepare(struct run *run, struct hk_err *err)
 	}
 	config->loop = run->loop;
 	config->owner = &run->owner;
-	return catch_signals(run, err);
+	return 0;
 }
 
 /* The terminal cannot answer while the box reads what is typed there. */
@@ -298,6 +296,12 @@ static int run_box(struct run *run, struct hk_err *err)
 
 	if (r == 0) {
 		r = hk_box_create(&run->options.config, &run->box, err);
+	}
+	if (r == 0) {
+		r = catch_signals(run, err);
+	}
+	if (r == 0) {
+		r = hk_box_build(run->box, err);
 	}
 	if (r < 0) {
 		hk_run_layers_forget(&run->options.layers);

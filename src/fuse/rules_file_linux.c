@@ -128,13 +128,28 @@ void hk_rules_files_finish(struct hk_rules_files *files)
 	*files = (struct hk_rules_files){0};
 }
 
-/* Text, NUL-terminated. */
+static bool is_pipe(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) == 0 && S_ISFIFO(st.st_mode);
+}
+
+/*
+ * Text, NUL-terminated. What should have written to a pipe may have failed: that is no policy that allows all.
+ */
 static char *read_text(const char *path, struct hk_rules_files *files, struct hk_err *err)
 {
 	void *data = NULL;
 	size_t len;
 
 	if (hk_read_file(path, MAX_POLICY_BYTES, &data, &len, err) < 0) {
+		return NULL;
+	}
+	if (len == 0 && is_pipe(path)) {
+		hk_fail_msg(err, EINVAL, "'%s': nothing was written to this pipe", path);
+		hk_err_hint(err, "see to what should have; a policy without rules is /dev/null");
+		free(data);
 		return NULL;
 	}
 	if (memchr(data, '\0', len) != NULL) {

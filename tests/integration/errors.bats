@@ -42,6 +42,38 @@ refuse() {
 	refuse 2 "'486'" "hako-v2" -- --cpu 486 true
 }
 
+# It ends of its own accord within a minute, or it hangs; then it is killed, and the status is 137.
+end_of() {
+	local pid=$1 tries=600
+	while kill -0 "$pid" 2>/dev/null && [ $((tries -= 1)) -gt 0 ]; do
+		sleep 0.1
+	done
+	kill -KILL "$pid" 2>/dev/null || true
+	status=0
+	wait "$pid" || status=$?
+}
+
+@test "a policy from a pipe that nobody writes to: signals end it, and no rules are not made of it" {
+	mkfifo pipe
+	echo 'include pipe' >including
+	for policy in pipe including; do
+		"$HAKO_BIN" run -p "$policy" -- true </dev/null 2>err &
+		pid=$!
+		exec 5>pipe # waits for who reads
+		kill -TERM "$pid"
+		end_of "$pid"
+		exec 5>&-
+		[ "$status" -eq 143 ]
+		[ ! -s err ]
+	done
+	"$HAKO_BIN" run -p pipe -- true </dev/null >out 2>err &
+	pid=$!
+	: >pipe
+	end_of "$pid"
+	[ "$status" -eq 125 ]
+	expect_line "$(cat err)" "'pipe'" "nothing was written" "/dev/null"
+}
+
 @test "memory too small or larger than the host's, and as many CPUs as there are not" {
 	refuse 2 "--memory 0" "512M" -- --memory 0 true
 	refuse 2 "64 MiB" "too little" "128 MiB" -- --memory 64M true
