@@ -273,9 +273,19 @@ static int change_meta(struct hk_apply *apply, const struct place *at)
 	autoclose int upper = hk_host_open_name(at->upper, at->name, O_PATH, 0);
 	autoclose int lower = hk_host_open_name(at->lower, at->name, O_PATH, 0);
 	struct hk_stat st;
+	struct hk_ov_lent lent = {.obj = -1};
 	int r = upper < 0 ? upper : lower < 0 ? lower : stat_upper(apply, upper, &st);
 
-	return r < 0 ? r : give_meta(apply, upper, &st, lower);
+	if (r == 0) {
+		r = hk_ov_lend(apply->ov, lower, S_IWUSR, &lent); /* for attributes */
+	}
+	if (r == 0) {
+		r = give_meta(apply, upper, &st, lower);
+		if (r < 0) {
+			hk_ov_take_back(apply->ov, &lent);
+		}
+	}
+	return r;
 }
 
 static int open_place(struct hk_apply *apply, const char *path, struct place *at)
@@ -294,9 +304,13 @@ static void close_place(struct place *at)
 int hk_apply_change(struct hk_apply *apply, const struct hk_change *change)
 {
 	const struct hk_layer_made *made;
+	struct hk_ov_lent lent = {.obj = -1};
 	struct place at;
 	int r = open_place(apply, change->path, &at);
 
+	if (r == 0) {
+		r = hk_ov_lend(apply->ov, at.lower, 0300, &lent);
+	}
 	if (r == 0) {
 		switch (change->kind) {
 		case HK_CHANGE_DELETED:
@@ -317,6 +331,7 @@ int hk_apply_change(struct hk_apply *apply, const struct hk_change *change)
 			break;
 		}
 	}
+	hk_ov_take_back(apply->ov, &lent);
 	close_place(&at);
 	return r;
 }
@@ -327,12 +342,23 @@ int hk_apply_change(struct hk_apply *apply, const struct hk_change *change)
 static void show_below(struct hk_apply *apply, const struct place *at)
 {
 	autoclose int dir = hk_host_open_name(at->upper, at->name, O_PATH | O_DIRECTORY, 0);
-	char path[HK_OV_PATH_MAX];
 
 	if (dir >= 0) {
-		hk_ov_path(apply->ov, dir, NULL, path);
-		removexattr(path, HK_OV_OPAQUE);
+		hk_ov_remove_mark(apply->ov, dir, HK_OV_OPAQUE);
 	}
+}
+
+/* A name out of a directory of the layer, which stays as it was besides. */
+static int remove_upper(struct hk_overlay *ov, int dir, const char *name, int flags)
+{
+	struct hk_ov_lent lent;
+	int r = hk_ov_lend(ov, dir, 0300, &lent);
+
+	if (r == 0) {
+		r = HK_HOST_CALL(unlinkat(dir, name, flags));
+		hk_ov_leave_as_was(ov, &lent);
+	}
+	return r;
 }
 
 static int drop_change(struct hk_apply *apply, const struct hk_change *change)
@@ -345,7 +371,7 @@ static int drop_change(struct hk_apply *apply, const struct hk_change *change)
 		return at.upper == -ENOENT ? 0 : at.upper;
 	}
 	if (!S_ISDIR(change->upper.st_mode)) {
-		r = HK_HOST_CALL(unlinkat(at.upper, at.name, 0));
+		r = remove_upper(apply->ov, at.upper, at.name, 0);
 	} else if (change->kind != HK_CHANGE_METADATA && change->kind != HK_CHANGE_RENAMED) {
 		show_below(apply, &at); /* it goes when nothing is in it any more */
 	}
@@ -361,7 +387,7 @@ static void prune_whiteout(struct hk_overlay *ov, int upper, int lower, const ch
 	if (ov->host->ops->lookup(ov->host, upper, name, &st) == 0 &&
 		hk_ov_is_whiteout(ov, upper, name, &st, true) &&
 		ov->host->ops->lookup(ov->host, lower, name, &st) == -ENOENT) {
-		unlinkat(upper, name, 0);
+		remove_upper(ov, upper, name, 0);
 	}
 }
 
@@ -393,7 +419,7 @@ static int prune_name(struct hk_apply *apply, struct hk_layer_dirs *dirs, const 
 	below = sub.lower;
 	r = r < 0 ? r : hk_layer_dirs_return(ov, dirs, &sub, NULL, NULL);
 	if (r == 0 && mark != 'y' && hk_layer_is_same_meta(ov, above, below)) {
-		unlinkat(dirs->upper, name, AT_REMOVEDIR); /* if it is empty */
+		remove_upper(ov, dirs->upper, name, AT_REMOVEDIR); /* if it is empty */
 	}
 	return r;
 }

@@ -63,14 +63,13 @@ int hk_layer_lower(const char *path, char **ret_lower, struct hk_err *err)
 int hk_layer_open_upper(struct hk_overlay *ov, int obj)
 {
 	int fd = hk_host_open_file(ov->host, obj, O_RDONLY);
-	struct hk_stat st;
+	struct hk_ov_lent lent;
 
-	if (fd != -EACCES || ov->is_root || ov->host->ops->stat(ov->host, obj, &st) < 0 ||
-		hk_host_chmod(ov->host, obj, (st.mode & 07777) | S_IRUSR) < 0) {
+	if (fd != -EACCES || hk_ov_lend(ov, obj, S_IRUSR, &lent) < 0 || !lent.is_lent) {
 		return fd;
 	}
 	fd = hk_host_open_file(ov->host, obj, O_RDONLY);
-	hk_host_chmod(ov->host, obj, st.mode & 07777);
+	hk_ov_take_back(ov, &lent);
 	return fd;
 }
 

@@ -8,7 +8,6 @@
  */
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -47,7 +46,7 @@ static int unfold(struct hk_overlay *ov, int upper, int lower)
 {
 	struct hk_ov_inode dir = {.upper = upper, .lower = lower};
 	struct hk_layer_names names = {0};
-	char path[HK_OV_PATH_MAX];
+	struct hk_ov_lent lent;
 	struct timespec hidden_at;
 	struct hk_stat st;
 	int r = ov->host->ops->stat(ov->host, upper, &st);
@@ -61,14 +60,17 @@ static int unfold(struct hk_overlay *ov, int upper, int lower)
 		r = hk_layer_names_add(&names, lower);
 	}
 	hk_layer_names_sort(&names);
-	for (size_t i = 0; r == 0 && i < names.count; i++) {
-		r = unfold_name(ov, &dir, names.list[i], &hidden_at);
+	r = r < 0 ? r : hk_ov_lend(ov, upper, 0300, &lent);
+	if (r == 0) {
+		for (size_t i = 0; r == 0 && i < names.count; i++) {
+			r = unfold_name(ov, &dir, names.list[i], &hidden_at);
+		}
+		if (r == 0 && !dir.xattr_whiteouts) {
+			r = hk_ov_remove_mark(ov, upper, HK_OV_OPAQUE);
+		}
+		hk_ov_leave_as_was(ov, &lent);
 	}
 	hk_layer_names_finish(&names);
-	if (r == 0 && !dir.xattr_whiteouts) {
-		hk_ov_path(ov, upper, NULL, path);
-		r = HK_HOST_CALL(removexattr(path, HK_OV_OPAQUE));
-	}
 	return r;
 }
 

@@ -16,7 +16,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -174,16 +173,14 @@ static int settle(struct hk_apply *apply, const struct hk_change *change)
 {
 	struct hk_overlay *ov = apply->ov;
 	autoclose int fd = hk_ov_walk(ov->upper, change->path);
-	char path[HK_OV_PATH_MAX];
 	int r = fd;
 
 	if (fd >= 0) {
-		hk_ov_path(ov, fd, NULL, path);
 		r = hk_ov_get_mark(ov, fd, NULL, HK_OV_OPAQUE) == 'R'
 			? hk_ov_set_mark(ov, fd, NULL, HK_OV_OPAQUE, "x")
-			: HK_HOST_CALL(removexattr(path, HK_OV_OPAQUE));
+			: hk_ov_remove_mark(ov, fd, HK_OV_OPAQUE);
 	}
-	return r < 0 ? r : HK_HOST_CALL(removexattr(path, HK_OV_REDIRECT));
+	return r < 0 ? r : hk_ov_remove_mark(ov, fd, HK_OV_REDIRECT);
 }
 
 /* A change in what was renamed, or one that comes from there, has another old name now. */
@@ -231,6 +228,42 @@ static int note_renamed(struct hk_apply *apply, size_t done)
 	return r;
 }
 
+/* @is_taken: what is at the new name goes. Return: 1 done, 0 it cannot be done so, -errno. */
+static int rename_between(struct hk_apply *apply, const struct ends *ends, bool is_taken)
+{
+	int r = hk_host_rename(apply->ov->host, ends->from, ends->old_name, ends->to,
+		ends->new_name, is_taken ? RENAME_EXCHANGE : RENAME_NOREPLACE);
+
+	if (r < 0) {
+		return 0;
+	}
+	r = is_taken ? hk_apply_remove_at(ends->from, ends->old_name) : 0;
+	return r < 0 ? r : 1;
+}
+
+/* The same, with the rights to write in both directories, and in the renamed one for its "..". */
+static int rename_ends(struct hk_apply *apply, const struct ends *ends, bool is_taken)
+{
+	autoclose int itself =
+		hk_host_open_name(ends->from, ends->old_name, O_PATH | O_DIRECTORY, 0);
+	const int dirs[3] = {ends->from, ends->to, itself};
+	struct hk_ov_lent lent[3];
+	int count = 0;
+	int r = 0;
+
+	for (; r == 0 && count < 3; count++) {
+		r = hk_ov_lend(apply->ov, dirs[count], 0300, &lent[count]);
+	}
+	if (r == 0) {
+		r = rename_between(apply, ends, is_taken);
+	}
+	/* Both may be one: the first knows what it was like. */
+	while (count-- > 0) {
+		hk_ov_take_back(apply->ov, &lent[count]);
+	}
+	return r;
+}
+
 /* Return: 1 done, 0 not yet, -errno. */
 static int try_rename(struct hk_apply *apply, size_t i)
 {
@@ -252,12 +285,7 @@ static int try_rename(struct hk_apply *apply, size_t i)
 		r = !is_taken || !hk_apply_holds_source(apply, change->path);
 	}
 	if (r > 0) {
-		r = hk_host_rename(host, ends.from, ends.old_name, ends.to, ends.new_name,
-			    is_taken ? RENAME_EXCHANGE : RENAME_NOREPLACE) == 0;
-	}
-	if (r > 0 && is_taken) {
-		r = hk_apply_remove_at(ends.from, ends.old_name);
-		r = r < 0 ? r : 1;
+		r = rename_ends(apply, &ends, is_taken);
 	}
 	close_ends(&ends);
 	if (r > 0) {

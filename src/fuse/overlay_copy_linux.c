@@ -170,34 +170,6 @@ static int make_copy(
 
 /* --- bringing it to its place --- */
 
-/* A directory's own times, which what we do in it must not change; and the right to do it. */
-struct around {
-	struct hk_stat st;
-	bool lent_rights;
-};
-
-static int enter_dir(struct hk_overlay *ov, struct hk_ov_inode *dir, struct around *around)
-{
-	int r = ov->host->ops->stat(ov->host, dir->upper, &around->st);
-
-	around->lent_rights = false;
-	if (r == 0 && !ov->is_root && (around->st.mode & 0300) != 0300) {
-		around->lent_rights = true;
-		r = hk_host_chmod(ov->host, dir->upper, (around->st.mode & 07777) | 0300);
-	}
-	return r;
-}
-
-static void leave_dir(struct hk_overlay *ov, struct hk_ov_inode *dir, const struct around *around)
-{
-	struct timespec times[2] = {around->st.atime, around->st.mtime};
-
-	if (around->lent_rights) {
-		hk_host_chmod(ov->host, dir->upper, around->st.mode & 07777);
-	}
-	hk_host_utimes(ov->host, dir->upper, times);
-}
-
 int hk_ov_note_impure(struct hk_overlay *ov, struct hk_ov_inode *dir)
 {
 	int r = dir->is_impure ? 0 : hk_ov_set_mark(ov, dir->upper, NULL, HK_OV_IMPURE, "y");
@@ -210,19 +182,29 @@ int hk_ov_note_impure(struct hk_overlay *ov, struct hk_ov_inode *dir)
 static int put_in_place(struct hk_overlay *ov, struct hk_ov_inode *dir, const char *name,
 	int from_dir, const char *from, bool by_link)
 {
-	struct around around;
-	int r = enter_dir(ov, dir, &around);
+	/* Its "..", too, is written, which takes the right to write in it. */
+	autoclose int moved = by_link || ov->is_root
+		? -1
+		: hk_host_open_name(from_dir, from, O_PATH | O_DIRECTORY, 0);
+	struct hk_ov_lent around;
+	struct hk_ov_lent itself;
+	int r = hk_ov_lend(ov, dir->upper, 0300, &around);
 
 	if (r < 0) {
 		return r;
 	}
 	r = hk_ov_note_impure(ov, dir);
 	if (r == 0) {
+		r = hk_ov_lend(ov, moved, 0300, &itself);
+	}
+	if (r == 0) {
 		/* seccomp write: linkat renameat */
 		r = HK_HOST_CALL(by_link ? linkat(from_dir, from, dir->upper, name, 0)
 					 : renameat(from_dir, from, dir->upper, name));
+		hk_ov_take_back(ov, &itself);
 	}
-	leave_dir(ov, dir, &around);
+	/* What we do in a directory does not change its times. */
+	hk_ov_leave_as_was(ov, &around);
 	return r;
 }
 

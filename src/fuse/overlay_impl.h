@@ -11,6 +11,7 @@
  *	overlay_copy_linux.c	copy-up
  *	overlay_hidden_linux.c	what was below when it was hidden
  *	overlay_remove_linux.c	trees that are in the way
+ *	overlay_rights_linux.c	rights that who is not root lends himself
  *	overlay_name_linux.c	making and removing names; overlay_rename_linux.c: renaming
  *	overlay_file_linux.c	attributes and data
  *	overlay_dir_linux.c	listings
@@ -122,6 +123,10 @@ struct hk_overlay {
 	int hidden;                            /* a file; -1: an old layer has none */
 	uint64_t layer_dev, layer_ino;         /* hidden, if it is below */
 	bool is_root;
+	uid_t uid; /* the monitor's, with its groups */
+	gid_t gid;
+	gid_t *groups; /* owned */
+	size_t group_count;
 	atomic_uint temp_count;
 	atomic_bool has_index;
 
@@ -279,6 +284,8 @@ bool hk_ov_is_whiteout(
 	struct hk_overlay *ov, int dir, const char *name, const struct hk_stat *st, bool by_xattr);
 /** hk_ov_make_whiteout() - at @name of @dir, replacing what non-directory is there */
 int hk_ov_make_whiteout(struct hk_overlay *ov, struct hk_ov_inode *dir, const char *name);
+/** hk_ov_remove_mark() - of @dir itself. Return: 0, also where there was none; -errno */
+int hk_ov_remove_mark(struct hk_overlay *ov, int dir, const char *xattr);
 bool hk_ov_is_our_xattr(const char *name);
 struct hk_ov_temp {
 	char text[16];
@@ -307,6 +314,29 @@ int hk_ov_hidden_read(struct hk_overlay *ov, struct hk_ov_hidden *hidden);
 /** hk_ov_hidden_has() - is this below what was hidden? */
 bool hk_ov_hidden_has(const struct hk_ov_hidden *hidden, uint64_t what);
 void hk_ov_hidden_finish(struct hk_ov_hidden *hidden);
+
+/* overlay_rights_linux.c */
+
+/** struct hk_ov_lent - what an inode was like before its owner was lent rights */
+struct hk_ov_lent {
+	int obj; /* borrowed; -1: nothing */
+	struct hk_stat st;
+	bool is_lent;
+};
+
+/** hk_ov_find_groups() - who we are. Return: 0; -ENOMEM */
+int hk_ov_find_groups(struct hk_overlay *ov);
+bool hk_ov_is_in_group(const struct hk_overlay *ov, gid_t gid);
+/**
+ * hk_ov_lend() - let us, not being root, do with our own file or directory what @rights (0700) say, for one operation
+ * @obj: O_PATH, and open until the rights are back; -1: nothing is done
+ *
+ * Where that may not be, nothing is lent: the operation says why. Return: 0; -errno where @obj cannot be looked at.
+ */
+int hk_ov_lend(struct hk_overlay *ov, int obj, mode_t rights, struct hk_ov_lent *lent);
+/** hk_ov_take_back() - it gets its mode back; hk_ov_leave_as_was(): and its times */
+int hk_ov_take_back(struct hk_overlay *ov, const struct hk_ov_lent *lent);
+void hk_ov_leave_as_was(struct hk_overlay *ov, const struct hk_ov_lent *lent);
 
 /* overlay_remove_linux.c */
 

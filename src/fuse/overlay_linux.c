@@ -61,6 +61,7 @@ static void destroy(struct hk_backend *backend)
 	hk_close(&ov->work);
 	hk_close(&ov->upper);
 	hk_close(&ov->layer); /* with the lock */
+	free(ov->groups);
 	free(ov);
 }
 
@@ -107,6 +108,7 @@ static const struct hk_backend_ops overlay_ops = {
 static int init(struct hk_overlay *ov)
 {
 	pthread_rwlockattr_t attr;
+	int lock_error;
 	int r;
 
 	ov->base.ops = &overlay_ops;
@@ -119,16 +121,17 @@ static int init(struct hk_overlay *ov)
 	ov->origin = -1;
 	ov->hidden = -1;
 	ov->is_root = geteuid() == 0;
+	r = hk_ov_find_groups(ov);
 	pthread_rwlockattr_init(&attr);
 	/* No thread locks it twice; and a writer must not wait for ever. */
 	pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
-	r = pthread_rwlock_init(&ov->tree, &attr);
+	lock_error = pthread_rwlock_init(&ov->tree, &attr);
 	pthread_rwlockattr_destroy(&attr);
 	pthread_mutex_init(&ov->copy_lock, NULL);
 	pthread_cond_init(&ov->copied, NULL);
 	pthread_mutex_init(&ov->live_lock, NULL);
 	pthread_mutex_init(&ov->slots_lock, NULL);
-	return -r;
+	return r < 0 ? r : -lock_error;
 }
 
 /* --- the layer's directory --- */

@@ -61,22 +61,37 @@ static int set_xattr(struct hk_overlay *ov, int dir, const char *name, const cha
 	const char *value, size_t size)
 {
 	char path[HK_OV_PATH_MAX];
-	struct stat st;
+	autoclose int obj = -1;
+	struct hk_ov_lent lent;
+	int back;
 	int r;
 
 	hk_ov_path(ov, dir, name, path);
-	/* seccomp write: newfstatat fchmodat */
 	r = set_xattr_once(path, name == NULL, xattr, value, size);
 	if (r != -EACCES || ov->is_root) {
 		return r;
 	}
-	if ((name != NULL ? lstat(path, &st) : stat(path, &st)) < 0 ||
-		(!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode)) ||
-		fchmodat(AT_FDCWD, path, (st.st_mode & 07777) | S_IWUSR, 0) < 0) {
+	obj = name != NULL ? hk_host_open_name(dir, name, O_PATH, 0) : -1;
+	if (hk_ov_lend(ov, name != NULL ? obj : dir, S_IWUSR, &lent) < 0 || !lent.is_lent) {
 		return r;
 	}
 	r = set_xattr_once(path, name == NULL, xattr, value, size);
-	return fchmodat(AT_FDCWD, path, st.st_mode & 07777, 0) < 0 && r == 0 ? -errno : r;
+	back = hk_ov_take_back(ov, &lent);
+	return r < 0 ? r : back;
+}
+
+int hk_ov_remove_mark(struct hk_overlay *ov, int dir, const char *xattr)
+{
+	struct hk_ov_lent lent;
+	int r = hk_ov_lend(ov, dir, S_IWUSR, &lent);
+	int back;
+
+	if (r < 0) {
+		return r;
+	}
+	r = hk_host_removexattr(ov->host, dir, xattr);
+	back = hk_ov_take_back(ov, &lent);
+	return r < 0 && r != -ENODATA ? r : back;
 }
 
 char hk_ov_get_mark(struct hk_overlay *ov, int dir, const char *name, const char *xattr)

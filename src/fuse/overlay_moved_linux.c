@@ -11,12 +11,13 @@
  * alone: what somebody puts in its place later has never been seen by the run, and hako apply calls it a conflict. So there
  * are no circles, however the host renames: a lower directory shows at one place only.
  *
- * Limits: where only parts of the tree are copy-on-write, and where the path is longer than an attribute may be (4096
+ * Limits: who is not root cannot rename a directory that he cannot read. Where only parts of the tree are copy-on-write, and where the path is longer than an attribute may be (4096
  * bytes), the tree is copied.
  */
 #include <linux/limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -131,10 +132,18 @@ static int redirect(struct hk_overlay *ov, struct hk_ov_inode *inode)
 
 int hk_ov_make_movable(struct hk_overlay *ov, struct hk_ov_inode *inode)
 {
+	struct hk_stat st;
 	int r = hk_ov_upper_dir(ov, inode);
 
 	if (r < 0 || inode->redirect != NULL) {
 		return r;
+	}
+	r = ov->host->ops->stat(ov->host, inode->upper, &st);
+	if (r == 0 && !ov->is_root && inode->lower >= 0 && (st.mode & S_IRUSR) == 0) {
+		r = -EACCES;
+	}
+	if (r < 0) {
+		return r; /* nobody could read where it is below */
 	}
 	if (inode->lower >= 0 && ov->is_cow == NULL) {
 		r = redirect(ov, inode);

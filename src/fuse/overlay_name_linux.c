@@ -276,7 +276,7 @@ int hk_ov_link(struct hk_backend *backend, int obj, int dir_obj, const char *nam
 /* --- removing --- */
 
 /* A directory that is in the upper tree, and shows nothing; whiteouts may be in it. */
-static int remove_upper_dir(
+static int put_away(
 	struct hk_overlay *ov, struct hk_ov_inode *dir, const char *name, bool needs_whiteout)
 {
 	struct hk_ov_temp temp = hk_ov_temp(ov);
@@ -317,6 +317,24 @@ static int remove_upper_dir(
 	}
 	unlinkat(ov->work, temp.text, AT_REMOVEDIR);
 	return 0;
+}
+
+static int remove_upper_dir(
+	struct hk_overlay *ov, struct hk_ov_inode *dir, const char *name, bool needs_whiteout)
+{
+	/* It may have to go to the work directory: its ".." is written, which takes the right to write in it. */
+	autoclose int itself =
+		ov->is_root ? -1 : hk_host_open_name(dir->upper, name, O_PATH | O_DIRECTORY, 0);
+	struct hk_ov_lent lent;
+	int r = hk_ov_lend(ov, itself, 0300, &lent);
+
+	if (r == 0) {
+		r = put_away(ov, dir, name, needs_whiteout);
+		if (r < 0) {
+			hk_ov_take_back(ov, &lent);
+		}
+	}
+	return r;
 }
 
 static int remove_cow_dir(struct hk_overlay *ov, struct hk_ov_inode *dir, const char *name)

@@ -27,7 +27,7 @@ struct removal {
 	char *buf; /* owned; of LISTED bytes */
 };
 
-/* Its owner may have locked himself out. */
+/* Its owner may have locked himself out. Not lent (overlay_rights_linux.c): what goes needs nothing back. */
 static int open_dir(int dir, const char *name)
 {
 	int fd = hk_host_open_name(dir, name, O_RDONLY | O_DIRECTORY, 0);
@@ -132,7 +132,7 @@ int hk_apply_remove_at(int dir, const char *name)
 	int r = HK_HOST_CALL(unlinkat(dir, name, 0));
 
 	if (r == -EISDIR) {
-		autoclose int fd = hk_host_open_name(dir, name, O_RDONLY | O_DIRECTORY, 0);
+		autoclose int fd = open_dir(dir, name);
 
 		r = fd < 0 ? fd : hk_ov_remove_tree(fd);
 		if (r == 0) {

@@ -341,8 +341,8 @@ static void compare(struct hk_backend *a, struct hk_backend *b, const char *path
 /* Each test starts with `lower`, the same as `before`, and no layer. */
 static void begin(const char *script)
 {
-	shell("rm -rf %s/*; mkdir %s/lower %s/layer; cd %s/lower; umask 022; %s", top, top, top,
-		top, script);
+	shell("chmod -R u+rwX %s; rm -rf %s/*; mkdir %s/lower %s/layer; cd %s/lower; umask 022; %s",
+		top, top, top, top, top, script);
 	shell("cd %s; cp -a lower before; cp -a lower twin", top);
 }
 
@@ -1547,6 +1547,125 @@ static void apply_layer(bool in_parts)
 	hk_layer_close(layer);
 }
 
+static int change_mode(struct hk_backend *b, const char *path, mode_t mode)
+{
+	int obj = walk(b, path);
+	int r = obj < 0 ? obj : b->ops->chmod(b, obj, mode);
+
+	put(b, obj);
+	return r;
+}
+
+static int remove_of(struct hk_backend *b, const char *path, bool is_dir)
+{
+	const char *name;
+	int dir = walk_dir(b, path, &name);
+	int r = dir < 0 ? dir : b->ops->unlink(b, dir, name, is_dir);
+
+	put(b, dir);
+	return r;
+}
+
+static int make_of(struct hk_backend *b, const char *path, bool is_dir)
+{
+	const char *name;
+	int dir = walk_dir(b, path, &name);
+	int r = dir < 0  ? dir
+		: is_dir ? b->ops->mkdir(b, dir, name, 0755, &me)
+			 : b->ops->create(b, dir, name, O_RDWR, 0644, &me);
+
+	if (r >= 0 && !is_dir) {
+		b->ops->close(b, r);
+		r = 0;
+	}
+	put(b, dir);
+	return r;
+}
+
+static int rename_of(struct hk_backend *b, const char *old_path, const char *new_path)
+{
+	const char *old_name;
+	const char *new_name;
+	int from = walk_dir(b, old_path, &old_name);
+	int to = walk_dir(b, new_path, &new_name);
+	int r = b->ops->rename(b, from, old_name, to, new_name, 0);
+
+	put(b, from);
+	put(b, to);
+	return r;
+}
+
+/* What is in a directory that its owner may not write in comes up, is renamed, and goes. */
+static void test_read_only_directory_is_copied(void **state)
+{
+	struct hk_backend *b;
+
+	(void)state;
+	begin("mkdir -p around/ro/in old gone; echo x >around/ro/in/f; echo x >old/f; "
+	      "chmod 555 around/ro old gone");
+	b = open_overlay();
+	assert_int_equal(write_at(b, "around/ro/in/f", "X", 0), 0);
+	assert_int_equal(write_at(b, "old/f", "X", 0), 0);
+	assert_int_equal(rename_of(b, "old", "new"), 0);
+	assert_int_equal(change_mode(b, "gone", 0555), 0);
+	assert_int_equal(remove_of(b, "gone", true), 0);
+	assert_int_equal(make_of(b, "gone", true), 0);
+	assert_int_equal(change_mode(b, "gone", 0555), 0);
+	assert_int_equal(remove_of(b, "gone", true), 0);
+	assert_string_equal(content_of(b, "around/ro/in/f", NULL), "X\n");
+	assert_string_equal(content_of(b, "new/f", NULL), "X\n");
+	b->ops->destroy(b);
+	/* Nobody kept what was lent. */
+	shell("cd %s/layer/upper; test $(stat -c %%a around/ro) = 555; test $(stat -c %%a new) = "
+	      "555",
+		top);
+	check_lower();
+	apply_layer(false);
+	shell("cd %s/lower; test $(cat around/ro/in/f new/f | tr -d '\\n') = XX; test ! -e gone; "
+	      "test $(stat -c %%a around/ro) = 555; test $(stat -c %%a new) = 555",
+		top);
+}
+
+/* A directory that cannot be written in any more is applied with what is in it, and what was in one goes. */
+static void test_read_only_directory_is_applied(void **state)
+{
+	struct hk_backend *b;
+
+	(void)state;
+	begin("mkdir -p mod ro/there ro/moves anew; echo x >ro/f; echo x >ro/there/g; echo x "
+	      ">anew/f; "
+	      "chmod 555 ro/moves ro anew");
+	b = open_overlay();
+	assert_int_equal(make_of(b, "mod/v1", true), 0);
+	assert_int_equal(make_of(b, "mod/v1/a", false), 0);
+	assert_int_equal(write_at(b, "mod/v1/a", "a", 0), 0);
+	assert_int_equal(change_mode(b, "mod/v1", 0555), 0);
+	/* Opened for a moment: no change of its own. */
+	assert_int_equal(change_mode(b, "ro", 0755), 0);
+	assert_int_equal(change_mode(b, "ro/moves", 0755), 0);
+	assert_int_equal(remove_of(b, "ro/f", false), 0);
+	assert_int_equal(make_of(b, "ro/h", false), 0);
+	assert_int_equal(rename_of(b, "ro/moves", "moved"), 0);
+	assert_int_equal(change_mode(b, "moved", 0555), 0);
+	assert_int_equal(change_mode(b, "ro", 0555), 0);
+	/* Another one under the same name. */
+	assert_int_equal(change_mode(b, "anew", 0755), 0);
+	assert_int_equal(remove_of(b, "anew/f", false), 0);
+	assert_int_equal(remove_of(b, "anew", true), 0);
+	assert_int_equal(make_of(b, "anew", true), 0);
+	assert_int_equal(make_of(b, "anew/g", false), 0);
+	assert_int_equal(change_mode(b, "anew", 0555), 0);
+	b->ops->destroy(b);
+	check_lower();
+	apply_layer(false);
+	shell("cd %s/lower; test \"$(find . | sort | tr '\\n' ' ')\" = "
+	      "'. ./anew ./anew/g ./mod ./mod/v1 ./mod/v1/a ./moved ./ro ./ro/h ./ro/there "
+	      "./ro/there/g '; "
+	      "test \"$(stat -c %%a mod/v1 ro moved anew | tr '\\n' ' ')\" = '555 555 555 555 '",
+		top);
+	shell("cd %s/layer; test $(find upper -mindepth 1 | wc -l) = 0", top);
+}
+
 static void test_random_operations(void **state)
 {
 	(void)state;
@@ -1618,7 +1737,7 @@ static int set_up(void **state)
 
 static int tear_down(void **state)
 {
-	shell("rm -rf %s", top);
+	shell("chmod -R u+rwX %s; rm -rf %s", top, top);
 	return 0;
 }
 
@@ -1660,6 +1779,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_parts_are_cow),
 		cmocka_unit_test(test_layer_is_checked),
 		cmocka_unit_test(test_unreadable_file_is_applied),
+		cmocka_unit_test(test_read_only_directory_is_copied),
+		cmocka_unit_test(test_read_only_directory_is_applied),
 		cmocka_unit_test(test_killed_apply_leaves_nothing),
 		cmocka_unit_test(test_closed_directory_is_named),
 		cmocka_unit_test(test_closed_by_confined_server),
