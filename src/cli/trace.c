@@ -135,6 +135,33 @@ static void ended(struct hk_source *source, uint32_t events)
 	hk_loop_stop(trace->loop);
 }
 
+/* Which group has the terminal that is ours, too? 0: none. */
+static pid_t foreground(void)
+{
+	pid_t group = 0;
+
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO && group <= 0; fd++) {
+		group = tcgetpgrp(fd);
+	}
+	return HK_MAX(group, 0);
+}
+
+/*
+ * Until the shell lets us go on. To the foreground, that is, if it gave us the terminal: then who had it in there gets it,
+ * for a shell in there with a group of its own would stop at once without.
+ */
+static void stop_with_command(struct trace *trace)
+{
+	pid_t had = foreground();
+
+	raise(SIGSTOP);                    /* the shell notices, and takes the terminal */
+	trace->terminal = find_terminal(); /* a shell may have it now, and keep it */
+	if (trace->terminal >= 0 && had != getpgrp() &&
+		had == hk_sandbox_group(hk_trace_sandbox(trace->trace))) {
+		tcsetpgrp(trace->terminal, had);
+	}
+}
+
 static void told(struct hk_source *source, uint32_t events)
 {
 	struct trace *trace = hk_container_of(source, struct trace, news);
@@ -143,8 +170,7 @@ static void told(struct hk_source *source, uint32_t events)
 	if (r < 0) {
 		hk_source_remove(source); /* the end is near */
 	} else if (r > 0 && trace->ending == BY_ITSELF) {
-		raise(SIGSTOP);
-		trace->terminal = find_terminal(); /* a shell may have it now, and keep it */
+		stop_with_command(trace);
 	}
 }
 

@@ -91,8 +91,9 @@ int hk_op_write(struct hk_fuse_server *server, struct hk_req *req)
 	count = hk_cursor_slice(&req->in, in.size, iov);
 	if (count > 0) {
 		struct hk_export *export = h->node->export;
+		/* As the file is now: F_SETFL may have changed it since it was opened. */
 		bool append =
-			(h->flags & O_APPEND) != 0 && (in.write_flags & FUSE_WRITE_CACHE) == 0;
+			(in.flags & O_APPEND) != 0 && (in.write_flags & FUSE_WRITE_CACHE) == 0;
 
 		n = export->backend->ops->write(
 			export->backend, h->file, iov, count, in.offset, append);

@@ -5,9 +5,9 @@
  * Theory: only regular files are ever opened: an object is looked at first and then opened as
  * itself, so that no FIFO can block us and no device of the host is touched, whatever stands at the
  * name meanwhile. The guest's kernel opens special files by their numbers itself. O_APPEND is kept
- * out of the open file and applied write by write, because pages written back from a mapping go
- * where they belong. O_DIRECT stays in the guest: our reads come from the host's page cache, and
- * guest memory has any alignment.
+ * out of the open file and applied write by write, as each asks for: pages written back from a
+ * mapping go where they belong, and F_SETFL changes it. O_DIRECT stays in the guest: our reads come
+ * from the host's page cache, and guest memory has any alignment.
  *
  * An open that costs little is what counts most: programs open far more files than they make. So who
  * only reads shares a descriptor (share.c), and the kernel moves or keeps the data (pass.c).

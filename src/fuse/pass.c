@@ -17,8 +17,9 @@
  * never out of date, what is cached may be for a second, and for longer where a program maps it. Nor files that may be mapped
  * to be written to: such a mapping goes past the mount, and outlives the open file that we know of.
  *
- * What else is not passed through: files of exports that take set-id bits away with each write (map_ids); set-id files, whose
- * bits the kernel expects us to clear when it asks for a write (HANDLE_KILLPRIV_V2); what a backend keeps for itself.
+ * What else is not passed through: files of exports that take set-id bits away with each write (map_ids); set-id files,
+ * whose bits the kernel expects us to clear when it asks for a write (HANDLE_KILLPRIV_V2); what a backend keeps for itself;
+ * files opened to append: the backing file keeps the flags of the open (Linux 6.18), also where an F_SETFL takes this one away.
  * Bits a file gets while it is passed through are cleared by its own file system, as are capabilities (dev_linux.c).
  *
  * The node's stripe is held while the kernel registers a file and lets it go: short calls that touch no file system.
@@ -91,6 +92,9 @@ void hk_pass_open(struct hk_fuse_server *server, struct hk_node *node, int file,
 	node->may_be_mapped = node->may_be_mapped || (flags & O_ACCMODE) == O_RDWR;
 	if (node->io == 0 && (flags & (O_ACCMODE | O_TRUNC)) == O_RDONLY &&
 		is_better_cached(node, st)) {
+		fd = -1;
+	}
+	if (node->io == 0 && (flags & O_APPEND) != 0) {
 		fd = -1;
 	}
 	if (node->io == 0 && node->backing_id == 0 && fd >= 0) {

@@ -115,15 +115,18 @@ static void reap(const struct init *init)
 }
 
 /*
- * Was this signal sent to the whole process group? Then it is waiting here, too, as we block all, and the command has
- * it. (Who sent it does not tell: the process id that comes with it is one of the sender's namespace.) It may be on
- * its way from the caller to us.
+ * Was this signal sent to the whole process group, and is the command in it still? Then it is waiting here, too, as we
+ * block all, and the command has it. (Who sent it does not tell: the process id that comes with it is one of the sender's
+ * namespace.) It may be on its way from the caller to us.
  */
-static bool group_has(int signo)
+static bool group_has(const struct init *init, int signo)
 {
 	const struct timespec moment = {.tv_nsec = 2000000};
 	sigset_t set;
 
+	if (getpgid(init->command) != getpgrp()) {
+		return false;
+	}
 	sigemptyset(&set);
 	sigaddset(&set, signo);
 	return sigtimedwait(&set, NULL, &moment) == signo;
@@ -134,7 +137,7 @@ static void obey(const struct init *init)
 	struct hk_sandbox_message message = {0};
 	int r = hk_sandbox_receive(init->setup->socket, false, &message, NULL);
 
-	if (r == 0 && message.word == HK_WORD_SIGNAL && !group_has(message.value)) {
+	if (r == 0 && message.word == HK_WORD_SIGNAL && !group_has(init, message.value)) {
 		kill(init->command, message.value);
 	} else if (r < 0 && r != -EAGAIN) {
 		_exit(1); /* the caller is gone */

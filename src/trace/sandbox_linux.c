@@ -29,6 +29,8 @@
 
 #include "base/alloc.h"
 #include "base/cleanup.h"
+#include "base/str.h"
+#include "base/sys.h"
 #include "trace/sandbox_impl_linux.h"
 
 struct hk_sandbox {
@@ -345,6 +347,23 @@ int hk_sandbox_news(struct hk_sandbox *sandbox)
 int hk_sandbox_signal(struct hk_sandbox *sandbox, int signo)
 {
 	return hk_sandbox_send(sandbox->socket, HK_WORD_SIGNAL, signo, NULL, -1);
+}
+
+/* A pidfd knows its process by the number that it has for us. */
+pid_t hk_sandbox_group(struct hk_sandbox *sandbox)
+{
+	int command_fd = atomic_load(&sandbox->command_fd);
+	char path[48];
+	char text[512];
+	const char *line;
+	pid_t group = -1;
+
+	hk_fmt(path, sizeof(path), "/proc/self/fdinfo/%d", command_fd);
+	if (command_fd >= 0 && hk_read_text(AT_FDCWD, path, text, sizeof(text)) > 0) {
+		line = strstr(text, "\nPid:\t");
+		group = line != NULL ? getpgid((pid_t)strtol(line + 6, NULL, 10)) : -1;
+	}
+	return group > 0 ? group : -ESRCH;
 }
 
 void hk_sandbox_end(struct hk_sandbox *sandbox)

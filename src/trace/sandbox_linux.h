@@ -79,6 +79,8 @@ int hk_sandbox_news_fd(const struct hk_sandbox *sandbox);
 int hk_sandbox_news(struct hk_sandbox *sandbox);
 /** hk_sandbox_signal() - the caller got @signo: the command gets it, too, unless both were sent it, as one process group */
 int hk_sandbox_signal(struct hk_sandbox *sandbox, int signo);
+/** hk_sandbox_group() - the process group the command is in now, which a shell may have made; -ESRCH */
+pid_t hk_sandbox_group(struct hk_sandbox *sandbox);
 /** hk_sandbox_end() - the command, if it runs, is sent a SIGTERM, once, and has it when this returns. Any thread */
 void hk_sandbox_end(struct hk_sandbox *sandbox);
 /** hk_sandbox_kill() - the end of all that runs there; hk_sandbox_wait() is next */

@@ -7,8 +7,8 @@
  *
  * Besides the policy there are rules of our own behind it, so that nothing overrules them. The mirror shows mounts of the
  * host as they are, but those of the kernel's own file systems (proc, sysfs, ...) it must not: what they give depends on
- * who reads, and that is the server, with the host's processes and its rights. Where they stand in the mirror they are
- * empty directories; the sandbox mounts its own on those that programs expect. Hidden as well are files of ours: the
+ * who reads, and that is the server, with the host's processes and its rights. Where they stand in the mirror there
+ * is nothing; on /proc, /sys and /dev, which programs expect, the sandbox mounts its own. Hidden as well are files of ours: the
  * log, which the command could else rewrite, and the layer of copy-on-write. The policy's own files nobody changes.
  *
  * Limits: file systems of the kernel that are mounted on the host while the command runs are not hidden. Sockets of the
@@ -220,15 +220,43 @@ static bool is_cow(void *arg, const char *path)
 	return hk_rules_is_cow(arg, path);
 }
 
+/* The same with --cow: all is kept apart, but for what the last -v that covers it lets through. */
+static bool is_cow_despite_views(void *arg, const char *path)
+{
+	const struct hk_trace_config *config = arg;
+	bool is_cow = true;
+
+	for (unsigned i = 0; i < config->view_count; i++) {
+		if (hk_path_within(path, config->views[i].path) != NULL) {
+			is_cow = config->views[i].verdict != HK_VERDICT_ALLOW;
+		}
+	}
+	return is_cow;
+}
+
+static bool lets_through(const struct hk_trace_config *config)
+{
+	bool lets = false;
+
+	for (unsigned i = 0; i < config->view_count; i++) {
+		lets |= config->views[i].verdict == HK_VERDICT_ALLOW;
+	}
+	return lets;
+}
+
 static int make_overlay(struct hk_trace *trace, struct hk_backend **ret_backend, struct hk_err *err)
 {
 	struct hk_overlay_options options = {
 		.lower = "/",
 		.layer = trace->config->layer,
-		.is_cow = trace->config->cow ? NULL : is_cow,
+		.is_cow = is_cow,
 		.arg = trace->rules,
 	};
 
+	if (trace->config->cow) {
+		options.is_cow = lets_through(trace->config) ? is_cow_despite_views : NULL;
+		options.arg = (void *)trace->config;
+	}
 	return trace->config->layer == NULL ? 0 : hk_overlay_open(&options, ret_backend, err);
 }
 

@@ -289,6 +289,60 @@ $(pwd -P | wc -c)" ]
 	[ "$status" -eq 0 ]
 }
 
+@test "a shell inside that is suspended goes on with fg" {
+	run pty 'expect=$ ' "send=PS1='in> ' $HAKO_BIN trace -q -- bash --norc -i\n" 'expect=in> ' 'send=suspend\n' 'expect=Stopped' \
+		'send=fg\n' 'expect=in> ' 'send=echo aw\"\"ake\n' 'expect=awake' 'send=exit 6\n' 'expect=exit' 'expect=$ ' 'send=exit $?\n' -- \
+		env PS1='$ ' bash --norc -i
+	echo "$output"
+	[ "$status" -eq 6 ]
+}
+
+@test "what is sent to hako's group reaches a command that has left it" {
+	for leave in "setsid" "setpgrp(0, 0)"; do
+		[ "$leave" = setsid ] && start="POSIX::setsid()" || start=$leave
+		setsid "$HAKO_BIN" trace -q -- perl -MPOSIX -e "$start; open(F, '>', 'left'); close(F); sleep 100" &
+		pid=$!
+		for _ in $(seq 100); do
+			[ ! -e left ] || break
+			sleep 0.1
+		done
+		rm left
+		kill -TERM -- "-$pid"
+		status=0
+		wait "$pid" || status=$?
+		[ "$status" -eq 143 ]
+	done
+}
+
+@test "--cow keeps apart all but what -v lets through" {
+	mkdir let in
+	echo old >in/f
+	trace --cow -v let:rw -- sh -c 'echo result >let/r; echo new >in/f; mv in/f in/g; echo x >let/../in/h'
+	[ "$status" -eq 0 ]
+	[ "$(cat let/r)" = result ]
+	[ "$(cat in/f)" = old ]
+	[ "$(ls in)" = f ]
+	mkdir let/apart
+	trace --cow -v let:rw -v let/apart:cow -- sh -c 'echo 1 >let/apart/r; echo 2 >let/s'
+	[ "$status" -eq 0 ]
+	[ -z "$(ls let/apart)" ]
+	[ "$(cat let/s)" = 2 ]
+}
+
+@test "appending is what the file is set to now" {
+	printf 1234 >file
+	trace -- python3 -c '
+import fcntl, os
+f = os.open("file", os.O_RDWR | os.O_APPEND)
+fcntl.fcntl(f, fcntl.F_SETFL, 0)
+os.pwrite(f, b"ab", 0)
+fcntl.fcntl(f, fcntl.F_SETFL, os.O_APPEND)
+os.lseek(f, 0, 0)
+os.write(f, b"end")'
+	[ "$status" -eq 0 ]
+	[ "$(cat file)" = ab34end ]
+}
+
 @test "--timeout" {
 	trace --timeout 200ms -- sleep 100
 	[ "$status" -eq 124 ]
