@@ -20,6 +20,7 @@
 #include <string.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "command.h"
@@ -41,10 +42,19 @@ struct hk_agent {
 	enum stage stage;
 	bool over;
 	enum hk_agent_end end;
+	uint64_t hello_ns; /* when HELLO was sent, on the clock of now_ns() */
 	struct hk_control_decoder in;
 	struct hk_control_buf out;
 	struct hk_command *commands[MAX_COMMANDS]; /* owned; NULL: free */
 };
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_BOOTTIME, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
 
 struct hk_agent *hk_agent_create(int control_fd)
 {
@@ -136,8 +146,12 @@ int hk_agent_hello(struct hk_agent *agent, const struct hk_msg_hello *hello)
 
 	answer(agent, &(struct hk_control_msg){.type = HK_MSG_HELLO, .hello = *hello});
 	while (agent->out.len) {
-		int r = poll(&fd, 1, -1) < 0 ? -errno : send_out(agent);
+		int r = poll(&fd, 1, -1) < 0 ? -errno : 0;
 
+		agent->hello_ns = now_ns();
+		if (r == 0) {
+			r = send_out(agent);
+		}
 		if (r < 0 && r != -EINTR) {
 			return r;
 		}
@@ -166,15 +180,27 @@ static void answer_failed(struct hk_agent *agent, uint32_t id, int error, const 
 		});
 }
 
+/*
+ * The host told the time as soon as it had HELLO; since then the rest of the modules was loaded. And the kernel's own
+ * clock is slow by what no tick counted while it booted. A box whose time is behind its host's would take files that
+ * the host makes for ones of the future.
+ */
+static uint64_t wall_time_now(const struct hk_agent *agent, const struct hk_msg_setup *setup)
+{
+	return setup->wall_time_ns + (now_ns() - agent->hello_ns);
+}
+
 static void handle_setup(struct hk_agent *agent, const struct hk_msg_setup *setup)
 {
 	struct hk_setup_failure failure = {0};
+	struct hk_msg_setup timely = *setup;
 
 	if (agent->stage != STAGE_HELLO) {
 		answer_failed(agent, setup->id, EALREADY, "SETUP: a box is set up once");
 		return;
 	}
-	if (hk_setup_run(setup, &failure) < 0) {
+	timely.wall_time_ns = wall_time_now(agent, setup);
+	if (hk_setup_run(&timely, &failure) < 0) {
 		agent->stage = STAGE_FAILED;
 		answer_failed(agent, setup->id, failure.error, failure.text);
 		return;

@@ -248,7 +248,7 @@ struct hk_msg_exited {
 
 struct hk_msg_setup {
 	uint32_t id;                               /* of the request; DONE or FAILED repeats it */
-	uint64_t wall_time_ns;                     /* CLOCK_REALTIME of the host, at sending */
+	uint64_t wall_time_ns;                     /* CLOCK_REALTIME of the host, when HELLO came */
 	uint8_t entropy[HK_CONTROL_ENTROPY_BYTES]; /* fresh random bytes, credited in full */
 	const char *hostname;
 	struct hk_control_list steps;

@@ -73,6 +73,19 @@ cpu_ms() {
 	[ "$least" -lt 1000 ]
 }
 
+# The host's clock stamps directories of a share, and a box is not behind it, however busy the host is. It is ahead by as
+# long as HELLO takes to get there.
+@test "a box has the time of its host: what is made in a share is of now" {
+	mkdir w
+	box -v "$PWD/w:/w:rw" -- sh -c 'date +%s.%N; mkdir /w/made; date +%s.%N' </dev/null
+	[ "$status" -eq 0 ]
+	readarray -t in_box <<<"$out"
+	made=$(stat -c %.9Y w/made)
+	echo "# in the box ${in_box[0]}, made $made, in the box ${in_box[1]}"
+	perl -e 'exit !($ARGV[0] - 5 <= $ARGV[1] && $ARGV[1] <= $ARGV[2] + 0.05)' \
+		"${in_box[0]}" "$made" "${in_box[1]}"
+}
+
 @test "the clocks of a box go as the host's does: at most 100 ms in 10 minutes apart" {
 	perl "$BATS_TEST_DIRNAME/drift.pl" "$HAKO_BIN" run -- \
 		perl -MTime::HiRes=clock_gettime,CLOCK_MONOTONIC,CLOCK_REALTIME -e '

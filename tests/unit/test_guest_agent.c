@@ -22,6 +22,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -75,6 +76,12 @@ int hk_platform_become_user(uint32_t uid, uint32_t gid)
 
 int hk_setup_run(const struct hk_msg_setup *setup, struct hk_setup_failure *ret_failure)
 {
+	if (strcmp(setup->hostname, "clock") == 0) {
+		ret_failure->error = ETIME;
+		snprintf(ret_failure->text, sizeof(ret_failure->text), "%llu",
+			(unsigned long long)setup->wall_time_ns);
+		return -1;
+	}
 	if (strcmp(setup->hostname, "bad") == 0) {
 		ret_failure->error = ENOENT;
 		snprintf(ret_failure->text, sizeof(ret_failure->text), "share 'x' on '/x': find");
@@ -87,6 +94,7 @@ int hk_setup_run(const struct hk_msg_setup *setup, struct hk_setup_failure *ret_
 
 struct host {
 	pid_t agent;
+	uint64_t before_ns; /* the agent's start, on the clock of now_ns() */
 	int control_listener;
 	int stream_listener;
 	int control;
@@ -175,6 +183,14 @@ static void run_agent(void)
 	_exit((int)end);
 }
 
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_BOOTTIME, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
 static int start_agent(void **state)
 {
 	struct host *host = calloc(1, sizeof(*host));
@@ -183,6 +199,7 @@ static int start_agent(void **state)
 	assert_non_null(host);
 	host->control_listener = listen_on(HK_CONTROL_PORT);
 	host->stream_listener = listen_on(HK_STREAM_PORT);
+	host->before_ns = now_ns();
 	host->agent = fork();
 	assert_true(host->agent >= 0);
 	if (host->agent == 0) {
@@ -879,6 +896,28 @@ static void test_setup_answers(void **state)
 	assert_int_equal(receive(host, HK_MSG_FAILED).failed.error, EALREADY);
 }
 
+/* SETUP tells the time at which the host got HELLO, and is read when the agent has time to. */
+static void test_setup_clock(void **state)
+{
+	const uint64_t told_ns = UINT64_C(1000000000000000000);
+	struct host *host = *state;
+	struct hk_control_msg msg = {
+		.type = HK_MSG_SETUP,
+		.setup = {.id = 5, .wall_time_ns = told_ns, .hostname = "clock"},
+	};
+	uint64_t hello_ns = now_ns();
+	uint64_t least_ns;
+	uint64_t set_ns;
+
+	usleep(20000);
+	least_ns = now_ns() - hello_ns;
+	send_msg(host, &msg);
+	msg = receive(host, HK_MSG_FAILED);
+	assert_int_equal(msg.failed.error, ETIME);
+	set_ns = strtoull(msg.failed.text, NULL, 10);
+	assert_in_range(set_ns, told_ns + least_ns, told_ns + (now_ns() - host->before_ns));
+}
+
 static void test_shutdown(void **state)
 {
 	struct host *host = *state;
@@ -938,6 +977,7 @@ int main(void)
 		box_test(test_pty_hang_up),
 		box_test(test_pty_background),
 		agent_test(test_setup_answers),
+		agent_test(test_setup_clock),
 		agent_test(test_shutdown),
 		agent_test(test_closed_before_setup),
 		box_test(test_closed_after_setup),
