@@ -3,7 +3,8 @@
  * What an audit found: see findings.h.
  *
  * Theory: files are opened before the command runs, and hidden from it. Else it could put a link in the place of one, and
- * have what only the caller may write to overwritten, or a pipe that nobody reads.
+ * have what only the caller may write to overwritten, or a pipe that nobody reads. They are hidden by their paths, so a
+ * file with further names (hard links, which an earlier run may have made) will not do: by those it could be rewritten.
  */
 #include "cli/findings.h"
 
@@ -33,6 +34,24 @@ static int dup_stderr(void)
 	return fd < 0 ? -errno : fd;
 }
 
+static int fail_output(const char *option, const char *path, int error, struct hk_err *err)
+{
+	hk_fail(err, error, "%s '%s'", option, path);
+	return hk_err_hint(err, "name a file, new or your own, or - for standard error");
+}
+
+static int check_output(
+	const char *option, const char *path, const struct stat *st, struct hk_err *err)
+{
+	if (st->st_nlink <= 1) {
+		return 0;
+	}
+	hk_fail_msg(err, EINVAL,
+		"%s '%s': the file has other names (hard links), by which it could be rewritten",
+		option, path);
+	return hk_err_hint(err, "remove this name or those, or name another file");
+}
+
 static int open_output(
 	const char *option, const char *path, int *ret_fd, char **ret_real, struct hk_err *err)
 {
@@ -42,12 +61,17 @@ static int open_output(
 	struct stat st;
 
 	if (fd < 0) {
-		return hk_fail(err, -fd, "%s '%s'", option, path);
+		return fail_output(option, path, -fd, err);
 	}
 	if (!is_stderr(path) && fstat(fd, &st) == 0 && S_ISREG(st.st_mode)) {
+		int r = check_output(option, path, &st, err);
+
+		if (r < 0) {
+			return r;
+		}
 		*ret_real = realpath(path, NULL);
 		if (*ret_real == NULL) {
-			return hk_fail(err, errno, "%s '%s'", option, path);
+			return fail_output(option, path, errno, err);
 		}
 	}
 	*ret_fd = take_fd(&fd);
@@ -129,39 +153,64 @@ static report_fn *report_for(const char *path)
 	return hk_str_ends_with(path, ".json") ? hk_audit_report_json : hk_audit_summary;
 }
 
-/* Takes @fd over. */
-static FILE *open_file(int fd)
+/* Takes @fd over. Return: 0 or -errno */
+static int open_file(int fd, FILE **ret_file)
 {
 	FILE *file = NULL;
+	int r = 0;
 
 	/* seccomp: ftruncate */
-	if (ftruncate(fd, 0) == 0 || errno == EINVAL) { /* a pipe, a terminal */
-		file = fdopen(fd, "w");
-	}
-	if (file == NULL) {
-		close(fd);
-	}
-	return file;
-}
-
-/* Takes @fd over: of @path; -1 for standard error. */
-static bool write_to(const struct hk_findings *findings, const char *path, int fd, report_fn *write,
-	struct hk_audit *audit)
-{
-	FILE *file = is_stderr(path) ? stderr : open_file(fd);
-	struct hk_str command = {0};
-	int r = -errno;
-
-	if (file != NULL) {
-		join(&command, findings->argv);
-		r = write(audit, file, hk_str_text(&command));
-		hk_str_finish(&command);
-	}
-	if (file != NULL && (file == stderr ? fflush(file) : fclose(file)) != 0 && r == 0) {
+	if (ftruncate(fd, 0) < 0 && errno != EINVAL) { /* EINVAL: a pipe, a terminal */
+		r = -errno;
+	} else if ((file = fdopen(fd, "w")) == NULL) {
 		r = -errno;
 	}
 	if (r < 0) {
-		hk_report(findings->verb, "'%s': %s", path, strerror(-r));
+		close(fd);
+		return r;
+	}
+	*ret_file = file;
+	return 0;
+}
+
+static int write_report(
+	const struct hk_findings *findings, FILE *to, report_fn *write, struct hk_audit *audit)
+{
+	struct hk_str command = {0};
+	int r;
+
+	join(&command, findings->argv);
+	r = write(audit, to, hk_str_text(&command));
+	hk_str_finish(&command);
+	if (fflush(to) != 0 && r == 0) {
+		r = -errno;
+	}
+	return r;
+}
+
+/* To what @option says: @path, open as *@fd, which is taken over. Return: is it all there? If not, it is said */
+static bool write_output(const struct hk_findings *findings, const char *option, const char *path,
+	int *fd, report_fn *write, struct hk_audit *audit)
+{
+	struct hk_err err = HK_ERR_INIT;
+	FILE *file = NULL;
+	int r;
+
+	if (is_stderr(path)) {
+		return write_report(findings, stderr, write, audit) ==
+			0; /* where would it be said? */
+	}
+	r = open_file(take_fd(fd), &file);
+	if (r == 0) {
+		r = write_report(findings, file, write, audit);
+	}
+	if (file != NULL && fclose(file) != 0 && r == 0) {
+		r = -errno;
+	}
+	if (r < 0) {
+		hk_fail(&err, -r, "%s '%s': it is not complete", option, path);
+		hk_err_hint(&err, "name a file where there is room");
+		hk_report_err(findings->verb, &err, 0);
 	}
 	return r == 0;
 }
@@ -176,14 +225,14 @@ bool hk_findings_tell(struct hk_findings *findings, struct hk_audit *audit)
 	}
 	if (findings->summary == HK_SUMMARY_ALWAYS ||
 		(findings->summary == HK_SUMMARY_IF_DENIED && hk_audit_violations(audit) > 0)) {
-		good &= write_to(findings, "-", -1, hk_audit_summary, audit);
+		good &= write_report(findings, stderr, hk_audit_summary, audit) == 0;
 	}
 	if (options->report != NULL) {
-		good &= write_to(findings, options->report, take_fd(&findings->report_fd),
+		good &= write_output(findings, "--report", options->report, &findings->report_fd,
 			report_for(options->report), audit);
 	}
 	if (options->learn != NULL) {
-		good &= write_to(findings, options->learn, take_fd(&findings->learn_fd),
+		good &= write_output(findings, "--learn", options->learn, &findings->learn_fd,
 			hk_audit_learn, audit);
 	}
 	return good;

@@ -47,7 +47,7 @@ struct hk_findings {
  *
  * What is in them stays for now: the log's until hk_findings_begin(), the others' until hk_findings_tell().
  *
- * Return: 0; -EINVAL for one file with two purposes; -errno.
+ * Return: 0; -EINVAL for one file with two purposes, or one with further names (hard links); -errno.
  */
 int hk_findings_open(struct hk_findings *findings, const char *policy, struct hk_err *err);
 

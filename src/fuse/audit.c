@@ -395,8 +395,9 @@ int hk_audit_finish(struct hk_audit *audit, struct hk_err *err)
 		audit->results.lines_lost = audit->lines_lost;
 	}
 	if (audit->log_error != 0) {
-		return hk_fail(err, audit->log_error, "audit log: %llu events were not written",
+		hk_fail(err, audit->log_error, "--log: %llu events were not written",
 			(unsigned long long)audit->lines_lost);
+		return hk_err_hint(err, "name a file where there is room, or a reader that stays");
 	}
 	return 0;
 }

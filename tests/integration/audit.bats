@@ -112,3 +112,31 @@ b"'
 	[ "$(grep -c '"path":"'"$PWD"'/file"' ../log)" -ge 4000 ]
 	tail -1 ../log | grep -q '"op":"end"'
 }
+
+@test "log, report and learnt policy are not written to a file with further names: by those it could be rewritten" {
+	hako trace --log build.log -- true
+	hako trace --log build.log --report report -- sh -c 'ln build.log x; ln report y; true'
+	[ ! -e x ] && [ ! -e y ]
+	# Nor by a name that an earlier run gave it, which knew nothing of its purpose.
+	hako trace -q -- ln build.log x
+	cp build.log before
+	for option in --log --report --learn; do
+		run hako trace "$option" build.log -- sh -c 'echo forged >x'
+		[ "$status" -eq 125 ]
+		expect_line "$output" "$option 'build.log'" "hard links" "remove"
+		cmp before x
+	done
+	rm x
+	hako trace --log build.log -- true
+}
+
+@test "where log, report and learnt policy cannot go: the option, why, and what to do" {
+	for option in --log --report --learn; do
+		run hako trace -q "$option" . -- true
+		[ "$status" -eq 125 ]
+		expect_line "$output" "$option '.': Is a directory" "name a file"
+		run hako trace -q "$option" /dev/full -- true
+		[ "$status" -eq 125 ]
+		expect_line "$output" "$option" "No space left" "room"
+	done
+}

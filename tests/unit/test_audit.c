@@ -337,7 +337,7 @@ static void test_closed_pipe_is_told(void **state)
 	}
 	assert_int_equal(hk_audit_finish(f.audit, &err), -EPIPE);
 	assert_string_equal(
-		hk_err_text(&err), "audit log: 5000 events were not written: Broken pipe");
+		hk_err_text(&err), "--log: 5000 events were not written: Broken pipe");
 	/* The sums are right all the same. */
 	text = report_of(f.audit, hk_audit_report_json, "x", NULL);
 	assert_has(text, "\"events\":5000");
