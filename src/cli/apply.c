@@ -15,7 +15,7 @@
 enum { OPT_FORCE, OPT_HELP, OPT_COUNT };
 
 static const struct hk_opt table[OPT_COUNT] = {
-	[OPT_FORCE] = {"force", 'f', NULL, "also where below has changed meanwhile"},
+	[OPT_FORCE] = {"force", 'f', NULL, "also where below has changed, or an owner is lost"},
 	[OPT_HELP] = {"help", 'h', NULL, "this"},
 };
 
@@ -24,17 +24,17 @@ static void print_help(void)
 	puts("usage: hako apply [--force] NAME [PATH]... [--force]\n\n"
 	     "Brings what layer NAME changes (at these paths, or all) to what it was made over. "
 	     "What\n"
-	     "was applied leaves the layer. Where below has changed since, it is left, and "
-	     "told.\n");
+	     "was applied leaves the layer. Where below has changed since, it is left, and told; so "
+	     "is\nwhat would lose its owner, and what cannot be changed.\n");
 	hk_opts_print(stdout, table, OPT_COUNT);
 }
 
-static void tell_conflict(void *arg, const struct hk_change *change)
+static void tell_left(void *arg, const struct hk_change *change, const char *why)
 {
 	char path[8192];
 
 	hk_str_escape(path, sizeof(path), change->path, strlen(change->path));
-	hk_report("apply", "'%s' has changed below meanwhile: left as it is", path);
+	hk_report("apply", "'%s' %s: left as it is", path, why);
 }
 
 /* Return: number of conflicts, or -errno. */
@@ -50,8 +50,7 @@ static int execute(char **words, bool force, struct hk_err *err)
 	}
 	r = hk_cli_layer_paths(words + 1, lower, &paths, err);
 	if (r == 0) {
-		r = hk_layer_apply(
-			layer, (const char *const *)paths, force, tell_conflict, NULL, err);
+		r = hk_layer_apply(layer, (const char *const *)paths, force, tell_left, NULL, err);
 	}
 	hk_cli_free_paths(paths);
 	hk_layer_close(layer);

@@ -34,8 +34,8 @@ static void print_help(void)
 	puts("usage: hako diff [-s] NAME [PATH]...\n\n"
 	     "Shows what layer NAME changes: a list (A added, C changed, D deleted, M metadata "
 	     "only,\n"
-	     "R renamed directory, with '!' where below has changed meanwhile), then the changes "
-	     "as\ntext.\n");
+	     "R renamed directory, with '!' where hako apply would leave it), then the changes as "
+	     "text.\n");
 	hk_opts_print(stdout, table, OPT_COUNT);
 }
 
@@ -60,7 +60,7 @@ static int print_line(void *arg, const struct hk_change *change)
 	if (!is_asked_for(request, change)) {
 		return 0;
 	}
-	printf("%c%c ", letters[change->kind], change->conflict ? '!' : ' ');
+	printf("%c%c ", letters[change->kind], change->conflict || change->loses_owner ? '!' : ' ');
 	if (change->kind == HK_CHANGE_RENAMED) {
 		hk_str_escape(path, sizeof(path), change->old_path, strlen(change->old_path));
 		printf("%s/ -> ", path);

@@ -23,6 +23,8 @@ enum hk_change_kind {
  * @old_path: where it is below: what was renamed, and what is in it, has another than @path
  * @replaces: renamed to where something else is below, which goes
  * @conflict: below has changed since it was copied up
+ * @sets_time: a directory whose time was set to an earlier one
+ * @loses_owner: replaces what has an owner or a group that whoever applies it cannot give
  */
 struct hk_change {
 	enum hk_change_kind kind;
@@ -30,6 +32,8 @@ struct hk_change {
 	struct stat lower, upper; /* of what exists */
 	bool replaces;
 	bool conflict;
+	bool sets_time;
+	bool loses_owner;
 };
 
 struct hk_layer;
@@ -55,13 +59,16 @@ int hk_layer_diff(
 /**
  * hk_layer_apply() - bring changes below: each file by a temporary one, fsync and rename
  * @paths: only these and what is in them, with what has to come first; NULL: all
- * @force: also where below has changed meanwhile; else these are left, told by @conflict and counted
+ * @force: also where below has changed meanwhile, or an owner is lost; else these are left and counted
+ * @left: told of each change that is left, and why, as words: those, and what could not be made
  *
  * What has been applied leaves the layer. Return: number of conflicts; -ENOENT where a path has no change, then nothing
- * was done; -errno: what was done until then stays done.
+ * was done; -errno: what was done stays done. Where a change cannot be made, the others are; but a full disk, and the
+ * like, ends it at once.
  */
 int hk_layer_apply(struct hk_layer *layer, const char *const *paths, bool force,
-	void (*conflict)(void *arg, const struct hk_change *change), void *arg, struct hk_err *err);
+	void (*left)(void *arg, const struct hk_change *change, const char *why), void *arg,
+	struct hk_err *err);
 
 /** hk_layer_empty() - remove all that is in directory @dir, however deep. Return: 0 or -errno */
 int hk_layer_empty(int dir);

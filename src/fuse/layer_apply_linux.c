@@ -48,7 +48,13 @@ static int put_at(struct hk_apply *apply, const struct place *at, const char *te
 
 	if (r == -EISDIR || r == -ENOTDIR || r == -ENOTEMPTY || r == -EEXIST) {
 		r = hk_host_rename(host, at->lower, temp, at->lower, at->name, RENAME_EXCHANGE);
-		r = r < 0 ? r : hk_apply_remove_at(at->lower, temp);
+		if (r < 0) {
+			return r;
+		}
+		r = hk_apply_remove_at(at->lower, temp);
+		if (r < 0) {
+			hk_host_rename(host, at->lower, temp, at->lower, at->name, RENAME_EXCHANGE);
+		}
 	}
 	return r;
 }
@@ -123,11 +129,11 @@ static int make_temp(struct hk_apply *apply, const struct place *at, int upper,
 	return r < 0 ? r : hk_host_open_name(at->lower, temp, O_PATH, 0);
 }
 
-/* The attributes of @upper for @to; those it has besides go. */
-static int give_meta(struct hk_apply *apply, int upper, const struct hk_stat *st, int to)
+/* The attributes of @upper for @to; those it has besides go. @left: the owner that it could not be given */
+static int give_meta(struct hk_apply *apply, int upper, const struct hk_stat *st, int to,
+	struct hk_transfer_left *left)
 {
 	struct hk_backend *host = apply->ov->host;
-	struct hk_transfer_left left = {0};
 	autofree char *names = hk_malloc(XATTR_LIST_MAX);
 	ssize_t len;
 
@@ -141,7 +147,7 @@ static int give_meta(struct hk_apply *apply, int upper, const struct hk_stat *st
 			hk_host_removexattr(host, to, names + at);
 		}
 	}
-	return hk_transfer_meta(host, upper, to, st, hk_ov_is_our_xattr, &left);
+	return hk_transfer_meta(host, upper, to, st, hk_ov_is_our_xattr, left);
 }
 
 static int stat_upper(struct hk_apply *apply, int upper, struct hk_stat *st)
@@ -195,6 +201,17 @@ static bool is_kept(const struct hk_change *change)
 		(change->lower.st_nlink < 2 || S_ISDIR(change->lower.st_mode));
 }
 
+/* It could not be changed as it is in the layer: nothing becomes a link to it. */
+static void forget_made(struct hk_apply *apply, const struct hk_change *change)
+{
+	for (size_t i = 0; i < apply->made_count; i++) {
+		if (apply->made[i].path == change->path) {
+			apply->made[i] = apply->made[--apply->made_count];
+			return;
+		}
+	}
+}
+
 /* Names that keep their inode below: what else is that inode in the layer becomes a link to it. */
 static int note_kept(struct hk_apply *apply)
 {
@@ -206,9 +223,8 @@ static int note_kept(struct hk_apply *apply)
 		r = note_made(apply, &same->list[i], same->list[i].lower.st_ino);
 	}
 	for (size_t i = 0; r == 0 && i < differ->count; i++) {
-		bool is_left = differ->list[i].conflict && !apply->force;
-
-		if (is_kept(&differ->list[i]) && apply->is_selected[i] && !is_left) {
+		if (is_kept(&differ->list[i]) && apply->is_selected[i] &&
+			!hk_apply_is_kept_back(apply, &differ->list[i])) {
 			r = note_made(apply, &differ->list[i], differ->list[i].lower.st_ino);
 		}
 	}
@@ -242,6 +258,7 @@ static int make_below(
 {
 	autoclose int upper = hk_host_open_name(at->upper, at->name, O_PATH, 0);
 	struct hk_ov_temp temp = new_temp(apply);
+	struct hk_transfer_left left = {0};
 	autoclose int to = -1;
 	bool has_name = true;
 	struct hk_stat st;
@@ -254,7 +271,10 @@ static int make_below(
 		return r < 0 ? r : 0;
 	}
 	to = make_temp(apply, at, upper, &st, temp.text, &has_name);
-	r = to < 0 ? to : give_meta(apply, upper, &st, to);
+	r = to < 0 ? to : give_meta(apply, upper, &st, to, &left);
+	if (r == 0 && (left.uid || left.gid) && change->lower.st_mode != 0 && !apply->force) {
+		r = -EPERM; /* a root that may not do all: see loses_owner */
+	}
 	if (r == 0 && S_ISREG(st.mode)) {
 		r = HK_HOST_CALL(fsync(to));
 	}
@@ -274,13 +294,14 @@ static int change_meta(struct hk_apply *apply, const struct place *at)
 	autoclose int lower = hk_host_open_name(at->lower, at->name, O_PATH, 0);
 	struct hk_stat st;
 	struct hk_ov_lent lent = {.obj = -1};
+	struct hk_transfer_left left = {0};
 	int r = upper < 0 ? upper : lower < 0 ? lower : stat_upper(apply, upper, &st);
 
 	if (r == 0) {
 		r = hk_ov_lend(apply->ov, lower, S_IWUSR, &lent); /* for attributes */
 	}
 	if (r == 0) {
-		r = give_meta(apply, upper, &st, lower);
+		r = give_meta(apply, upper, &st, lower, &left);
 		if (r < 0) {
 			hk_ov_take_back(apply->ov, &lent);
 		}
@@ -492,36 +513,88 @@ static int select_paths(struct hk_apply *apply, const char *const *paths, struct
 	return 0;
 }
 
-static int apply_all(struct hk_apply *apply,
-	void (*conflict)(void *arg, const struct hk_change *change), void *arg, struct hk_err *err)
+bool hk_apply_ends_with(int r)
+{
+	return r == -ENOSPC || r == -EDQUOT || r == -EIO || r == -ENOMEM || r == -EMFILE ||
+		r == -ENFILE;
+}
+
+bool hk_apply_is_kept_back(const struct hk_apply *apply, const struct hk_change *change)
+{
+	return (change->conflict || change->loses_owner) && !apply->force;
+}
+
+/* Why is this change left? NULL: it is not. */
+static const char *why_left(
+	const struct hk_apply *apply, const struct hk_change *change, char text[80])
+{
+	if (change->conflict && !apply->force) {
+		return "has changed below meanwhile";
+	}
+	if (change->loses_owner && !apply->force) {
+		hk_fmt(text, 80, "has owner %u:%u below, which it would lose", change->upper.st_uid,
+			change->upper.st_gid);
+		return text;
+	}
+	if (change->kind == HK_CHANGE_RENAMED) {
+		return "cannot be renamed yet";
+	}
+	return change->kind != HK_CHANGE_METADATA && hk_apply_holds_source(apply, change->path)
+		? "holds what is to be renamed"
+		: NULL;
+}
+
+/* Return: 0; 1: nothing in it is to be done, either; -errno ends it all. */
+static int apply_one(struct hk_apply *apply, size_t i, int *conflicts, struct hk_err *err)
+{
+	const struct hk_change *change = &apply->changes.differ.list[i];
+	const char *why;
+	char text[80];
+	int r = apply->failed[i];
+
+	if (r == 0) {
+		why = why_left(apply, change, text);
+		if (why != NULL) {
+			apply->left(apply->arg, change, why);
+			(*conflicts)++;
+			return 1;
+		}
+		r = hk_apply_change(apply, change);
+	}
+	if (r == 0) {
+		apply->is_done[i] = true;
+		return 0;
+	}
+	if (hk_apply_ends_with(r)) {
+		return hk_layer_fail(err, r, change->path, NULL);
+	}
+	forget_made(apply, change);
+	hk_fmt(text, sizeof(text), "cannot be changed: %s", strerror(-r));
+	apply->left(apply->arg, change, text);
+	apply->failure_count++;
+	apply->first_failure = apply->first_failure < 0 ? apply->first_failure : r;
+	return change->kind != HK_CHANGE_METADATA;
+}
+
+/* Return: number of conflicts; -errno. */
+static int apply_all(struct hk_apply *apply, struct hk_err *err)
 {
 	const char *left_out = NULL; /* a directory that was not applied: nor is what is in it */
 	int conflicts = 0;
 
 	for (size_t i = 0; i < apply->changes.differ.count; i++) {
-		const struct hk_change *change = &apply->changes.differ.list[i];
-		bool is_left;
+		const char *path = apply->changes.differ.list[i].path;
 		int r;
 
 		if (!apply->is_selected[i] || apply->is_done[i] ||
-			(left_out != NULL && hk_path_within(change->path, left_out) != NULL)) {
+			(left_out != NULL && hk_path_within(path, left_out) != NULL)) {
 			continue;
 		}
-		is_left = (change->conflict && !apply->force) ||
-			change->kind == HK_CHANGE_RENAMED ||
-			(change->kind != HK_CHANGE_METADATA &&
-				hk_apply_holds_source(apply, change->path));
-		if (is_left) {
-			conflict(arg, change);
-			conflicts++;
-			left_out = change->path;
-			continue;
-		}
-		r = hk_apply_change(apply, change);
+		r = apply_one(apply, i, &conflicts, err);
 		if (r < 0) {
-			return hk_layer_fail(err, r, change->path, NULL);
+			return r;
 		}
-		apply->is_done[i] = true;
+		left_out = r > 0 ? path : left_out;
 	}
 	return conflicts;
 }
@@ -576,9 +649,11 @@ static void finish_changes(struct hk_apply *apply)
 	hk_changes_finish(&apply->changes);
 	free(apply->is_selected);
 	free(apply->is_done);
+	free(apply->failed);
 	free(apply->renames);
 	apply->is_selected = NULL;
 	apply->is_done = NULL;
+	apply->failed = NULL;
 	apply->renames = NULL;
 	apply->rename_count = 0;
 }
@@ -593,8 +668,10 @@ static int collect(struct hk_apply *apply, const char *const *paths, struct hk_e
 	}
 	apply->is_selected = hk_calloc(count, sizeof(*apply->is_selected));
 	apply->is_done = hk_calloc(count, sizeof(*apply->is_done));
+	apply->failed = hk_calloc(count, sizeof(*apply->failed));
 	apply->renames = hk_calloc(count, sizeof(*apply->renames));
-	if (apply->is_selected == NULL || apply->is_done == NULL || apply->renames == NULL) {
+	if (apply->is_selected == NULL || apply->is_done == NULL || apply->failed == NULL ||
+		apply->renames == NULL) {
 		return hk_fail(err, ENOMEM, "apply");
 	}
 	for (size_t i = 0; i < apply->changes.differ.count; i++) {
@@ -606,8 +683,7 @@ static int collect(struct hk_apply *apply, const char *const *paths, struct hk_e
 }
 
 /* All but renames. Return: number of conflicts, or -errno. */
-static int apply_rest(struct hk_apply *apply, bool whole,
-	void (*conflict)(void *arg, const struct hk_change *change), void *arg, struct hk_err *err)
+static int apply_rest(struct hk_apply *apply, bool whole, struct hk_err *err)
 {
 	struct hk_layer_dirs top = {.upper = apply->ov->upper, .lower = apply->ov->host->root};
 	int r = hk_apply_unfold_tree(apply->ov, &top);
@@ -616,16 +692,18 @@ static int apply_rest(struct hk_apply *apply, bool whole,
 	if (r < 0) {
 		return hk_fail(err, -r, "layer: opaque directory");
 	}
-	r = note_kept(apply) < 0 ? hk_fail(err, ENOMEM, "apply")
-				 : apply_all(apply, conflict, arg, err);
-	left = leave_all(apply, r == 0 && whole, r < 0 ? NULL : err);
+	r = note_kept(apply) < 0 ? hk_fail(err, ENOMEM, "apply") : apply_all(apply, err);
+	whole &= r == 0 && apply->failure_count == 0;
+	left = leave_all(apply, whole, r < 0 ? NULL : err);
 	return left < 0 && r >= 0 ? left : r;
 }
 
 int hk_layer_apply(struct hk_layer *layer, const char *const *paths, bool force,
-	void (*conflict)(void *arg, const struct hk_change *change), void *arg, struct hk_err *err)
+	void (*left)(void *arg, const struct hk_change *change, const char *why), void *arg,
+	struct hk_err *err)
 {
-	struct hk_apply apply = {.layer = layer, .ov = layer->ov, .force = force};
+	struct hk_apply apply = {
+		.layer = layer, .ov = layer->ov, .force = force, .left = left, .arg = arg};
 	bool again;
 	int r;
 
@@ -638,7 +716,11 @@ int hk_layer_apply(struct hk_layer *layer, const char *const *paths, bool force,
 		}
 	} while (r == 0 && again);
 	if (r == 0) {
-		r = apply_rest(&apply, paths == NULL, conflict, arg, err);
+		r = apply_rest(&apply, paths == NULL, err);
+	}
+	if (r >= 0 && apply.failure_count > 0) {
+		r = hk_fail_msg(err, -apply.first_failure,
+			"%u of the changes cannot be made: left in the layer", apply.failure_count);
 	}
 	finish_changes(&apply);
 	free(apply.made);

@@ -261,9 +261,13 @@ static void print_meta(struct hk_layer *layer, const struct hk_change *change, F
 	} else if (!has_old && (u->st_uid != geteuid() || u->st_gid != getegid())) {
 		fprintf(to, " owner %u:%u", u->st_uid, u->st_gid);
 	}
+	if (change->loses_owner) {
+		fprintf(to, " owner %u:%u (which applying it cannot keep)", u->st_uid, u->st_gid);
+	}
 	/* Other content has another time. */
-	if (change->kind == HK_CHANGE_METADATA && !S_ISDIR(u->st_mode) &&
-		hk_timespec_ns(l->st_mtim) != hk_timespec_ns(u->st_mtim)) {
+	if (change->kind == HK_CHANGE_METADATA &&
+		(S_ISDIR(u->st_mode) ? change->sets_time
+				     : hk_timespec_ns(l->st_mtim) != hk_timespec_ns(u->st_mtim))) {
 		fputs(" time", to);
 	}
 	if (new_obj < 0 || (has_old && old_obj < 0)) {

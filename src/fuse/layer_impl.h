@@ -52,7 +52,7 @@ int hk_layer_open_upper(struct hk_overlay *ov, int obj);
 /** hk_layer_fail() - hk_fail() about a path, of which nobody knows what is in it. @doing: NULL or a word. Return: @r */
 int hk_layer_fail(struct hk_err *err, int r, const char *path, const char *doing);
 
-/** hk_layer_is_same_meta() - mode, owner, attributes of two objects; and the time, but of directories */
+/** hk_layer_is_same_meta() - mode, owner, attributes of two objects; and the time, of directories only if it was set */
 bool hk_layer_is_same_meta(struct hk_overlay *ov, int upper, int lower);
 
 /** hk_path_enter() - add a name to a path; hk_path_leave() - back to what had @len bytes */
@@ -143,12 +143,18 @@ struct hk_layer_made {
 	const char *path;
 };
 
-/** struct hk_apply - one run of hk_layer_apply(); @is_selected, @is_done: owned, one for each change that differs */
+/**
+ * struct hk_apply - one run of hk_layer_apply()
+ * @is_selected, @is_done: owned, one for each change that differs
+ * @failed: owned, the same: -errno where it could not be made, else 0
+ * @first_failure: of all of them, also those that have been told
+ */
 struct hk_apply {
 	struct hk_layer *layer;
 	struct hk_overlay *ov;
 	struct hk_changes changes;
 	bool *is_selected, *is_done;
+	int *failed;
 	size_t *renames; /* owned; which changes are */
 	size_t rename_count;
 	bool force;
@@ -156,8 +162,16 @@ struct hk_apply {
 	struct hk_layer_made *made; /* owned */
 	size_t made_count;
 	unsigned temp_count;
+	void (*left)(void *arg, const struct hk_change *change, const char *why);
+	void *arg;
+	unsigned failure_count;
+	int first_failure;
 };
 
+/** hk_apply_ends_with() - is it no use to go on with other changes after @r? */
+bool hk_apply_ends_with(int r);
+/** hk_apply_is_kept_back() - a conflict, which is left unless it is forced */
+bool hk_apply_is_kept_back(const struct hk_apply *apply, const struct hk_change *change);
 /** hk_apply_change() - make it so below, whatever is there. Return: 0 or -errno */
 int hk_apply_change(struct hk_apply *apply, const struct hk_change *change);
 

@@ -24,7 +24,7 @@
 
 static bool is_blocked(const struct hk_apply *apply, size_t i)
 {
-	return apply->changes.differ.list[i].conflict && !apply->force;
+	return apply->failed[i] < 0 || hk_apply_is_kept_back(apply, &apply->changes.differ.list[i]);
 }
 
 /* A rename that can be done, or else copied. */
@@ -235,9 +235,13 @@ static int rename_between(struct hk_apply *apply, const struct ends *ends, bool 
 		ends->new_name, is_taken ? RENAME_EXCHANGE : RENAME_NOREPLACE);
 
 	if (r < 0) {
-		return 0;
+		return r == -EACCES || r == -EPERM || r == -EROFS ? r : 0;
 	}
 	r = is_taken ? hk_apply_remove_at(ends->from, ends->old_name) : 0;
+	if (r < 0) {
+		hk_host_rename(apply->ov->host, ends->from, ends->old_name, ends->to,
+			ends->new_name, RENAME_EXCHANGE);
+	}
 	return r < 0 ? r : 1;
 }
 
@@ -323,9 +327,10 @@ int hk_apply_renames(struct hk_apply *apply, bool *ret_again, struct hk_err *err
 			size_t i = apply->renames[n];
 			int r = is_pending(apply, i) ? try_rename(apply, i) : 0;
 
-			if (r < 0) {
+			if (hk_apply_ends_with(r)) {
 				return hk_layer_fail(err, r, list[i].path, "rename");
 			}
+			apply->failed[i] = r < 0 ? r : apply->failed[i];
 			is_more |= r > 0;
 		}
 	}
@@ -334,11 +339,12 @@ int hk_apply_renames(struct hk_apply *apply, bool *ret_again, struct hk_err *err
 		size_t i = apply->renames[n];
 		int r = is_pending(apply, i) ? own(apply, &list[i]) : 0;
 
-		if (r < 0) {
+		if (r == -EXDEV || hk_apply_ends_with(r)) {
 			return hk_layer_fail(err, r, list[i].path,
 				r == -EXDEV ? "cannot be renamed, and is too deep to be copied"
 					    : "copy");
 		}
+		apply->failed[i] = r < 0 ? r : apply->failed[i];
 		*ret_again |= is_pending(apply, i);
 	}
 	return 0;

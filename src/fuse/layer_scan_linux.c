@@ -33,6 +33,7 @@ enum { BLOCK = 65536 };
 struct pair {
 	int upper, lower; /* O_PATH; -1: not there */
 	struct hk_stat upper_st, lower_st;
+	int64_t born_ns; /* of @upper; 0: not known */
 	bool is_whiteout;
 	bool has_record;
 	struct hk_ov_record record;
@@ -123,6 +124,18 @@ static bool has_xattrs_of(struct hk_overlay *ov, int a, int b, unsigned *count)
 	return true;
 }
 
+/*
+ * Was a directory's time set, rather than changed by what was done in it? That is never older than the copy, which had the
+ * time of the lower one.
+ */
+static bool sets_time(const struct pair *p)
+{
+	int64_t upper_ns = hk_timespec_ns(p->upper_st.mtime);
+
+	return S_ISDIR(p->upper_st.mode) && p->has_record && upper_ns < p->born_ns &&
+		upper_ns != p->record.mtime_ns && upper_ns != hk_timespec_ns(p->lower_st.mtime);
+}
+
 static bool same_meta(struct hk_overlay *ov, const struct pair *p)
 {
 	const struct hk_stat *u = &p->upper_st;
@@ -131,7 +144,8 @@ static bool same_meta(struct hk_overlay *ov, const struct pair *p)
 	unsigned lower_count = 0;
 
 	if (u->mode != l->mode || u->uid != l->uid || u->gid != l->gid ||
-		(!S_ISDIR(u->mode) && hk_timespec_ns(u->mtime) != hk_timespec_ns(l->mtime))) {
+		(!S_ISDIR(u->mode) && hk_timespec_ns(u->mtime) != hk_timespec_ns(l->mtime)) ||
+		sets_time(p)) {
 		return false;
 	}
 	return has_xattrs_of(ov, p->upper, p->lower, &upper_count) &&
@@ -235,6 +249,18 @@ static struct stat to_stat(const struct hk_stat *st)
 	};
 }
 
+/* Is a new inode to take the place of one below, with an owner that only root gives? */
+static bool loses_owner(struct hk_overlay *ov, enum hk_change_kind kind, const struct pair *p)
+{
+	bool is_replaced = p->lower >= 0 && p->upper >= 0 &&
+		(kind == HK_CHANGE_CHANGED ||
+			(kind == HK_CHANGE_METADATA && !S_ISDIR(p->lower_st.mode) &&
+				p->lower_st.nlink > 1));
+
+	return is_replaced && !ov->is_root &&
+		(p->upper_st.uid != ov->uid || !hk_ov_is_in_group(ov, p->upper_st.gid));
+}
+
 static int add_to(struct scan *scan, struct hk_change_list *to, enum hk_change_kind kind,
 	const struct pair *p)
 {
@@ -266,6 +292,8 @@ static int add_to(struct scan *scan, struct hk_change_list *to, enum hk_change_k
 	}
 	change.replaces = kind == HK_CHANGE_RENAMED && p->newest_ns != 0;
 	change.conflict = is_conflict(p, hk_str_text(&scan->below));
+	change.sets_time = p->lower >= 0 && p->upper >= 0 && sets_time(p);
+	change.loses_owner = loses_owner(scan->ov, kind, p);
 	to->list[to->count++] = change;
 	return 0;
 }
@@ -354,16 +382,16 @@ static int open_pair(struct scan *scan, int upper, int lower, const char *name, 
 	if (r < 0 || p->upper < 0) {
 		return r;
 	}
+	p->born_ns = p->upper_st.born_ns;
 	p->is_whiteout = hk_ov_is_whiteout(ov, upper, name, &p->upper_st, true);
 	p->has_record = hk_ov_get_record(ov, p->upper, NULL, &p->upper_st, &p->record) != 0;
 	if (p->has_record) {
 		uint64_t ino = p->upper_st.ino;
-		int64_t born_ns = p->upper_st.born_ns;
 
 		/* Owners that could not be given; but which inode it is itself. */
 		hk_ov_stat_with(&p->record, &p->upper_st);
 		p->upper_st.ino = ino;
-		p->upper_st.born_ns = born_ns;
+		p->upper_st.born_ns = p->born_ns;
 	}
 	p->hidden_ns = hidden_since(p);
 	if (p->is_whiteout) {
@@ -382,7 +410,9 @@ bool hk_layer_is_same_meta(struct hk_overlay *ov, int upper, int lower)
 		ov->host->ops->stat(ov->host, lower, &p.lower_st) < 0) {
 		return false;
 	}
-	if (hk_ov_get_record(ov, upper, NULL, &p.upper_st, &p.record) != 0) {
+	p.born_ns = p.upper_st.born_ns;
+	p.has_record = hk_ov_get_record(ov, upper, NULL, &p.upper_st, &p.record) != 0;
+	if (p.has_record) {
 		hk_ov_stat_with(&p.record, &p.upper_st);
 	}
 	return same_meta(ov, &p);

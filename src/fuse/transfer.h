@@ -25,7 +25,7 @@ struct hk_transfer_left {
  * @st: of @from, as it was when its data was copied
  * @is_ours: attributes that stay behind
  *
- * An owner that may not be given is noted in *@left, and set-id bits then stay behind. Attributes that the target
+ * An owner that may not be given is noted in *@left, and set-id bits then stay behind, but of directories. Attributes that the target
  * cannot hold or the caller may not set (security.*, trusted.*) stay behind, too.
  *
  * Return: 0 or -errno: -ENOSPC, -E2BIG, ...

@@ -173,7 +173,8 @@ int hk_transfer_meta(struct hk_backend *host, int from, int to, const struct hk_
 	if (r == 0) {
 		r = copy_xattrs(host, from, to, is_ours);
 	}
-	if (left->uid || (left->gid && !S_ISDIR(st->mode))) {
+	/* A directory's say which group is in it, and harm nobody. */
+	if ((left->uid || left->gid) && !S_ISDIR(st->mode)) {
 		mode &= ~(mode_t)(S_ISUID | S_ISGID);
 	}
 	if (r == 0 && !S_ISLNK(st->mode)) {

@@ -8,6 +8,13 @@ setup_file() {
 	find_trace
 }
 
+teardown() {
+	if [ -n "$public" ]; then
+		chmod -R u+rwX "$public"
+		rm -rf "$public"
+	fi
+}
+
 setup() {
 	need_trace
 	export XDG_DATA_HOME=$BATS_TEST_TMPDIR/data HOME=$BATS_TEST_TMPDIR
@@ -24,6 +31,34 @@ cow() {
 	fi
 	echo "$output"
 	[ "$status" = 0 ]
+}
+
+# A place for a user who is not root. Before user: umask and owners of what is in $public/dir as the test wants them.
+as_user() {
+	if [ "$(id -u)" != 0 ]; then
+		skip "only root can become another user"
+	fi
+	setpriv --reuid 12345 --regid 12345 --clear-groups unshare -U true 2>/dev/null ||
+		skip "users may make no user namespaces here"
+	public=$(mktemp -d /tmp/hako-layers-XXXXXX)
+	chmod 755 "$public"
+	cp "$HAKO_BIN" "$public/hako"
+	chmod 755 "$public/hako"
+	mknod -m 666 "$public/fuse" c 10 229
+	mkdir "$public/dir" "$public/home"
+	chown 12345:12345 "$public/dir" "$public/home"
+	cd "$public/dir" || return 1
+}
+
+# Runs a shell script as that user; $groups: those that he is in besides. cow in it: the rest of the words in copy-on-write, kept as t.
+user() {
+	run unshare -m sh -c 'mount --make-rprivate / && mount --bind "$1/fuse" /dev/fuse &&
+		exec setpriv --reuid 12345 --regid 12345 $3 env HOME="$1/home" XDG_DATA_HOME= PATH="$1:$PATH" timeout 60 sh -c "cow() {
+			hako trace -q --cow --keep t -- sh -ec \"\$@\"
+		}
+		umask 022
+		$2"' sh "$public" "$1" "${groups:---clear-groups}"
+	echo "$output"
 }
 
 # What differs within the test's directory, without its path.
@@ -589,4 +624,86 @@ changed" ]
 	run hako trace --cow --keep -x -- true
 	[ "$status" = 125 ]
 	expect_line "$output" "'-x' cannot name a layer" "dash"
+}
+
+@test "a user: what cannot be applied is told and left, the rest is applied" {
+	as_user
+	mkdir a d
+	echo a >a/f
+	echo d >d/f
+	chmod 666 a/f d/f
+	chmod 777 d
+	user 'cow "echo x >>a/f; mkdir b; echo b >b/f; mkdir d/e; echo e >d/e/f; echo z >z"'
+	[ "$status" = 0 ]
+	# Its mode would be a change, too. What is in it is tried all the same; but not what is in what cannot be made.
+	chmod 755 d
+	user 'hako apply -f t'
+	[ "$status" = 125 ]
+	grep -q "a/f' cannot be changed: Permission denied: left as it is" <<<"$output"
+	grep -q "d/e' cannot be changed: Permission denied: left as it is" <<<"$output"
+	! grep -q "d/e/f'" <<<"$output" || false
+	grep -q "3 of the changes cannot be made: left in the layer" <<<"$output"
+	[ "$(cat a/f b/f z)" = $'a\nb\nz' ]
+	user "hako diff -s t | sed 's|${public#/}/dir/||'"
+	[ "$output" = $'C! a/f\nM  d/\nA  d/e/\nA  d/e/f' ]
+	# The next one goes on with what can be made by then.
+	chmod 777 d
+	user 'hako apply -f t'
+	[ "$status" = 125 ]
+	[ "$(cat a/f d/e/f)" = $'a\ne' ]
+	user "hako diff -s t | sed 's|${public#/}/dir/||'"
+	[ "$output" = 'C! a/f' ]
+}
+
+@test "a user: a change that would lose the owner below is left and told; --force applies it" {
+	as_user
+	echo a >f
+	chmod 666 f
+	chown 7:8 f
+	user 'cow "echo x >>f; echo z >z"; hako diff t'
+	[ "$status" = 0 ]
+	grep -q "^C! .*/f$" <<<"$output"
+	grep -q "/f: owner 7:8 (which applying it cannot keep)$" <<<"$output"
+	user 'hako apply t'
+	[ "$status" = 1 ]
+	grep -q "/f' has owner 7:8 below, which it would lose: left as it is" <<<"$output"
+	[ "$(stat -c %u:%g f)" = 7:8 ]
+	[ "$(cat f z)" = $'a\nz' ]
+	user 'hako apply --force t'
+	[ "$status" = 0 ]
+	[ "$(stat -c %u:%g f)" = 12345:12345 ]
+	[ "$(cat f)" = $'a\nx' ]
+}
+
+@test "a user: what a member of its group makes in a set-group-id directory has that group" {
+	as_user
+	mkdir gr
+	chown 1000:54321 gr
+	chmod 2770 gr
+	groups="--groups 54321"
+	user 'cow "echo n >gr/new; mkdir gr/sub"; hako diff -s t'
+	[ "$status" = 0 ]
+	[ "${#lines[@]}" = 2 ]
+	grep -q "^A  .*/gr/new$" <<<"$output"
+	user 'hako apply t'
+	[ "$status" = 0 ]
+	[ "$(stat -c %u:%g:%a gr gr/new gr/sub | tr '\n' ' ')" = "1000:54321:2770 12345:54321:644 12345:54321:2755 " ]
+}
+
+@test "the time that a directory was set to is kept; one that changed with what is in it is no change" {
+	mkdir set grown both
+	touch -d 2001-01-01 set grown both
+	cow 'touch -d 2005-05-05 set; echo x >grown/f; echo x >both/f; touch -d 2005-05-05 both'
+	run summary
+	[ "$output" = "M  both/
+A  both/f
+A  grown/f
+M  set/" ]
+	run hako diff t "$dir/set"
+	[[ $output == *"/set: time"* ]]
+	run hako apply t
+	[ "$status" = 0 ]
+	[ "$(stat -c %y set both | cut -d' ' -f1 | tr '\n' ' ')" = "2005-05-05 2005-05-05 " ]
+	run summary
+	[ "$output" = "" ]
 }

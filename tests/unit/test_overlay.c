@@ -839,9 +839,9 @@ static struct hk_layer *open_layer(void)
 	return layer;
 }
 
-static void no_conflict(void *arg, const struct hk_change *change)
+static void no_conflict(void *arg, const struct hk_change *change, const char *why)
 {
-	print_error("'%s' is a conflict\n", change->path);
+	print_error("'%s' is left: %s\n", change->path, why);
 }
 
 static int note_kind(void *arg, const struct hk_change *change)
