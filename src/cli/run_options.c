@@ -519,6 +519,10 @@ int hk_run_options_parse(struct hk_run_options *options, char **argv, struct hk_
 	config->env = (const char *const *)options->env;
 	config->env_count = options->env_count;
 	if (r == 0) {
+		r = hk_watch_options_check(
+			&options->watch, config->policy != NULL, "--policy", err);
+	}
+	if (r == 0) {
 		r = hk_box_check_values(config, err);
 	}
 	return r == 0 ? hk_run_layers_make(&options->layers, options->shares, options->is_cow,

@@ -160,6 +160,8 @@ static enum hk_summary choose_summary(const struct hk_trace_options *options)
 
 static int check(struct hk_trace_options *options, struct hk_err *err)
 {
+	bool has_rules = options->watch.policy != NULL || options->fusebox_acl != NULL ||
+		options->view_count > 0;
 	autofree char *layer = NULL;
 
 	if (options->argv[0] == NULL) {
@@ -170,6 +172,10 @@ static int check(struct hk_trace_options *options, struct hk_err *err)
 	if (options->watch.policy != NULL && options->fusebox_acl != NULL) {
 		hk_fail_msg(err, EINVAL, "--policy and --fusebox-acl: there is one policy");
 		hk_err_hint(err, "give one of them");
+		return -EINVAL;
+	}
+	if (hk_watch_options_check(
+		    &options->watch, has_rules, "--policy, --fusebox-acl or -v", err) < 0) {
 		return -EINVAL;
 	}
 	if (options->quiet && options->verbose) {

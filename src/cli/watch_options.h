@@ -15,6 +15,8 @@
 
 #include <stdbool.h>
 
+#include "base/err.h"
+
 enum hk_watch_option {
 	HK_WATCH_POLICY,
 	HK_WATCH_STRICT,
@@ -52,6 +54,15 @@ struct hk_watch_options {
  * Return: is it one of these? Then it is in @options.
  */
 bool hk_watch_options_take(struct hk_watch_options *options, int option, const char *value);
+
+/**
+ * hk_watch_options_check() - once all are taken: do they make sense together, and can the program of --ask be executed?
+ * @rules: the options that give rules, for the message; @has_rules: one of them was given
+ *
+ * Return: 0 or -EINVAL.
+ */
+int hk_watch_options_check(const struct hk_watch_options *options, bool has_rules,
+	const char *rules, struct hk_err *err);
 
 /** hk_watch_options_tell() - has the caller named a file that tells what was done? */
 bool hk_watch_options_tell(const struct hk_watch_options *options);

@@ -74,6 +74,29 @@ end_of() {
 	expect_line "$(cat err)" "'pipe'" "nothing was written" "/dev/null"
 }
 
+@test "--strict and --ask: without rules they would do nothing, and who answers can be executed" {
+	: >policy
+	: >plain
+	printf '#!/bin/sh\n' >helper
+	chmod +x helper
+	for option in --strict --ask=true; do
+		refuse 2 "${option%=*}" "there is none" "--policy" -- "$option" -- true
+		run hako trace "$option" -- true
+		[ "$status" -eq 2 ]
+		expect_line "$output" "${option%=*}" "there is none" "--policy, --fusebox-acl or -v"
+	done
+	for program in ./nosuch ./plain . nosuch-in-path; do
+		refuse 2 "--ask $program" "can be executed" -- -p policy --ask "$program" -- true
+		run hako trace -v /tmp --ask "$program" -- true
+		[ "$status" -eq 2 ]
+		expect_line "$output" "--ask $program" "can be executed"
+	done
+	# What is right comes as far as the next mistake.
+	for program in ./helper true; do
+		refuse 2 "0 CPUs" -- -p policy --strict --ask "$program" --cpus 0 -- true
+	done
+}
+
 @test "memory too small or larger than the host's, and as many CPUs as there are not" {
 	refuse 2 "--memory 0" "512M" -- --memory 0 true
 	refuse 2 "64 MiB" "too little" "128 MiB" -- --memory 64M true

@@ -498,9 +498,10 @@ os.write(f, b"end")'
 	[ "$(cat asked)" = "$PWD/file read" ]
 	trace --policy policy --ask ./no -- cat file
 	[ "$status" -eq 1 ]
-	trace --policy policy --ask ./nosuch -- cat file
+	echo '#!/nosuch/interpreter' >no
+	trace --policy policy --ask ./no -- cat file
 	[ "$status" -eq 1 ]
-	[[ $err == *"--ask './nosuch': No such file or directory"* ]]
+	[[ $err == *"--ask './no': No such file or directory"* ]]
 	setsid -w "$HAKO_BIN" trace --policy policy -- cat file >out 2>&1 </dev/null || true
 	[[ $(cat out) == *"Permission denied"* ]]
 	run pty 'expect=[y/N]' 'send=y\n' 'expect=data' -- "$HAKO_BIN" trace --policy policy -- cat file
