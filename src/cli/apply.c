@@ -24,7 +24,8 @@ static void print_help(void)
 	puts("usage: hako apply [--force] NAME [PATH]... [--force]\n\n"
 	     "Brings what layer NAME changes (at these paths, or all) to what it was made over. "
 	     "What\n"
-	     "was applied leaves the layer. Where below has changed since, it is left, and told; so "
+	     "was applied leaves the layer. Where below has changed since, it is left, and told; "
+	     "so "
 	     "is\nwhat would lose its owner, and what cannot be changed.\n");
 	hk_opts_print(stdout, table, OPT_COUNT);
 }

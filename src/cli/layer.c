@@ -54,9 +54,19 @@ int hk_cli_open_layer(
 
 	if (r == 0) {
 		r = hk_layer_lower(path, &lower, err);
+		if (r == -ENOENT) {
+			hk_fail_msg(err, ENOENT, "layer '%s' is not whole: its run could not begin",
+				name);
+			hk_err_hint(err, "hako discard %s removes it", name);
+		}
 	}
 	if (r == 0) {
 		r = hk_layer_open(path, lower, ret_layer, err);
+		if (r == -EBUSY) {
+			/* A run that wants it is told to take another name. */
+			hk_fail_msg(err, EBUSY, "layer '%s' is in use by a run", name);
+			hk_err_hint(err, "wait for it");
+		}
 	}
 	if (r == 0) {
 		*ret_lower = take_ptr(lower);

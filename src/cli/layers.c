@@ -51,6 +51,11 @@ int hk_layers_dir(char **ret_path, struct hk_err *err)
 	}
 	r = hk_mkdir_p(path, 0700, err);
 	if (r < 0) {
+		if (r == -ENOENT) {
+			/* All around it could be made. */
+			hk_fail_msg(err, ENOENT,
+				"'%s' is hidden here, as it is from all that hako runs", path);
+		}
 		hk_err_hint(err, "name another place with XDG_DATA_HOME");
 		return r;
 	}

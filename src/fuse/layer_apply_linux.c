@@ -504,7 +504,8 @@ static int select_paths(struct hk_apply *apply, const char *const *paths, struct
 				(is_around(change) && hk_path_within(*paths, change->path) != NULL);
 		}
 		if (!found) {
-			hk_fail_msg(err, ENOENT, "the layer has no change at '%.200s'", *paths);
+			hk_fail_msg(err, ENOENT, "the layer has no change at '%.200s/%.200s'",
+				apply->layer->lower, *paths);
 			hk_err_hint(err, "see hako diff --summary");
 			return -ENOENT;
 		}

@@ -11,6 +11,7 @@
 struct hk_layer {
 	struct hk_backend *backend; /* owned */
 	struct hk_overlay *ov;      /* the same */
+	char *lower;                /* owned; what it was made over, without a slash at the end */
 };
 
 /** struct hk_change_list - owned, with the paths; sorted */

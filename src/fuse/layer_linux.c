@@ -37,6 +37,11 @@ int hk_layer_open(
 		return r;
 	}
 	layer->ov = hk_overlay_of(layer->backend);
+	layer->lower = hk_strdup(strcmp(lower, "/") == 0 ? "" : lower);
+	if (layer->lower == NULL) {
+		hk_layer_close(layer);
+		return hk_fail(err, ENOMEM, "layer '%s'", layer_path);
+	}
 	*ret_layer = layer;
 	return 0;
 }
@@ -86,6 +91,7 @@ void hk_layer_close(struct hk_layer *layer)
 {
 	if (layer != NULL) {
 		layer->backend->ops->destroy(layer->backend);
+		free(layer->lower);
 		free(layer);
 	}
 }

@@ -707,3 +707,52 @@ M  set/" ]
 	run summary
 	[ "$output" = "" ]
 }
+
+@test "a user: a renamed directory that cannot be brought below holds up nothing else" {
+	as_user
+	mkdir -p from/d to
+	echo 1 >from/d/f
+	chown -R 12345 from/d
+	chmod 777 from to
+	user 'cow "mkdir to/n; mv from/d to/n/e; echo 2 >to/n/e/g; echo z >z"'
+	[ "$status" = 0 ]
+	chmod 755 from
+	user 'hako apply t'
+	[ "$status" = 125 ]
+	grep -q "to/n/e' cannot be changed: Permission denied" <<<"$output"
+	[ "$(cat from/d/f z)" = $'1\nz' ]
+	[ ! -e to/n/e ]
+	chmod 777 from
+	user 'hako apply t && hako diff t'
+	[ "$output" = "" ]
+	[ "$(cat to/n/e/f to/n/e/g)" = $'1\n2' ]
+	[ ! -e from/d ]
+}
+
+@test "a full disk ends an apply at once; what was done stays done" {
+	small=$BATS_TEST_TMPDIR/small
+	mkdir "$small"
+	unshare -m mount -t tmpfs -o size=64k none "$small" 2>/dev/null || skip "no file system can be mounted"
+	run unshare -m sh -ec 'mount -t tmpfs -o size=64k none "$1"
+		$2 trace -q --cow --keep t -- sh -c "cd $1; echo a >a; head -c 500000 /dev/zero >b; echo c >c"
+		status=0; $2 apply t || status=$?; ls "$1"; exit $status' sh "$small" "$HAKO_BIN"
+	echo "$output"
+	[ "$status" = 125 ]
+	grep -q "small/b': No space left on device" <<<"$output"
+	[ "${lines[-1]}" = a ]
+}
+
+@test "messages: in use, hidden, not whole, a path from the root" {
+	cow 'echo x >f'
+	run hako apply t "$dir/f/none"
+	expect_line "$output" "the layer has no change at '$dir/f/none'" "hako diff --summary"
+	run flock "$XDG_DATA_HOME/hako/layers/t" "$HAKO_BIN" apply t
+	[ "$status" = 125 ]
+	[ "$output" = "hako apply: layer 't' is in use by a run; wait for it" ]
+	run hako trace -q -- "$HAKO_BIN" layers
+	expect_line "$output" "is hidden here, as it is from all that hako runs"
+	mkdir "$XDG_DATA_HOME/hako/layers/half"
+	run hako apply half
+	[ "$output" = "hako apply: layer 'half' is not whole: its run could not begin; hako discard half removes it" ]
+	hako discard half
+}
