@@ -189,6 +189,13 @@ static bool is_changed(const struct hk_tree_node *node)
 	return !is_temporary(node) && hk_node_changes(node) != 0;
 }
 
+/* It was there before, and still is, with other attributes. */
+static bool is_changed_itself(const struct hk_tree_node *node)
+{
+	return (node->flags & (HK_NODE_CREATED | HK_NODE_GONE)) == 0 &&
+		node->done[HK_CLASS_METADATA] != 0;
+}
+
 static bool is_read(const struct hk_tree_node *node)
 {
 	return (node->flags & (HK_NODE_DIR | HK_NODE_LINK)) == 0 && !is_temporary(node) &&
@@ -392,8 +399,8 @@ static void write_groups(const struct summary *s, const char *title, enum colour
 			below[node->parent] |= below[i] || counts(node);
 		}
 		if (counts(node)) {
-			/* Not a directory in which something counts: that shows. */
-			files[i] = !below[i];
+			/* Not a directory in which something counts: that shows. Unless it was changed itself. */
+			files[i] = !below[i] || (written && is_changed_itself(node));
 			bytes[i] = written ? node->bytes_written : node->bytes_read;
 			is_bound |=
 				(written || bytes[i] != 0) && (node->flags & HK_NODE_BOUND) != 0;

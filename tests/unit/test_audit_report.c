@@ -106,6 +106,35 @@ static void test_report_adds_up(void **state)
 	end(&f);
 }
 
+static void test_summary_has_changed_directories(void **state)
+{
+	static const char *const changed[] = {"/srv/dir", "/srv/dir/in/file", "/srv/dir/in"};
+	static const char *const made[] = {"/var/new", "/var/new/a", "/var/new/b", "/var/new/c"};
+	struct fixture f = begin();
+	char *text;
+
+	(void)state;
+	for (size_t i = 0; i < HK_ARRAY_SIZE(changed); i++) {
+		tell(&f,
+			(struct hk_audit_event){.op = HK_EVENT_CHMOD,
+				.class = HK_CLASS_METADATA,
+				.path = changed[i]});
+	}
+	/* Of a new one, what was made in it is all there is to tell. */
+	for (size_t i = 0; i < HK_ARRAY_SIZE(made); i++) {
+		tell(&f,
+			(struct hk_audit_event){
+				.op = HK_EVENT_CREATE, .class = HK_CLASS_CREATE, .path = made[i]});
+	}
+	finish(&f);
+	text = report_of(f.audit, hk_audit_summary, "make", NULL);
+	assert_has(text, "4 created, 3 changed, 0 deleted");
+	assert_has(text, "3 files  /srv/dir/\n");
+	assert_has(text, "3 files  /var/new/\n");
+	free(text);
+	end(&f);
+}
+
 static void test_summary_is_for_people(void **state)
 {
 	struct fixture f = begin();
@@ -475,6 +504,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_report_adds_up),
 		cmocka_unit_test(test_summary_is_for_people),
+		cmocka_unit_test(test_summary_has_changed_directories),
 		cmocka_unit_test(test_page_keeps_its_data_inside),
 		cmocka_unit_test(test_the_refused_are_named),
 		cmocka_unit_test(test_too_many_paths_count_for_directories),
