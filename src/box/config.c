@@ -356,6 +356,9 @@ int hk_box_check_values(const struct hk_box_config *config, struct hk_err *err)
 	if (r == 0) {
 		r = check_name(config->name, err);
 	}
+	if (r == 0 && config->engine != NULL) {
+		r = hk_engine_check_name(config->engine, err);
+	}
 	if (r == 0) {
 		r = check_machine(config, err);
 	}

@@ -204,6 +204,8 @@ static int open_image(const struct hk_box_disk *disk, int *ret_fd, struct hk_err
 			hk_err_hint(err, "to read it only: --disk %s:ro", disk->path);
 		} else if (fd == -ENOENT) {
 			hk_err_hint(err, "make it first: truncate -s 1G %s", disk->path);
+		} else if (fd == -EISDIR) {
+			hk_err_hint(err, "share a directory with -v, or name a disk image");
 		}
 		return fd;
 	}

@@ -45,7 +45,8 @@ static const struct mode *take_mode(char *text)
 static int refuse_share(const char *text, const char *why, struct hk_err *err)
 {
 	hk_fail_msg(err, EINVAL, "-v %s: %s", text, why);
-	hk_err_hint(err, "give it as -v HOST[:GUEST][:ro|rw|cow][,dax]");
+	hk_err_hint(
+		err, "give it as -v HOST[:GUEST][:MODE], MODE being ro, rw, cow, dax or rw,dax");
 	return -EINVAL;
 }
 

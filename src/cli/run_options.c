@@ -54,8 +54,8 @@ enum {
 };
 
 static const struct hk_opt table[OPT_COUNT] = {
-	[OPT_VOLUME] = {"volume", 'v', "HOST[:GUEST][:ro|rw|cow][,dax]",
-		"share a directory or file; read-only unless :rw or :cow"},
+	[OPT_VOLUME] = {"volume", 'v', "HOST[:GUEST][:MODE]",
+		"share it; MODE: ro (default), rw, cow, dax or rw,dax"},
 	[OPT_KEEP] = {"keep", 0, "NAME",
 		"what is changed in a share :cow; for hako diff and apply"},
 	[OPT_WATCH] = HK_WATCH_ROWS,
@@ -510,7 +510,7 @@ int hk_run_options_parse(struct hk_run_options *options, char **argv, struct hk_
 		return r;
 	}
 	if (options->want_tty && options->want_pipes) {
-		hk_fail_msg(err, EINVAL, "-t and -i: a terminal, or plain streams?");
+		hk_fail_msg(err, EINVAL, "-t and -i: the command has a terminal or plain streams");
 		hk_err_hint(err, "give one of them");
 		return -EINVAL;
 	}

@@ -51,6 +51,11 @@ static int fail_unknown(const char *name, struct hk_err *err)
 	return -EINVAL;
 }
 
+int hk_engine_check_name(const char *name, struct hk_err *err)
+{
+	return find_named(name, strcspn(name, ",")) == NULL ? fail_unknown(name, err) : 0;
+}
+
 /* No engine works here: the reason of the first (the fastest) is the one to tell. */
 static int fail_none_usable(const struct hk_engine_probe *first, struct hk_err *err)
 {

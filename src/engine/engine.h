@@ -97,6 +97,9 @@ enum hk_run {
  */
 unsigned hk_engine_probe_all(struct hk_engine_probe *probes, unsigned capacity);
 
+/** hk_engine_check_name() - is there an engine of this @name, options aside? Return: 0 or -EINVAL */
+int hk_engine_check_name(const char *name, struct hk_err *err);
+
 /**
  * hk_engine_create() - @name, or the first usable engine where @name is NULL
  *

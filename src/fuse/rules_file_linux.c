@@ -210,7 +210,8 @@ int hk_rules_load(const char *path, const struct hk_rules_user *user, struct hk_
 	hk_fmt(file.uid, sizeof(file.uid), "%u", user->uid);
 	text = read_text(path, files, err);
 	if (text == NULL) {
-		return -err->code;
+		hk_err_ctx(err, "--policy");
+		return hk_err_hint(err, "name a file of rules, see hako-policy(5)");
 	}
 	if (!user->elsewhere) {
 		file.env.resolve = resolve;
@@ -226,7 +227,11 @@ int hk_rules_load_fusebox(const char *path, struct hk_rules_files *files,
 {
 	autofree char *text = read_text(path, files, err);
 
-	return text == NULL ? -err->code : hk_rules_parse_fusebox(path, text, ret_rules, err);
+	if (text == NULL) {
+		hk_err_ctx(err, "--fusebox-acl");
+		return hk_err_hint(err, "name a file of Fusebox's commands, see hako-policy(5)");
+	}
+	return hk_rules_parse_fusebox(path, text, ret_rules, err);
 }
 
 int hk_rules_hide(struct hk_rules *rules, const char *path)

@@ -38,7 +38,8 @@ refuse() {
 	refuse 2 "-e =x" "NAME=VALUE" -- -e =x true
 	refuse 2 "--keep x" "DIR:cow" -- --keep x true
 	refuse 2 "--keep x" ":ro or :rw" -- -v .:cow -v /usr:/b:cow --keep x true
-	refuse 2 "none of ro, rw and cow" "HOST[:GUEST]" -- -v /usr:/b:xx true
+	refuse 2 "none of ro, rw and cow" "HOST[:GUEST][:MODE]" -- -v /usr:/b:xx true
+	refuse 2 "shared memory" "cow, dax or rw,dax" -- -v /usr:/b:cow,dax true
 	refuse 2 "'486'" "hako-v2" -- --cpu 486 true
 }
 
@@ -97,6 +98,13 @@ end_of() {
 	done
 }
 
+@test "a policy that is not there; a disk that is a directory" {
+	refuse 125 "--policy: 'nosuch'" "No such file" "hako-policy(5)" -- -p nosuch true
+	refuse 125 "--policy: '.'" "Is a directory" "hako-policy(5)" -- -p . true
+	mkdir dir
+	refuse 125 "disk 'dir'" "Is a directory" "-v" -- --disk dir true
+}
+
 @test "memory too small or larger than the host's, and as many CPUs as there are not" {
 	refuse 2 "--memory 0" "512M" -- --memory 0 true
 	refuse 2 "64 MiB" "too little" "128 MiB" -- --memory 64M true
@@ -150,8 +158,8 @@ end_of() {
 }
 
 @test "an engine that is not there" {
-	refuse 125 "'bogus'" -- --engine bogus true
-	HAKO_ENGINE=bogus refuse 125 "'bogus'" -- true
+	refuse 2 "'bogus'" "'kvm', 'soft'" -- --engine bogus true
+	HAKO_ENGINE=bogus refuse 2 "'bogus'" -- true
 }
 
 # in_dev COMMANDS ARGUMENT...: hako run with a /dev made by COMMANDS

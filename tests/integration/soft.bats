@@ -400,10 +400,10 @@ by the vDSO" ]
 	HAKO_ENGINE=bogus box --engine soft -- true </dev/null
 	[ "$status" -eq 0 ]
 	HAKO_ENGINE=bogus box -- true </dev/null
-	[ "$status" -eq 125 ]
+	[ "$status" -eq 2 ]
 	expect_line "$err" "engine 'bogus'" "not known" "'kvm', 'soft'" "HAKO_ENGINE"
 	box --engine bogus -- true </dev/null
-	[ "$status" -eq 125 ]
+	[ "$status" -eq 2 ]
 	expect_line "$err" "engine 'bogus'" "not known" "'kvm', 'soft'" "--engine"
 	for option in jit=on jit= bogus jit=off,x; do
 		box --engine "soft,$option" -- true </dev/null
