@@ -176,6 +176,14 @@ bool hk_apply_is_kept_back(const struct hk_apply *apply, const struct hk_change 
 /** hk_apply_change() - make it so below, whatever is there. Return: 0 or -errno */
 int hk_apply_change(struct hk_apply *apply, const struct hk_change *change);
 
+/* layer_leave_linux.c */
+
+/**
+ * hk_apply_leave_all() - bring all to storage; then what is done leaves the layer
+ * @whole: nothing was left out, so copies that are no changes go, too
+ */
+int hk_apply_leave_all(struct hk_apply *apply, bool whole, struct hk_err *err);
+
 /* overlay_remove_linux.c */
 
 /** hk_apply_remove_at() - with all that is in it */

@@ -675,6 +675,20 @@ changed" ]
 	[ "$(cat f)" = $'a\nx' ]
 }
 
+@test "root without the right to give owners loses none, but with --force" {
+	setpriv --bounding-set -chown true 2>/dev/null || skip "no right can be given up here"
+	echo a >f
+	chown 7:8 f
+	cow 'echo x >>f; echo z >z'
+	run setpriv --bounding-set -chown "$HAKO_BIN" apply t
+	[ "$status" = 125 ]
+	grep -q "/f' cannot be changed: Operation not permitted" <<<"$output"
+	[ "$(cat f z)" = $'a\nz' ]
+	run setpriv --bounding-set -chown "$HAKO_BIN" apply --force t
+	[ "$status" = 0 ]
+	[ "$(stat -c %u:%g f)" = 0:0 ]
+}
+
 @test "a user: what a member of its group makes in a set-group-id directory has that group" {
 	as_user
 	mkdir gr
