@@ -477,6 +477,54 @@ static void test_hard_links_stay_one(void **state)
 	check_lower();
 }
 
+/* What is copied into a directory changes neither its times nor, for whoever may not write to it, its mode. */
+static void test_copy_up_leaves_the_directory(void **state)
+{
+	struct hk_backend *b;
+	struct hk_stat st;
+
+	(void)state;
+	begin("mkdir d; echo x >d/f; chmod 555 d; touch -d @1000000000 d");
+	b = open_overlay();
+	assert_int_equal(write_at(b, "d/f", "X", 0), 0);
+	assert_int_equal(stat_of(b, "d", &st), 0);
+	assert_int_equal(st.mode & 07777, 0555);
+	assert_int_equal(st.mtime.tv_sec, 1000000000);
+	b->ops->destroy(b);
+	shell("chmod -R u+w %s", top);
+}
+
+/* A directory that its owner may not write to is his nevertheless: to be changed, and to be removed. */
+static void test_closed_directory_is_its_owners(void **state)
+{
+	const struct timespec times[2] = {{.tv_sec = 1}, {.tv_sec = 1}};
+	struct hk_backend *b;
+	struct hk_stat st;
+	int obj;
+
+	(void)state;
+	begin("mkdir -m 555 d e; mkdir f; echo x >f/f");
+	b = open_overlay();
+	obj = walk(b, "d");
+	assert_int_equal(b->ops->chmod(b, obj, 0755), 0);
+	put(b, obj);
+	assert_int_equal(stat_of(b, "d", &st), 0);
+	assert_int_equal(st.mode & 07777, 0755);
+	obj = walk(b, "e");
+	assert_int_equal(b->ops->utimes(b, obj, times), 0);
+	put(b, obj);
+	assert_int_equal(b->ops->unlink(b, b->root, "e", true), 0);
+	obj = walk(b, "f");
+	assert_int_equal(b->ops->unlink(b, obj, "f", false), 0);
+	assert_int_equal(b->ops->chmod(b, obj, 0555), 0);
+	put(b, obj);
+	assert_int_equal(b->ops->unlink(b, b->root, "f", true), 0);
+	assert_int_equal(stat_of(b, "e", &st), -ENOENT);
+	assert_int_equal(stat_of(b, "f", &st), -ENOENT);
+	b->ops->destroy(b);
+	check_lower();
+}
+
 static void test_unlinked_file_lives_on(void **state)
 {
 	struct hk_backend *b;
@@ -1761,6 +1809,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_copy_up_keeps_identity),
 		cmocka_unit_test(test_copy_up_takes_all),
 		cmocka_unit_test(test_hard_links_stay_one),
+		cmocka_unit_test(test_copy_up_leaves_the_directory),
+		cmocka_unit_test(test_closed_directory_is_its_owners),
 		cmocka_unit_test(test_unlinked_file_lives_on),
 		cmocka_unit_test(test_directory_made_anew_is_empty),
 		cmocka_unit_test(test_renamed_directory),
