@@ -63,7 +63,8 @@ struct fixture {
 	struct hk_layout layout;
 	struct hk_box_policy policy;
 	struct hk_err err;
-	unsigned layer_count; /* that were asked for */
+	unsigned layer_count;             /* that were asked for */
+	bool src_is_fixed, file_is_fixed; /* read-only */
 };
 
 static int layer(struct hk_box_owner *owner, const struct hk_share *share, const char **ret_path,
@@ -80,10 +81,10 @@ static int layer(struct hk_box_owner *owner, const struct hk_share *share, const
 static int make(struct fixture *f, const char *text)
 {
 	f->err = HK_ERR_INIT;
-	f->shares[0] =
-		(struct hk_share){.host = in_dir(0, "src"), .guest = "/src", .writable = true};
-	f->shares[1] =
-		(struct hk_share){.host = in_dir(1, "file"), .guest = "/file", .writable = true};
+	f->shares[0] = (struct hk_share){
+		.host = in_dir(0, "src"), .guest = "/src", .writable = !f->src_is_fixed};
+	f->shares[1] = (struct hk_share){
+		.host = in_dir(1, "file"), .guest = "/file", .writable = !f->file_is_fixed};
 	f->owner.layer = layer;
 	f->config = (struct hk_box_config){
 		.owner = &f->owner,
@@ -238,6 +239,14 @@ static void layers(void **state)
 	}
 	drop(&f);
 	expect_error(&f, "cow * /file\n", "'/file' is shared as a file");
+	/* What cannot be changed needs none; but where nothing can be, the rule is a mistake. */
+	f = (struct fixture){.src_is_fixed = true};
+	assert_int_equal(make(&f, "cow * /src\ncow * /src/**\n"), 0);
+	assert_int_equal(f.layer_count, 0);
+	drop(&f);
+	f = (struct fixture){.src_is_fixed = true, .file_is_fixed = true};
+	expect_error(&f, "cow * /src\ncow * /src/**\n", "shared read-only");
+	assert_int_equal(f.layer_count, 0);
 }
 
 int main(void)

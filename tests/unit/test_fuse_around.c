@@ -239,28 +239,33 @@ static void start_again(struct fc *again, const struct hk_fuse_export *export)
 /* What a guest takes up again is ruled as it was; a stream of anybody's opens nothing that the guest could not. */
 static void restored_is_ruled(void **state)
 {
-	struct fuse_open_out shut, run;
+	struct fuse_open_out shut, run, ask, change;
 	struct hk_writer w = {0};
 	struct hk_reader r;
 	struct fc again = {0};
 	struct fc free_rules;
-	uint64_t shut_node, run_node, both_node, open_node;
+	uint64_t shut_node, run_node, ask_node, both_node, open_node;
 	struct hk_fuse_export export = {.root = "/x"};
 	struct hk_err err = HK_ERR_INIT;
 	char buf[8];
 
 	(void)state;
 	start("deny read,write,exec /x/shut\n"
-	      "deny read /x/run\n");
+	      "deny read /x/run\n"
+	      "ask read,exec /x/asked\n");
 	fc_host_file(fc.inside, "open", "text");
 	fc_host_file(fc.inside, "run", "text");
+	fc_host_file(fc.inside, "asked", "text");
 	assert_int_equal(linkat(fc.inside_fd, "open", fc.inside_fd, "shut", 0), 0);
 	/* As no rules let it. */
 	start_again(&free_rules, NULL);
 	shut_node = fc_node(&free_rules, free_rules.root, "shut");
 	run_node = fc_node(&free_rules, free_rules.root, "run");
 	assert_int_equal(fc_open(&free_rules, shut_node, O_RDONLY, &shut), 0);
+	ask_node = fc_node(&free_rules, free_rules.root, "asked");
 	assert_int_equal(fc_open(&free_rules, run_node, O_RDONLY, &run), 0);
+	assert_int_equal(fc_open(&free_rules, ask_node, O_RDONLY, &ask), 0);
+	assert_int_equal(fc_open(&free_rules, run_node, O_RDWR, &change), 0);
 	hk_fuse_server_save(free_rules.server, &w);
 	fc_drop(&free_rules);
 	export.rules = rules;
@@ -270,6 +275,10 @@ static void restored_is_ruled(void **state)
 	assert_int_equal(hk_reader_status(&r, &err), 0);
 	assert_true(fc_read(&again, shut_node, shut.fh, 0, buf, sizeof(buf)) < 0);
 	assert_int_equal(fc_read(&again, run_node, run.fh, 0, buf, sizeof(buf)), 4);
+	/* What may be run may be read, but by who writes to it as well. */
+	assert_true(fc_read(&again, run_node, change.fh, 0, buf, sizeof(buf)) < 0);
+	/* Nobody is asked for it. */
+	assert_true(fc_read(&again, ask_node, ask.fh, 0, buf, sizeof(buf)) < 0);
 	fc_drop(&again);
 	hk_writer_finish(&w);
 	/* Two names that are ruled differently stay two nodes. */
@@ -289,6 +298,41 @@ static void restored_is_ruled(void **state)
 	assert_int_equal(fc_node(&again, again.root, "shut"), shut_node);
 	assert_int_equal(fc_open(&again, shut_node, O_RDONLY, &shut), -EACCES);
 	assert_int_equal(fc_open(&again, open_node, O_RDONLY, &shut), 0);
+	fc_drop(&again);
+	hk_writer_finish(&w);
+	stop();
+}
+
+/* Nor does a stream open what an export shows to nobody. */
+static void restored_is_public(void **state)
+{
+	struct hk_fuse_export export = {.root = "/x", .public_only = true};
+	struct hk_err err = HK_ERR_INIT;
+	struct fuse_open_out open, shut;
+	struct hk_writer w = {0};
+	struct hk_reader r;
+	struct fc open_to_all, again;
+	uint64_t open_node, shut_node;
+	char buf[8];
+
+	(void)state;
+	start("");
+	fc_host_file(fc.inside, "open", "text");
+	fc_host_file(fc.inside, "shut", "text");
+	assert_int_equal(fchmodat(fc.inside_fd, "shut", 0600, 0), 0);
+	start_again(&open_to_all, NULL);
+	open_node = fc_node(&open_to_all, open_to_all.root, "open");
+	shut_node = fc_node(&open_to_all, open_to_all.root, "shut");
+	assert_int_equal(fc_open(&open_to_all, open_node, O_RDONLY, &open), 0);
+	assert_int_equal(fc_open(&open_to_all, shut_node, O_RDONLY, &shut), 0);
+	hk_fuse_server_save(open_to_all.server, &w);
+	fc_drop(&open_to_all);
+	fc_again(&again, &fc, &export);
+	hk_reader_init(&r, w.data, w.len);
+	hk_fuse_server_restore(again.server, &r);
+	assert_int_equal(hk_reader_status(&r, &err), 0);
+	assert_int_equal(fc_read(&again, open_node, open.fh, 0, buf, sizeof(buf)), 4);
+	assert_true(fc_read(&again, shut_node, shut.fh, 0, buf, sizeof(buf)) < 0);
 	fc_drop(&again);
 	hk_writer_finish(&w);
 	stop();
@@ -375,6 +419,7 @@ int main(void)
 		cmocka_unit_test(questions_name_what_they_are_about),
 		cmocka_unit_test(links_lend_nothing),
 		cmocka_unit_test(restored_is_ruled),
+		cmocka_unit_test(restored_is_public),
 		cmocka_unit_test(questions_hold_up_nobody),
 	};
 

@@ -528,6 +528,14 @@ static void test_audit(void **state)
 	fh = open_node("f", O_RDWR, &node);
 	assert_int_equal(set_up(node, 0, READ | WRITE, 0), 0);
 	assert_int_equal(fc_release(&fc, node, fh), 0);
+	/* Who opens it for one of both does not do the other. */
+	fc_host_file(fc.inside, "read", "sevens.");
+	fh = open_node("read", O_RDONLY, &node);
+	assert_int_equal(fc_release(&fc, node, fh), 0);
+	fc_host_file(fc.inside, "written", "nine nine");
+	fh = open_node("written", O_WRONLY, &node);
+	assert_int_equal(set_up(node, 0, WRITE, 1), 0);
+	assert_int_equal(fc_release(&fc, node, fh), 0);
 	assert_int_equal(hk_audit_finish(audit, &err), 0);
 	len = pread(log_fd, text, sizeof(text) - 1, 0);
 	assert_true(len > 0);
@@ -535,6 +543,8 @@ static void test_audit(void **state)
 	/* The first time nothing was mapped: nothing was written. */
 	assert_non_null(strstr(text, "\"bytes_read\":5,\"bytes_written\":0"));
 	assert_non_null(strstr(text, "\"bytes_read\":5,\"bytes_written\":5"));
+	assert_non_null(strstr(text, "\"bytes_read\":7,\"bytes_written\":0,\"exact\":false"));
+	assert_non_null(strstr(text, "\"bytes_read\":0,\"bytes_written\":9,\"exact\":false"));
 	fc_stop(&fc);
 	hk_audit_free(audit);
 	close(log_fd);

@@ -93,16 +93,18 @@ static void hidden(void **state)
 	uint64_t node, fh;
 
 	(void)state;
-	start("hide * /x/ghost\nhide * /x/ghost/**\n");
-	mkdir(fc.inside, 0755);
+	start("hide * /x/ghost\nhide * /x/ghost/**\nhide list /x/unlisted\n");
 	fc_host_file(fc.inside, "ghost", "boo");
 	fc_host_file(fc.inside, "real", "here");
+	fc_host_file(fc.inside, "unlisted", "here, too");
 	assert_int_equal(fc_node(&fc, fc.root, "ghost"), 0);
+	assert_int_equal(fc_node(&fc, fc.root, "unlisted"), 0);
 	assert_true(fc_node(&fc, fc.root, "real") != 0);
 	for (unsigned plus = 0; plus < 2; plus++) {
 		len = fc_readdir(&fc, fc.root, 0, 0, plus != 0, buf, sizeof(buf));
 		assert_true(len > 0);
 		assert_null(memmem(buf, (size_t)len, "ghost", 5));
+		assert_null(memmem(buf, (size_t)len, "unlisted", 8));
 		assert_non_null(memmem(buf, (size_t)len, "real", 4));
 	}
 	assert_int_equal(fc_mkdir(&fc, fc.root, "ghost", &entry), -ENOENT);
@@ -110,6 +112,8 @@ static void hidden(void **state)
 		fc_create(&fc, fc.root, "ghost", O_RDWR | O_CREAT, 0644, &node, &fh), -ENOENT);
 	assert_int_equal(fc_name_op(&fc, FUSE_UNLINK, fc.root, "ghost"), -ENOENT);
 	assert_true(fc_host_has(fc.inside, "ghost", "boo"));
+	read_log();
+	assert_true(logged("\"lookup\"", "\"/x/ghost\"", "\"hide\""));
 	stop();
 }
 
@@ -162,6 +166,24 @@ static void names_of_one_file(void **state)
 	stop();
 }
 
+/* As many verdicts, of other classes, are other rulings. */
+static void names_ruled_by_other_classes(void **state)
+{
+	uint64_t unread, unwritten;
+	struct fuse_open_out out;
+
+	(void)state;
+	start("deny read /x/unread\ndeny write /x/unwritten\n");
+	fc_host_file(fc.inside, "unread", "text");
+	assert_int_equal(linkat(fc.inside_fd, "unread", fc.inside_fd, "unwritten", 0), 0);
+	unread = fc_node(&fc, fc.root, "unread");
+	unwritten = fc_node(&fc, fc.root, "unwritten");
+	assert_true(unread != unwritten);
+	assert_int_equal(fc_open(&fc, unread, O_RDONLY, &out), -EACCES);
+	assert_int_equal(fc_open(&fc, unwritten, O_WRONLY, &out), -EACCES);
+	stop();
+}
+
 static void renames_change_what_holds(void **state)
 {
 	struct fuse_entry_out entry;
@@ -188,6 +210,7 @@ static void renames_change_what_holds(void **state)
 		fc_create(&fc, entry.nodeid, "deep", O_RDWR | O_CREAT, 0644, &below, &out.fh), 0);
 	fc_release(&fc, below, out.fh);
 	assert_int_equal(fc_rename(&fc, fc.root, "dir", fc.root, "shut", 0), 0);
+	assert_int_equal(fc_node(&fc, fc.root, "shut"), dir); /* it is no other directory */
 	assert_int_equal(fc_open(&fc, below, O_WRONLY, &out), -EACCES);
 	assert_int_equal(fc_open(&fc, below, O_RDONLY, &out), 0);
 	fc_release(&fc, below, out.fh);
@@ -222,6 +245,8 @@ static void renames_are_no_way_around(void **state)
 	assert_int_equal(fc_rename(&fc, top, "secret", fc.root, "other", 0), -EXDEV);
 	assert_int_equal(fc_rename(&fc, secret, "dir", fc.root, "other", 0), -EXDEV);
 	assert_int_equal(fc_rename(&fc, fc.root, "free", secret, "dir", RENAME_EXCHANGE), -EXDEV);
+	fc_host_file(fc.inside, "file", "text");
+	assert_int_equal(fc_rename(&fc, fc.root, "file", fc.root, "top", RENAME_EXCHANGE), -EXDEV);
 	/* Into where rules look deeper than names that are there now */
 	assert_int_equal(fc_rename(&fc, fc.root, "free", pub, "free", 0), -EXDEV);
 	/* Within one of these, and where nobody looks */
@@ -259,6 +284,37 @@ static void redirected(void **state)
 	assert_int_equal(
 		fc_create(&fc, fc.root, "lost", O_RDWR | O_CREAT, 0644, &node, &fh), -EACCES);
 	assert_true(fc_host_has(fc.inside, "name", "wrong"));
+	stop();
+}
+
+/* Of exports within each other it is the inner one that shows a path; and none shows at a second place. */
+static void redirected_to_exports(void **state)
+{
+	struct hk_fuse_export inner = {.name = "y", .root = "/x/inner"};
+	struct hk_err err = HK_ERR_INIT;
+	struct fuse_open_out out;
+	struct fuse_attr attr;
+	struct stat st;
+	uint64_t node;
+	char buf[8];
+
+	(void)state;
+	start("redirect * /x/name => /x/inner/target\nredirect * /x/dir => /x/inner\n");
+	inner.path = fc.outside;
+	inner.rules = rules;
+	assert_int_equal(hk_fuse_server_export(fc.server, &inner, &err), 0);
+	assert_int_equal(mkdirat(fc.inside_fd, "inner", 0755), 0);
+	assert_int_equal(mkdirat(fc.inside_fd, "dir", 0755), 0);
+	fc_host_file(fc.inside, "inner/target", "wrong");
+	fc_host_file(fc.outside, "target", "right");
+	node = fc_node(&fc, fc.root, "name");
+	assert_int_equal(fc_open(&fc, node, O_RDONLY, &out), 0);
+	assert_int_equal(fc_read(&fc, node, out.fh, 0, buf, sizeof(buf)), 5);
+	assert_memory_equal(buf, "right", 5);
+	fc_release(&fc, node, out.fh);
+	assert_int_equal(fstatat(fc.inside_fd, "dir", &st, 0), 0);
+	assert_int_equal(fc_getattr(&fc, fc_node(&fc, fc.root, "dir"), &attr), 0);
+	assert_int_equal(attr.ino, st.st_ino);
 	stop();
 }
 
@@ -452,7 +508,7 @@ static int judge(struct hk_fuse_owner *owner, const struct hk_fuse_question *que
 static void judged_by_owner(void **state)
 {
 	(void)state;
-	start("deny write /x/ruled\n");
+	start("deny write /x/ruled\nallow write /x/no\n");
 	fc_host_file(fc.inside, "no", "1");
 	fc_host_file(fc.inside, "yes", "1");
 	fc_host_file(fc.inside, "ruled", "1");
@@ -465,6 +521,23 @@ static void judged_by_owner(void **state)
 	assert_string_equal(judged_path, "/x/yes");
 	read_log();
 	assert_true(logged("\"/x/no\"", "\"deny\"", "EROFS"));
+	assert_false(logged("\"/x/no\"", "EROFS", "\"rule\"")); /* none says so */
+	assert_int_equal(hk_audit_violations(audit), 1);
+	stop();
+}
+
+/* Of an operation that is several things at once, the line has the first rule that speaks of one of them. */
+static void rule_that_is_told(void **state)
+{
+	(void)state;
+	start("allow delete /x/a\nallow create /x/b\n");
+	fc_host_file(fc.inside, "a", "text");
+	assert_int_equal(fc_rename(&fc, fc.root, "a", fc.root, "b", 0), 0);
+	fc_host_file(fc.inside, "a", "text");
+	assert_int_equal(fc_rename(&fc, fc.root, "a", fc.root, "c", 0), 0);
+	read_log();
+	assert_true(logged("\"rename\"", "\"/x/b\"", "\"rule\":1,"));
+	assert_true(logged("\"rename\"", "\"/x/c\"", "\"rule\":1,"));
 	stop();
 }
 
@@ -475,9 +548,11 @@ int main(void)
 		cmocka_unit_test(hidden),
 		cmocka_unit_test(quiet),
 		cmocka_unit_test(names_of_one_file),
+		cmocka_unit_test(names_ruled_by_other_classes),
 		cmocka_unit_test(renames_change_what_holds),
 		cmocka_unit_test(renames_are_no_way_around),
 		cmocka_unit_test(redirected),
+		cmocka_unit_test(redirected_to_exports),
 		cmocka_unit_test(redirected_in_part),
 		cmocka_unit_test(redirected_removed),
 		cmocka_unit_test(attributes),
@@ -485,6 +560,7 @@ int main(void)
 		cmocka_unit_test(questions),
 		cmocka_unit_test(bytes_at_close),
 		cmocka_unit_test(judged_by_owner),
+		cmocka_unit_test(rule_that_is_told),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -102,6 +102,7 @@ static void lost_and_found(void **state)
 	assert_int_equal(open_node(file, O_RDONLY), -EACCES);
 	assert_int_equal(open_node(file, O_WRONLY), -EACCES);
 	assert_int_equal(fc_mkdir(&fc, a, "new", &entry), -EACCES);
+	assert_int_equal(fc_mkdir(&fc, b, "new", &entry), -EACCES);
 	assert_int_equal(fc_lookup(&fc, fc.root, "b", &entry), 0);
 	assert_int_equal(entry.nodeid, b);
 	assert_int_equal(open_node(file, O_RDONLY), 0);
