@@ -473,6 +473,30 @@ static void test_hard_links_stay_one(void **state)
 	assert_int_equal(st.nlink, 1);
 	assert_int_equal(write_at(b, "e/c", "two", 0), 0);
 	assert_string_equal(content_of(b, "e/c", NULL), "two\n");
+	/* Nothing is kept for no name's sake. */
+	dir = walk(b, "e");
+	assert_int_equal(b->ops->unlink(b, dir, "c", false), 0);
+	put(b, dir);
+	shell("test -z \"$(ls %s/layer/index)\"", top);
+	b->ops->destroy(b);
+	check_lower();
+}
+
+/* A name that another file takes is a link less. */
+static void test_link_that_is_replaced(void **state)
+{
+	struct hk_backend *b;
+	struct hk_stat st;
+
+	(void)state;
+	begin("echo one >a; ln a b; ln a c; echo two >d");
+	b = open_overlay();
+	assert_int_equal(b->ops->rename(b, b->root, "d", b->root, "a", 0), 0);
+	assert_int_equal(stat_of(b, "b", &st), 0);
+	assert_int_equal(st.nlink, 2);
+	assert_int_equal(b->ops->rename(b, b->root, "a", b->root, "b", 0), 0);
+	assert_int_equal(stat_of(b, "c", &st), 0);
+	assert_int_equal(st.nlink, 1);
 	b->ops->destroy(b);
 	check_lower();
 }
@@ -523,6 +547,156 @@ static void test_closed_directory_is_its_owners(void **state)
 	assert_int_equal(stat_of(b, "f", &st), -ENOENT);
 	b->ops->destroy(b);
 	check_lower();
+}
+
+/* To cut a file is to change it, though the copy is made without its data. */
+static void test_cut_file_is_as_new(void **state)
+{
+	struct hk_backend *b;
+	struct hk_stat st;
+	int obj;
+
+	(void)state;
+	begin("echo x >f; touch -d @1000000000 f");
+	b = open_overlay();
+	obj = walk(b, "f");
+	assert_int_equal(b->ops->truncate(b, obj, 0), 0);
+	put(b, obj);
+	assert_int_equal(stat_of(b, "f", &st), 0);
+	assert_int_equal(st.size, 0);
+	assert_true(st.mtime.tv_sec > 1000000000);
+	b->ops->destroy(b);
+}
+
+/* What cannot be made where something was removed does not bring that back. */
+static void test_failure_over_whiteout(void **state)
+{
+	struct hk_backend *b;
+	struct hk_stat st;
+
+	(void)state;
+	begin("echo x >f");
+	b = open_overlay();
+	assert_int_equal(b->ops->unlink(b, b->root, "f", false), 0);
+	assert_true(b->ops->mknod(b, b->root, "f", S_IFDIR | 0755, 0, &me) < 0);
+	assert_int_equal(stat_of(b, "f", &st), -ENOENT);
+	b->ops->destroy(b);
+	check_lower();
+}
+
+/* Who has a directory open that is removed sees nothing in it, above or below. */
+static void test_removed_directory_is_empty(void **state)
+{
+	_Alignas(struct hk_dirent) char buf[512];
+	struct hk_backend *b;
+	ssize_t n;
+	int obj;
+	int file;
+
+	(void)state;
+	begin("mkdir d; echo x >d/f");
+	b = open_overlay();
+	obj = walk(b, "d");
+	assert_int_equal(b->ops->unlink(b, obj, "f", false), 0);
+	assert_int_equal(b->ops->unlink(b, b->root, "d", true), 0);
+	file = b->ops->open_dir(b, obj);
+	assert_true(file >= 0);
+	n = b->ops->read_dir(b, file, buf, sizeof(buf));
+	for (ssize_t at = 0; at < n;) {
+		const struct hk_dirent *entry = (const struct hk_dirent *)(buf + at);
+
+		at += entry->record_len;
+		assert_int_equal(entry->name[0], '.');
+	}
+	b->ops->close(b, file);
+	put(b, obj);
+	b->ops->destroy(b);
+	check_lower();
+}
+
+/* Both ends of an exchange keep who they are, for later runs, too. */
+static void test_exchanged_keep_identity(void **state)
+{
+	struct hk_backend *b;
+	struct hk_stat before;
+	struct hk_stat st;
+	int new_dir;
+	int old_dir;
+	int file;
+
+	(void)state;
+	begin("mkdir a; echo x >a/f");
+	b = open_overlay();
+	assert_int_equal(stat_of(b, "a/f", &before), 0);
+	assert_int_equal(b->ops->mkdir(b, b->root, "n", 0755, &me), 0);
+	new_dir = walk(b, "n");
+	old_dir = walk(b, "a");
+	file = b->ops->create(b, new_dir, "g", O_WRONLY, 0644, &me);
+	assert_true(file >= 0);
+	b->ops->close(b, file);
+	assert_int_equal(b->ops->rename(b, new_dir, "g", old_dir, "f", RENAME_EXCHANGE), 0);
+	put(b, new_dir);
+	put(b, old_dir);
+	b->ops->destroy(b);
+	b = open_overlay();
+	assert_int_equal(stat_of(b, "n/g", &st), 0);
+	assert_int_equal(st.ino, before.ino);
+	b->ops->destroy(b);
+}
+
+/* A file whose attributes its owner may not read is the same in the next run; what noted that goes with it. */
+static void test_records_beside(void **state)
+{
+	const struct timespec times[2] = {{.tv_sec = 1}, {.tv_sec = 1}};
+	struct hk_backend *b;
+	struct hk_stat before;
+	struct hk_stat st;
+	int obj;
+
+	(void)state;
+	begin("echo x >f; ln -s x l; ln -s x m");
+	b = open_overlay();
+	assert_int_equal(stat_of(b, "f", &before), 0);
+	obj = walk(b, "f");
+	assert_int_equal(b->ops->chmod(b, obj, 0), 0);
+	put(b, obj);
+	b->ops->destroy(b);
+	b = open_overlay();
+	assert_int_equal(stat_of(b, "f", &st), 0);
+	assert_int_equal(st.ino, before.ino);
+	assert_int_equal(b->ops->unlink(b, b->root, "f", false), 0);
+	for (const char *const *name = (const char *const[]){"l", "m", NULL}; *name != NULL;
+		name++) {
+		obj = walk(b, *name);
+		assert_int_equal(b->ops->utimes(b, obj, times), 0);
+		put(b, obj);
+	}
+	assert_int_equal(b->ops->rename(b, b->root, "l", b->root, "m", 0), 0);
+	assert_int_equal(b->ops->unlink(b, b->root, "m", false), 0);
+	shell("test -z \"$(ls %s/layer/origin)\"", top);
+	b->ops->destroy(b);
+	check_lower();
+}
+
+/* A layer within what it is over is not there. */
+static void test_layer_below_is_hidden(void **state)
+{
+	struct hk_err err = HK_ERR_INIT;
+	struct hk_overlay_options options = {.lower = top, .layer = in_top("layer")};
+	struct hk_backend *b = NULL;
+	struct names names;
+	struct hk_stat st;
+
+	(void)state;
+	begin("true");
+	assert_int_equal(hk_overlay_open(&options, &b, &err), 0);
+	assert_int_equal(stat_of(b, "layer", &st), -ENOENT);
+	list(b, "", &names);
+	for (unsigned i = 0; i < names.count; i++) {
+		assert_string_not_equal(names.name[i], "layer");
+	}
+	assert_int_equal(names.count, 3); /* lower, before, twin */
+	b->ops->destroy(b);
 }
 
 static void test_unlinked_file_lives_on(void **state)
@@ -655,6 +829,29 @@ static void test_positions_are_stable(void **state)
 			}
 		}
 		b->ops->close(b, file);
+	} while (n > 0);
+	assert_int_equal(seen, 60);
+	b->ops->destroy(b);
+	/* As a listing that goes on in another request: no entry comes twice. */
+	begin("for i in $(seq 60); do echo $i >f$i; done");
+	b = open_overlay();
+	seen = 0;
+	at = 0;
+	do {
+		int file = b->ops->open_dir(b, b->root);
+
+		assert_int_equal(b->ops->seek_dir(b, file, at), 0);
+		n = b->ops->read_dir(b, file, buf, sizeof(buf));
+		assert_true(n >= 0);
+		for (ssize_t i = 0; i < n;) {
+			const struct hk_dirent *entry = (const struct hk_dirent *)(buf + i);
+
+			i += entry->record_len;
+			at = entry->next;
+			seen += entry->name[0] == 'f';
+		}
+		b->ops->close(b, file);
+		assert_true(seen <= 60);
 	} while (n > 0);
 	assert_int_equal(seen, 60);
 	b->ops->destroy(b);
@@ -1265,12 +1462,28 @@ static void test_parts_are_cow(void **state)
 	list(b, "d", &names);
 	assert_int_equal(names.count, 3);
 	assert_int_equal(b->ops->rename(b, below, "f", dir, "f", 0), -EXDEV);
+	/* Nor does a link lead across; and a directory with a part of it stays where it is. */
+	file = walk(b, "cow/f");
+	assert_int_equal(b->ops->link(b, file, dir, "link"), -EXDEV);
+	put(b, file);
+	file = walk(b, "d/g");
+	assert_int_equal(b->ops->link(b, file, below, "link"), -EXDEV);
+	put(b, file);
+	assert_int_equal(b->ops->rename(b, b->root, "d", b->root, "e", 0), -EXDEV);
 	assert_int_equal(b->ops->unlink(b, b->root, "cow", true), -ENOTEMPTY);
 	assert_int_equal(b->ops->unlink(b, below, "f", false), 0);
 	assert_int_equal(stat_of(b, "cow/f", &st), -ENOENT);
 	assert_int_equal(access(in_top("lower/cow/f"), F_OK), 0);
 	put(b, below);
 	put(b, dir);
+	b->ops->destroy(b);
+	/* What an earlier run kept apart shows no more where a later one does not. */
+	begin("mkdir d; echo y >d/g");
+	b = open_overlay();
+	assert_int_equal(write_at(b, "d/g", "Y", 0), 0);
+	b->ops->destroy(b);
+	b = open_overlay_with(is_in_cow);
+	assert_string_equal(content_of(b, "d/g", NULL), "y\n");
 	b->ops->destroy(b);
 }
 
@@ -1809,8 +2022,15 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_copy_up_keeps_identity),
 		cmocka_unit_test(test_copy_up_takes_all),
 		cmocka_unit_test(test_hard_links_stay_one),
+		cmocka_unit_test(test_link_that_is_replaced),
 		cmocka_unit_test(test_copy_up_leaves_the_directory),
 		cmocka_unit_test(test_closed_directory_is_its_owners),
+		cmocka_unit_test(test_cut_file_is_as_new),
+		cmocka_unit_test(test_failure_over_whiteout),
+		cmocka_unit_test(test_removed_directory_is_empty),
+		cmocka_unit_test(test_exchanged_keep_identity),
+		cmocka_unit_test(test_records_beside),
+		cmocka_unit_test(test_layer_below_is_hidden),
 		cmocka_unit_test(test_unlinked_file_lives_on),
 		cmocka_unit_test(test_directory_made_anew_is_empty),
 		cmocka_unit_test(test_renamed_directory),
