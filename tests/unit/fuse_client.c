@@ -257,7 +257,8 @@ int fc_read(struct fc *fc, uint64_t node, uint64_t fh, uint64_t offset, void *bu
 int fc_write(
 	struct fc *fc, uint64_t node, uint64_t fh, uint64_t offset, const void *buf, uint32_t size)
 {
-	struct fuse_write_in in = {.fh = fh, .offset = offset, .size = size};
+	struct fuse_write_in in = {
+		.fh = fh, .offset = offset, .size = size, .flags = (uint32_t)fc->file_flags};
 	struct fc_part parts[] = {{&in, sizeof(in)}, {buf, size}};
 	struct fuse_write_out out;
 	struct fc_reply r = fc_call(fc, FUSE_WRITE, node, parts, 2, &out, sizeof(out));

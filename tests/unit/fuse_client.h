@@ -48,6 +48,7 @@ struct fc {
 	char denied_operation[64];
 	int denied_error;
 	uint32_t uid, gid; /* of requests */
+	int file_flags; /* of files that are written to, as they are set now: a kernel sends them with each WRITE */
 	struct fuse_init_out init;
 	uint8_t *window; /* FC_WINDOW_BYTES, where the export has @dax */
 };

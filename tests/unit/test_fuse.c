@@ -221,11 +221,13 @@ static void test_files(void **state)
 
 static void test_append(void **state)
 {
-	struct fuse_write_in in = {.size = 1, .write_flags = FUSE_WRITE_CACHE};
+	struct fuse_write_in in = {
+		.size = 1, .write_flags = FUSE_WRITE_CACHE, .flags = O_RDWR | O_APPEND};
 	struct fc_part parts[] = {{&in, sizeof(in)}, {"X", 1}};
 	struct fuse_write_out out;
 	uint64_t node;
 
+	fc.file_flags = O_RDWR | O_APPEND;
 	assert_int_equal(fc_create(&fc, fc.root, "log", O_RDWR | O_APPEND, 0644, &node, &in.fh), 0);
 	assert_int_equal(fc_write(&fc, node, in.fh, 0, "one", 3), 3);
 	assert_int_equal(fc_write(&fc, node, in.fh, 0, "two", 3), 3);

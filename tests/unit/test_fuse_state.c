@@ -76,8 +76,10 @@ static void check(struct fc *to, const struct held *h)
 	assert_int_equal(fc_read(to, h->file, h->file_fh, 0, buf, 10), 5);
 	assert_memory_equal(buf, "hello", 5);
 	assert_int_equal(fc_write(to, h->file, h->file_fh, 5, "!", 1), 1);
+	to->file_flags = O_WRONLY | O_APPEND;
 	assert_int_equal(fc_write(to, h->log, h->log_fh, 0, "1", 1), 1);
 	assert_int_equal(fc_write(to, h->log, h->log_fh, 0, "2", 1), 1);
+	to->file_flags = 0;
 	assert_true(fc_host_has(fc.inside, "log", "12"));
 	assert_int_equal(fc_read(to, h->log, h->log_fh, 0, buf, 1), -EBADF);
 	assert_int_equal(fc_node(to, h->b, "deep"), h->deep);
