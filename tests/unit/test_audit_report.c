@@ -476,6 +476,33 @@ static void test_learnt_policy_keeps_verdicts_apart(void **state)
 	end(&f);
 }
 
+/* Where some of a directory's changes were thrown away, and some not, nobody knows of the next one. */
+static void test_learnt_policy_of_both(void **state)
+{
+	struct fixture f = {.log = log_file()};
+	struct hk_rules *rules;
+	char *text;
+
+	(void)state;
+	start(&f, "");
+	tell_made(&f, "both", HK_VERDICT_ALLOW);
+	tell(&f,
+		(struct hk_audit_event){.op = HK_EVENT_CREATE,
+			.class = HK_CLASS_CREATE,
+			.path = CWD "/both/kept-apart",
+			.flags = O_WRONLY,
+			.verdict = HK_VERDICT_COW});
+	text = learn(&f);
+	rules = parse(text);
+	assert_int_equal(verdict_of(rules, CWD "/both/1", HK_CLASS_CREATE), HK_VERDICT_ALLOW);
+	assert_int_equal(
+		verdict_of(rules, CWD "/both/kept-apart", HK_CLASS_CREATE), HK_VERDICT_COW);
+	assert_int_equal(verdict_of(rules, CWD "/both/new", HK_CLASS_CREATE), HK_VERDICT_DENY);
+	hk_rules_free(rules);
+	free(text);
+	end(&f);
+}
+
 static void test_learnt_policy_quotes_names(void **state)
 {
 	static const char *const names[] = {"/srv/a*b", "/srv/[x]", "/srv/$HOME", "/srv/ x ",
@@ -512,6 +539,7 @@ int main(void)
 		cmocka_unit_test(test_learnt_policy_knows_what_comes_next_time),
 		cmocka_unit_test(test_learnt_policy_says_no_again),
 		cmocka_unit_test(test_learnt_policy_keeps_verdicts_apart),
+		cmocka_unit_test(test_learnt_policy_of_both),
 		cmocka_unit_test(test_learnt_policy_quotes_names),
 	};
 

@@ -438,18 +438,21 @@ static int restore(struct fc *to, const struct hk_writer *w)
 static void test_moved(void **state)
 {
 	struct hk_writer w = {0};
+	struct hk_writer mapped_only = {0}; /* nothing is open any more */
 	struct hk_writer none = {0};
 	struct fc again;
-	uint64_t node, gone;
+	uint64_t node, gone, fh;
 
 	start(&shared);
 	fc_host_file(fc.inside, "gone", "gone");
 	hk_fuse_server_save(fc.server, &none);
-	open_node("f", O_RDWR, &node);
+	fh = open_node("f", O_RDWR, &node);
 	open_node("gone", O_RDONLY, &gone);
 	assert_int_equal(set_up(node, 0, READ | WRITE, 2), 0);
 	assert_int_equal(set_up(gone, 0, READ, 0), 0);
 	hk_fuse_server_save(fc.server, &w);
+	assert_int_equal(fc_release(&fc, node, fh), 0);
+	hk_fuse_server_save(fc.server, &mapped_only);
 	assert_int_equal(unlinkat(fc.inside_fd, "gone", 0), 0);
 
 	fc_again(&again, &fc, &shared);
@@ -470,9 +473,12 @@ static void test_moved(void **state)
 	assert_int_equal(restore(&again, &none), 0);
 	fc_drop(&again);
 	fc_again(&again, &fc, &(struct hk_fuse_export){.dax = true, .read_only = true});
-	restore(&again, &w);
+	assert_true(restore(&again, &w) < 0); /* open to be written */
+	assert_int_equal(restore(&again, &mapped_only), 0);
+	assert_int_equal(again.window[2 * SLOT], 0); /* nor mapped so */
 	fc_drop(&again);
 	assert_true(fc_host_has(fc.inside, "f", "jello"));
+	hk_writer_finish(&mapped_only);
 	hk_writer_finish(&w);
 	hk_writer_finish(&none);
 	fc_stop(&fc);
