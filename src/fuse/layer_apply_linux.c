@@ -4,8 +4,9 @@
  *
  * Theory: in three steps. First every change is made below: what is new is written, synced, and only then put at its name,
  * so at each moment a name has the old or the new. Files are written without a name where the file system can: who is
- * killed leaves nothing beside its place, but in the moment between two system calls. Then all of it is brought to storage. Only then does it leave the
- * layer (layer_leave_linux.c), so a crash loses nothing: what was applied is a change no more, and is dropped by the next apply.
+ * killed leaves nothing beside its place, but in the moment between two system calls. Then all of it is brought to
+ * storage. Only then does it leave the layer (layer_leave_linux.c), so a crash loses nothing: what was applied is a
+ * change no more, and is dropped by the next apply. What cannot be made is told, and stays.
  *
  * Renames come before all else (layer_rename_linux.c), so that nothing is removed with what is to move out of it.
  */

@@ -626,6 +626,21 @@ changed" ]
 	expect_line "$output" "'-x' cannot name a layer" "dash"
 }
 
+@test "a user: what is in directories that nobody may write in is changed, and applied" {
+	as_user
+	mkdir -p anc/x/mine old
+	echo o >old/f
+	chmod 555 anc/x old
+	chown -R 12345:12345 anc/x/mine old
+	user 'cow "echo 1 >anc/x/mine/f; echo x >>old/f; touch old; mv old new; mkdir -p mod/v1; echo a >mod/v1/a; chmod 555 mod/v1"'
+	[ "$status" = 0 ]
+	user 'hako apply t && hako diff t'
+	[ "$status" = 0 ]
+	[ "$output" = "" ]
+	[ "$(cat anc/x/mine/f new/f mod/v1/a)" = $'1\no\nx\na' ]
+	[ "$(stat -c %a anc/x new mod/v1 | tr '\n' ' ')" = "555 555 555 " ]
+}
+
 @test "a user: what cannot be applied is told and left, the rest is applied" {
 	as_user
 	mkdir a d
@@ -726,7 +741,7 @@ M  set/" ]
 	as_user
 	mkdir -p from/d to
 	echo 1 >from/d/f
-	chown -R 12345 from/d
+	chown -R 12345:12345 from/d
 	chmod 777 from to
 	user 'cow "mkdir to/n; mv from/d to/n/e; echo 2 >to/n/e/g; echo z >z"'
 	[ "$status" = 0 ]
