@@ -24,7 +24,7 @@
 #include "cli/parse.h"
 #include "cli/report.h"
 
-enum { CONSOLE_LINES = 8, LINE_SIZE = 1024 };
+enum { CONSOLE_LINES = 8, LINES_BEFORE_PANIC = 2, LINE_SIZE = 1024 };
 
 static bool is_shared(const struct hk_box_config *config, const char *path)
 {
@@ -214,13 +214,37 @@ static void explain_failure(struct hk_box *box, const struct hk_box_config *conf
 	}
 }
 
-static void show_console(struct hk_box *box)
+/* The machine has no PCI, and the kernel says so at each boot: no cause of anything. */
+static bool is_of_no_account(const char *line)
+{
+	return strstr(line, "PCI: Fatal: No config space access function found") != NULL;
+}
+
+/*
+ * How many lines from the end on are worth a look. After a panic's own line there are a trace and registers, many of
+ * them, which must not push it out of sight.
+ */
+static unsigned lines_to_show(struct hk_box *box)
 {
 	char line[LINE_SIZE];
 
-	for (unsigned back = CONSOLE_LINES; back-- > 0;) {
-		if (hk_box_console_line(box, back, line, sizeof(line))) {
+	for (unsigned back = 0; hk_box_console_line(box, back, line, sizeof(line)); back++) {
+		if (strstr(line, "Kernel panic") != NULL) {
+			return HK_MAX(back + 1 + LINES_BEFORE_PANIC, (unsigned)CONSOLE_LINES);
+		}
+	}
+	return CONSOLE_LINES;
+}
+
+static void show_console(struct hk_box *box)
+{
+	unsigned shown = 0;
+	char line[LINE_SIZE];
+
+	for (unsigned back = lines_to_show(box); back-- > 0 && shown < CONSOLE_LINES;) {
+		if (hk_box_console_line(box, back, line, sizeof(line)) && !is_of_no_account(line)) {
 			hk_report("run", "| %s", line);
+			shown++;
 		}
 	}
 }

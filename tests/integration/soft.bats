@@ -467,10 +467,15 @@ crashes() {
 	soft --root -- sh -c 'echo c >/proc/sysrq-trigger; sleep 100'
 	[ "$status" -eq 125 ]
 	expect_line "$(head -n 1 <<<"$err")" "the box crashed: Kernel panic" "; --verbose shows all"
-	[ "$(grep -c '^hako run: | ' <<<"$err")" -ge 3 ]
+	# What led to it, its own line, and what follows, before registers.
+	[ "$(grep -c '^hako run: | ' <<<"$err")" -eq 8 ]
+	[[ $err == *"| "*"Trigger a crash"*"| "*"Kernel panic"*"| "*"Call Trace:"* ]]
+	[[ $err != *"PCI: Fatal"* ]]
 	soft --root -- sh -c 'echo b >/proc/sysrq-trigger; sleep 100'
 	[ "$status" -eq 125 ]
 	expect_line "$(head -n 1 <<<"$err")" "restarted itself before the command ended" "; --verbose"
+	[[ $err == *"Resetting"* ]]
+	[[ $err != *"PCI: Fatal"* ]]
 	soft --root -- sh -c 'echo o >/proc/sysrq-trigger; sleep 100'
 	[ "$status" -eq 125 ]
 	expect_line "$err" "switched itself off before the command ended"
