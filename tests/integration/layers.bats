@@ -9,6 +9,9 @@ setup_file() {
 }
 
 teardown() {
+	if mountpoint -q "$XDG_DATA_HOME"; then
+		umount "$XDG_DATA_HOME"
+	fi
 	if [ -n "$public" ]; then
 		chmod -R u+rwX "$public"
 		rm -rf "$public"
@@ -475,12 +478,6 @@ later" ]
 mount_layers() {
 	mkdir -p "$XDG_DATA_HOME"
 	mount -t "$1" -o "$2" hako-test "$XDG_DATA_HOME" 2>/dev/null || skip "$1 cannot be mounted here"
-}
-
-teardown() {
-	if mountpoint -q "$XDG_DATA_HOME"; then
-		umount "$XDG_DATA_HOME"
-	fi
 }
 
 @test "a full disk is told to the command, and nothing below or in the layer is lost" {
