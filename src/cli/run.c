@@ -42,6 +42,7 @@ struct run {
 	struct hk_terminal terminal;
 	struct hk_watchdog watchdog;
 	struct hk_attendant attendant;
+	bool has_left_layers; /* to the attendant, or to be kept: see leave_layers() */
 	struct hk_findings findings;
 	struct hk_event violation; /* with --strict */
 	struct hk_signal signals[HK_ARRAY_SIZE(signals)];
@@ -271,8 +272,12 @@ static int check_ask(const struct run *run, struct hk_err *err)
 	return -EINVAL;
 }
 
-/* What the box's monitor cannot do any more once it is confined. */
-static int start_attendant(struct run *run, struct hk_err *err)
+/*
+ * What the box's monitor cannot do any more once it is confined: ask, and remove layers. Up to here they are ours to
+ * remove, in finish(); from here on temporary ones are the attendant's, which does it when we are gone, and one with a
+ * name stays.
+ */
+static int leave_layers(struct run *run, struct hk_err *err)
 {
 	const struct hk_run_layers *layers = &run->options.layers;
 	unsigned to_remove = layers->keep == NULL ? layers->count : 0;
@@ -283,11 +288,12 @@ static int start_attendant(struct run *run, struct hk_err *err)
 		hk_err_hint(err, "leave it out, or give the policy rules of 'cow'");
 		return -EINVAL;
 	}
-	if (r < 0 || (!hk_box_asks(run->box) && to_remove == 0)) {
-		return r;
+	if (r == 0 && (hk_box_asks(run->box) || to_remove > 0)) {
+		r = hk_attendant_start(&run->attendant, run->options.watch.ask,
+			(const char *const *)layers->paths, to_remove, err);
 	}
-	return hk_attendant_start(&run->attendant, run->options.watch.ask,
-		(const char *const *)layers->paths, to_remove, err);
+	run->has_left_layers = r == 0;
+	return r;
 }
 
 static int run_box(struct run *run, struct hk_err *err)
@@ -303,14 +309,11 @@ static int run_box(struct run *run, struct hk_err *err)
 	if (r == 0) {
 		r = hk_box_build(run->box, err);
 	}
-	if (r < 0) {
-		hk_run_layers_forget(&run->options.layers);
-	}
 	if (r == 0) {
 		r = hk_findings_begin(&run->findings, err);
 	}
 	if (r == 0) {
-		r = start_attendant(run, err);
+		r = leave_layers(run, err);
 	}
 	if (r == 0) {
 		r = hk_box_start(run->box, err);
@@ -342,8 +345,11 @@ static int conclude(struct run *run, int status)
 		good = false;
 	}
 	good &= hk_findings_tell(&run->findings, audit);
-	if (!good || hk_box_result(run->box)->end == HK_BOX_TIMED_OUT) {
-		return good ? status : HK_STATUS_FAILURE;
+	if (!good) {
+		return HK_STATUS_FAILURE;
+	}
+	if (hk_box_result(run->box)->end == HK_BOX_TIMED_OUT) {
+		return status;
 	}
 	if (run->options.watch.strict && hk_audit_violations(audit) > 0) {
 		hk_report("run", "the policy denied something: ended, as --strict says");
@@ -359,8 +365,8 @@ static void finish(struct run *run)
 	}
 	hk_box_destroy(run->box);
 	hk_watchdog_finish(&run->watchdog);
-	if (run->attendant.fd < 0) {
-		hk_run_layers_remove(&run->options.layers);
+	if (!run->has_left_layers) {
+		hk_run_layers_undo(&run->options.layers);
 	}
 	hk_attendant_finish(&run->attendant);
 	hk_event_remove(&run->violation);

@@ -68,21 +68,16 @@ int hk_run_layers_make(struct hk_run_layers *layers, struct hk_share *shares, co
 	return r;
 }
 
-void hk_run_layers_remove(const struct hk_run_layers *layers)
+void hk_run_layers_undo(const struct hk_run_layers *layers)
 {
-	for (unsigned i = 0; layers->keep == NULL && i < layers->count; i++) {
+	for (unsigned i = 0; i < layers->count; i++) {
 		struct hk_err err = HK_ERR_INIT;
 
-		if (hk_layers_remove(layers->paths[i], &err) < 0) {
+		if (layers->keep != NULL) {
+			(void)rmdir(layers->paths[i]); /* an earlier run's has something in it */
+		} else if (hk_layers_remove(layers->paths[i], &err) < 0) {
 			hk_report_err("run", &err, 0);
 		}
-	}
-}
-
-void hk_run_layers_forget(const struct hk_run_layers *layers)
-{
-	for (unsigned i = 0; layers->keep != NULL && i < layers->count; i++) {
-		(void)rmdir(layers->paths[i]); /* stays where there is something in it */
 	}
 }
 

@@ -29,10 +29,12 @@ int hk_run_layers_make(struct hk_run_layers *layers, struct hk_share *shares, co
 /** hk_run_layers_add() - one more, for @share. @ret_path: borrowed. Return: 0 or -errno */
 int hk_run_layers_add(struct hk_run_layers *layers, const struct hk_share *share,
 	const char **ret_path, struct hk_err *err);
-/** hk_run_layers_remove() - those that are temporary, of a run that was none. What stays is said */
-void hk_run_layers_remove(const struct hk_run_layers *layers);
-/** hk_run_layers_forget() - one to be kept, if nothing came into it, of a box that could not be made */
-void hk_run_layers_forget(const struct hk_run_layers *layers);
+/**
+ * hk_run_layers_undo() - there was no run: temporary ones go, and one with a name if nothing ever came into it
+ *
+ * What cannot be removed is said.
+ */
+void hk_run_layers_undo(const struct hk_run_layers *layers);
 void hk_run_layers_finish(struct hk_run_layers *layers); /* removes nothing */
 
 #endif
