@@ -136,6 +136,7 @@ y" ]
 	[ "$(stat -c %b sparse)" -lt 100 ]
 	run summary
 	[ "$output" = "" ]
+	[ -z "$(ls "$XDG_DATA_HOME/hako/layers/t/index")" ]
 	# And a further run over it sees the same.
 	cow 'test "$(cat changed)" = ONE; test "$(ls sub/old)" = h; test "$(ls -A newdir)" = "f
 g"; test ! -e gone'
@@ -270,6 +271,24 @@ new" ]
 	done
 }
 
+@test "attributes are applied to what they were changed of, and to nothing else" {
+	command -v python3 >/dev/null || skip "no python3"
+	echo x >noted
+	echo y >shut
+	python3 -c 'import os; os.setxattr("noted", "user.note", b"x"); os.setxattr("noted", "user.kept", b"x")'
+	cow 'chmod 600 shut; python3 -c "import os; os.removexattr(\"noted\", \"user.note\")"'
+	ln shut other # somebody's name for the same file, later
+	run summary
+	[ "$output" = "M  noted
+M! shut" ]
+	[[ $(hako diff t "$dir/noted") == *"/noted: attributes user.note" ]]
+	run hako apply t "$dir" --force
+	[ "$status" = 0 ]
+	[ "$(python3 -c 'import os; print(os.listxattr("noted"))')" = "['user.kept']" ]
+	[ "$(stat -c %a shut other)" = "600
+644" ]
+}
+
 @test "a layer is listed, is discarded, and is then none" {
 	cow 'echo x >f'
 	run hako layers
@@ -392,7 +411,8 @@ a" ]
 	cow 'rm two/g; mv -T one two'
 	run summary
 	[ "$output" = "R  one/ -> two/ (in place of what is there)" ]
-	run hako apply t
+	# It is meant by its old name, too.
+	run hako apply t "$dir/one"
 	[ "$status" = 0 ]
 	[ ! -e one ]
 	[ "$(ls two)" = f ]
@@ -589,7 +609,7 @@ changed" ]
 	chmod 644 meta content
 	mkdir empty
 	cow 'cp /bin/true suid; chmod 4755 suid; : >plain; chmod 644 plain; : >given; chmod 644 given; chown 7:8 given
-		chown 5:6 meta; chmod 2750 meta; touch -d 2001-01-01 meta
+		: >lent; chmod 644 lent; chgrp 8 lent; chown 5:6 meta; chmod 2750 meta; touch -d 2001-01-01 meta
 		echo y >content; chmod 4711 content; mkdir private; chmod 700 private; mknod dev c 1 3 || :
 		python3 -c "import os; os.setxattr(\"plain\", \"user.note\", b\"x\"); os.setxattr(\"meta\", \"user.note\", b\"x\")"'
 	run hako diff t "$dir"
@@ -597,6 +617,7 @@ changed" ]
 	[[ $output == *"/suid: mode 4755"$'\n'* ]]
 	[[ $output == *"/plain: attributes user.note"$'\n'* ]]
 	[[ $output == *"/given: owner 7:8"$'\n'* ]]
+	[[ $output == *"/lent: owner 0:8"$'\n'* ]]
 	[[ $output == *"/meta: mode 0644 to 2750 owner 0:0 to 5:6 time attributes user.note"$'\n'* ]]
 	[[ $output == *"/content: mode 0644 to 4711"$'\n'* ]]
 	[[ $output == *"/private: mode 0700"$'\n'* ]]
