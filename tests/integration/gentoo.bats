@@ -295,6 +295,10 @@ make_ebuild() {
 	[[ $err == *"already running"* ]]
 	# Nothing of ours stays behind.
 	[ -z "$(ls "$T")" ]
+	# Under its policy root makes no devices: CAP_MKNOD is bit 27.
+	sandbox 'sed -n "s/^CapBnd:\t//p" /proc/self/status'
+	[ "$status" -eq 0 ]
+	[ $((0x$out >> 27 & 1)) -eq 0 ]
 }
 
 # As configure does, to see what getcwd(3) makes of it.
