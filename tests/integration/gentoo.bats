@@ -112,7 +112,9 @@ make_ebuild() {
 	expected_log >"$base/expected" <<<"open_wr_creat $base/other/a $base/other/a touch $base/other/a"
 	cmp "$base/expected" "$SANDBOX_LOG"
 	grep -qxF " * ACCESS DENIED:  open_wr_creat:  $base/other/a" "$base/err"
+	umask 077
 	sandbox "touch $base/other/a; exit 7"
+	[ "$(stat -c %a "$SANDBOX_LOG")" = 644 ] # Portage reads it
 	[ "$status" -eq 7 ]
 	sandbox "exit 7" # and the log of before is gone
 	[ "$status" -eq 7 ]
@@ -134,6 +136,16 @@ make_ebuild() {
 	[ "$status" -eq 1 ]
 	[ "$(cat "$base/victim/s.log")" = precious ]
 	[[ $err == *"hako sandbox: '$SANDBOX_LOG': Too many links"* ]]
+	rm "$T/logs/s.log"
+	sandbox "ln -s $base/victim/s.log $T/logs/s.log && touch $base/other/a"
+	[ "$status" -eq 1 ]
+	[ "$(cat "$base/victim/s.log")" = precious ]
+	[[ $err == *"hako sandbox: '$SANDBOX_LOG': Too many levels of symbolic links"* ]]
+	rm "$T/logs/s.log"
+	# Nobody waits for who reads a pipe.
+	sandbox "mkfifo $T/logs/s.log && touch $base/other/a"
+	[ "$status" -eq 1 ]
+	[[ $err == *"hako sandbox: '$SANDBOX_LOG': "* ]]
 }
 
 @test "what each operation is called" {

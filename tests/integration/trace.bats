@@ -962,6 +962,9 @@ bounding_set() {
 	[ "$out" = "$(bounding_set 0x800404fb)" ]
 	trace --fusebox-acl acl -- sed -n 's/^CapBnd:\t//p' /proc/self/status
 	[ "$out" = "$(bounding_set 0x800404fb)" ]
+	# Nor anything by a set-id program.
+	trace -- sh -c 'grep "^hako / fuse" /proc/self/mounts; grep NoNewPrivs /proc/self/status'
+	[[ $out == "hako / fuse rw,nosuid,nodev,"*$'\nNoNewPrivs:\t1' ]]
 }
 
 @test "no way out by handles, chroot, or typing" {
