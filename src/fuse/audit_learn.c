@@ -100,7 +100,7 @@ static size_t word_len(const char *name, size_t len)
 	return n;
 }
 
-/* Do these letters and digits look like mkstemp(3)'s? */
+/* Do these letters and digits look like mkstemp(3)'s? Those of a word, a name or a number do not. */
 static bool is_random(const char *word, size_t len)
 {
 	size_t digits = 0, capitals = 0, switches = 0;
@@ -115,7 +115,32 @@ static bool is_random(const char *word, size_t len)
 		capitals += kind == 2;
 		before = kind;
 	}
-	return len >= RANDOM_LEN && switches >= 2 && (capitals > 0 || digits > 1);
+	if (switches >= 2) {
+		return len >= RANDOM_LEN && (capitals > 0 || digits > 1);
+	}
+	/* "zHIDET", "NGTSDw", but not "Widget" nor "README" nor "file12". */
+	return len == RANDOM_LEN && switches == 1 && capitals > 0 &&
+		(capitals > 1 || isupper((unsigned char)word[0]) == 0);
+}
+
+/* Names of which it is known who makes them of six letters and digits, whichever these are. */
+static const struct {
+	const char *prefix;
+	bool is_shared; /* in a shared directory only */
+} templates[] = {{"sed", false}, {"cc", true}};
+
+/* How long is the prefix of the template that the first word was made of? 0: of none. */
+static size_t template_len(const char *name, size_t word, bool is_shared)
+{
+	for (size_t i = 0; i < HK_ARRAY_SIZE(templates); i++) {
+		size_t len = strlen(templates[i].prefix);
+
+		if (word == len + RANDOM_LEN && strncmp(name, templates[i].prefix, len) == 0 &&
+			(is_shared || !templates[i].is_shared)) {
+			return len;
+		}
+	}
+	return 0;
 }
 
 static bool is_lower(const char *text, size_t len)
@@ -163,7 +188,12 @@ static size_t python_len(const char *name, size_t len)
 static void find_star(struct need *need, const char *name, size_t len, bool is_shared)
 {
 	size_t first = len > 0 && name[0] == '.';
+	size_t prefix_len = template_len(name, word_len(name, len), is_shared);
 
+	if (prefix_len != 0) {
+		set_star(need, prefix_len, RANDOM_LEN, true);
+		return;
+	}
 	/* Python's, with its prefix or, to see whether there is leave to write, as they are. */
 	if (len > 3 && strncmp(name, "tmp", 3) == 0 &&
 		python_len(name + 3, len - 3) >= PYTHON_LEN) {

@@ -385,6 +385,56 @@ static void test_learnt_policy_knows_what_comes_next_time(void **state)
 	end(&f);
 }
 
+/* A file made and removed: is another one of its kind learnt? */
+static void test_learnt_policy_knows_made_up_names(void **state)
+{
+	static const struct {
+		const char *made, *next;
+		enum hk_verdict verdict;
+	} rows[] = {
+		{"/srv/sedAbC123", "/srv/sedxyzxyz", HK_VERDICT_ALLOW},
+		{"/srv/sedcxgpnf", "/srv/sedZyX987", HK_VERDICT_ALLOW},
+		{"/srv/seds6xqsp", "/srv/sedESEOS8", HK_VERDICT_ALLOW},
+		{"/srv/sedSnoyzw", "/srv/sedcxgpnf", HK_VERDICT_ALLOW},
+		{"/tmp/ccserver.s", "/tmp/ccaaaaaa.s", HK_VERDICT_ALLOW},
+		{"/srv/ccserver.s", "/srv/ccaaaaaa.s", HK_VERDICT_DENY},
+		{"/srv/tmp_obj_NGTSDw", "/srv/tmp_obj_xHIDET", HK_VERDICT_ALLOW},
+		{"/srv/tmp_obj_ESEOS8", "/srv/tmp_obj_aB3dE6", HK_VERDICT_ALLOW},
+		{"/srv/sedation", "/srv/sedative", HK_VERDICT_DENY},
+		{"/srv/Widget.o", "/srv/Gadget.o", HK_VERDICT_DENY},
+		{"/srv/README", "/srv/RENAME", HK_VERDICT_DENY},
+		{"/srv/file12.o", "/srv/film34.o", HK_VERDICT_DENY},
+		{"/srv/parser.o", "/srv/others.o", HK_VERDICT_DENY},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < HK_ARRAY_SIZE(rows); i++) {
+		struct fixture f = begin();
+		struct hk_rules *rules;
+		char *text;
+
+		tell(&f,
+			(struct hk_audit_event){.op = HK_EVENT_CREATE,
+				.class = HK_CLASS_CREATE,
+				.path = rows[i].made,
+				.flags = O_RDWR});
+		tell(&f,
+			(struct hk_audit_event){.op = HK_EVENT_UNLINK,
+				.class = HK_CLASS_DELETE,
+				.path = rows[i].made});
+		text = learn(&f);
+		rules = parse(text);
+		assert_int_equal(
+			verdict_of(rules, rows[i].made, HK_CLASS_CREATE), HK_VERDICT_ALLOW);
+		if (verdict_of(rules, rows[i].next, HK_CLASS_CREATE) != rows[i].verdict) {
+			fail_msg("after '%s', '%s':\n%s", rows[i].made, rows[i].next, text);
+		}
+		hk_rules_free(rules);
+		free(text);
+		end(&f);
+	}
+}
+
 static void test_learnt_policy_says_no_again(void **state)
 {
 	struct fixture f = begin();
@@ -537,6 +587,7 @@ int main(void)
 		cmocka_unit_test(test_too_many_paths_count_for_directories),
 		cmocka_unit_test(test_learnt_policy_is_short_and_covers),
 		cmocka_unit_test(test_learnt_policy_knows_what_comes_next_time),
+		cmocka_unit_test(test_learnt_policy_knows_made_up_names),
 		cmocka_unit_test(test_learnt_policy_says_no_again),
 		cmocka_unit_test(test_learnt_policy_keeps_verdicts_apart),
 		cmocka_unit_test(test_learnt_policy_of_both),
