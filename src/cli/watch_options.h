@@ -30,7 +30,7 @@ enum hk_watch_option {
 /* Their rows, in the order of the enum: a designator stands before the first, and the others follow. */
 /* clang-format off */
 #define HK_WATCH_ROWS \
-	{"policy", 'p', "FILE", "what may be done to which files; see hako-policy(5)"}, \
+	{"policy", 0, "FILE", "what may be done to which files; see hako-policy(5)"}, \
 	{"strict", 0, NULL, "end with status 123 as soon as the policy denies anything"}, \
 	{"ask", 0, "PROGRAM", "who answers what the policy asks (default: the terminal)"}, \
 	{"log", 0, "FILE", "a line of JSON for each decision"}, \

@@ -58,7 +58,7 @@ end_of() {
 	mkfifo pipe
 	echo 'include pipe' >including
 	for policy in pipe including; do
-		"$HAKO_BIN" run -p "$policy" -- true </dev/null 2>err &
+		"$HAKO_BIN" run --policy "$policy" -- true </dev/null 2>err &
 		pid=$!
 		exec 5>pipe # waits for who reads
 		kill -TERM "$pid"
@@ -67,7 +67,7 @@ end_of() {
 		[ "$status" -eq 143 ]
 		[ ! -s err ]
 	done
-	"$HAKO_BIN" run -p pipe -- true </dev/null >out 2>err &
+	"$HAKO_BIN" run --policy pipe -- true </dev/null >out 2>err &
 	pid=$!
 	: >pipe
 	end_of "$pid"
@@ -87,20 +87,20 @@ end_of() {
 		expect_line "$output" "${option%=*}" "there is none" "--policy, --fusebox-acl or -v"
 	done
 	for program in ./nosuch ./plain . nosuch-in-path; do
-		refuse 2 "--ask $program" "can be executed" -- -p policy --ask "$program" -- true
+		refuse 2 "--ask $program" "can be executed" -- --policy policy --ask "$program" -- true
 		run hako trace -v /tmp --ask "$program" -- true
 		[ "$status" -eq 2 ]
 		expect_line "$output" "--ask $program" "can be executed"
 	done
 	# What is right comes as far as the next mistake.
 	for program in ./helper true; do
-		refuse 2 "0 CPUs" -- -p policy --strict --ask "$program" --cpus 0 -- true
+		refuse 2 "0 CPUs" -- --policy policy --strict --ask "$program" --cpus 0 -- true
 	done
 }
 
 @test "a policy that is not there; a disk that is a directory" {
-	refuse 125 "--policy: 'nosuch'" "No such file" "hako-policy(5)" -- -p nosuch true
-	refuse 125 "--policy: '.'" "Is a directory" "hako-policy(5)" -- -p . true
+	refuse 125 "--policy: 'nosuch'" "No such file" "hako-policy(5)" -- --policy nosuch true
+	refuse 125 "--policy: '.'" "Is a directory" "hako-policy(5)" -- --policy . true
 	mkdir dir
 	refuse 125 "disk 'dir'" "Is a directory" "-v" -- --disk dir true
 }

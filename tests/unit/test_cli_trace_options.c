@@ -22,7 +22,7 @@ static int parse(struct hk_trace_options *options, const char *const words[], st
 
 static void test_all_of_them(void **state)
 {
-	static const char *const words[] = {"trace", "-p", "rules", "--strict", "--ask=sh", "--cow",
+	static const char *const words[] = {"trace", "--policy", "rules", "--strict", "--ask=sh", "--cow",
 		"--keep", "name", "--log", "l", "--report=r.html", "--learn", "p", "--net", "off",
 		"--minimal-dev", "--timeout", "1m", "--verbose", "-v", "/usr/bin/../..",
 		"-v/tmp:rw", "--", "make", "--strict", "--", NULL};
@@ -162,7 +162,7 @@ static void test_what_is_wrong(void **state)
 		{{"trace", "--net", "maybe", "true"}, "--net maybe", true},
 		{{"trace", "--timeout", "soon", "true"}, "--timeout soon", true},
 		{{"trace", "--timeout", "0", "true"}, "--timeout 0", true},
-		{{"trace", "-p", "a", "--fusebox-acl", "b", "true"}, "one policy", true},
+		{{"trace", "--policy", "a", "--fusebox-acl", "b", "true"}, "one policy", true},
 		{{"trace", "--keep", "a", "true"}, "without --cow", true},
 		{{"trace", "-v", "/nosuch/dir", "true"}, "No such file", false},
 		{{"trace", "-v", "", "true"}, "-v", false},
