@@ -4,8 +4,9 @@
  *
  *	cpu [SCALE]	runs each, prints "NAME NANOSECONDS CHECKSUM" for each, then "done"
  *
- * As PID 1 it powers off in the end: so it is the whole system of a peer's guest. SCALE divides the work (default 1).
- * Each program is one that a compiler cannot see through, and prints a checksum that is the same everywhere.
+ * As PID 1 it powers off in the end: so it is the whole system of a peer's guest. SCALE divides the
+ * work (default 1). Each program is one that a compiler cannot see through, and prints a checksum
+ * that is the same everywhere.
  */
 #include <fcntl.h>
 #include <stdint.h>

@@ -4,9 +4,10 @@
  *
  *	trace MIB		in the current directory, with data of that many MiB
  *
- * Says "ready". Then each line of the input names a test, which is run and answered by a line "NAME VALUE"; so that
- * sides can take turns test by test. stat, open-close, creat and unlink are nanoseconds per call: creat leaves the
- * files that unlink removes. The others are milliseconds. "NAME = COMMAND" runs a command of the shell.
+ * Says "ready". Then each line of the input names a test, which is run and answered by a line "NAME
+ * VALUE"; so that sides can take turns test by test. stat, open-close, creat and unlink are
+ * nanoseconds per call: creat leaves the files that unlink removes. The others are milliseconds.
+ * "NAME = COMMAND" runs a command of the shell.
  *
  * Calls are made as often in each run, however fast the side is: so all see the same directory.
  */

@@ -181,9 +181,9 @@ static void answer_failed(struct hk_agent *agent, uint32_t id, int error, const 
 }
 
 /*
- * The host told the time as soon as it had HELLO; since then the rest of the modules was loaded. And the kernel's own
- * clock is slow by what no tick counted while it booted. A box whose time is behind its host's would take files that
- * the host makes for ones of the future.
+ * The host told the time as soon as it had HELLO; since then the rest of the modules was loaded.
+ * And the kernel's own clock is slow by what no tick counted while it booted. A box whose time is
+ * behind its host's would take files that the host makes for ones of the future.
  */
 static uint64_t wall_time_now(const struct hk_agent *agent, const struct hk_msg_setup *setup)
 {

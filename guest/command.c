@@ -91,7 +91,10 @@ enum { KERNEL_SIGSET_BYTES = 8 };
 
 static void reset_signals(void)
 {
-	/* The kernel's struct sigaction, all default: libc keeps some signals to itself, which may be ignored, too. */
+	/*
+	 * The kernel's struct sigaction, all default: libc keeps some signals to itself, which may
+	 * be ignored, too.
+	 */
 	static const unsigned long action[4];
 	sigset_t none;
 

@@ -2,8 +2,8 @@
 /*
  * Programs for the kernel's filter of system calls: see bpf_linux.h.
  *
- * Limits: what a filter is made of is ours, so one that is too long, or has a jump that is too far, is a mistake in this
- * program, and is asserted.
+ * Limits: what a filter is made of is ours, so one that is too long, or has a jump that is too far,
+ * is a mistake in this program, and is asserted.
  */
 #include "base/bpf_linux.h"
 
@@ -68,7 +68,9 @@ int hk_bpf_restrict(struct hk_bpf *bpf, struct hk_err *err)
 {
 	struct sock_fprog program = {.len = (unsigned short)bpf->length, .filter = bpf->code};
 
-	/* Older kernels would slow the process down against speculation, which no filter changes. */
+	/*
+	 * Older kernels would slow the process down against speculation, which no filter changes.
+	 */
 	return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW,
 		       &program) < 0
 		? hk_fail(err, errno, "seccomp")

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Landlock, as the kernel has it. Headers may be older than the kernel, so structures and rights stand here.
+ * Landlock, as the kernel has it. Headers may be older than the kernel, so structures and rights
+ * stand here.
  *
  * Source: linux/landlock.h; Documentation/userspace-api/landlock.rst.
  */
@@ -31,10 +32,16 @@ static_assert(sizeof(struct hk_landlock_attr) == 24, "linux/landlock.h: landlock
 /** hk_landlock_abi() - version of the kernel's Landlock; 0 where there is none */
 int hk_landlock_abi(void);
 
-/** hk_landlock_create() - what @abi does not know of @attr is left out. Return: a descriptor of the ruleset, or -errno */
+/**
+ * hk_landlock_create() - what @abi does not know of @attr is left out. Return: a descriptor of the
+ * ruleset, or -errno
+ */
 int hk_landlock_create(int abi, const struct hk_landlock_attr *attr, struct hk_err *err);
 
-/** hk_landlock_restrict() - the calling thread, and what it starts, for good. Takes no_new_privs. Return: 0 or -errno */
+/**
+ * hk_landlock_restrict() - the calling thread, and what it starts, for good. Takes no_new_privs.
+ * Return: 0 or -errno
+ */
 int hk_landlock_restrict(int ruleset_fd, struct hk_err *err);
 
 #endif

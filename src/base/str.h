@@ -20,10 +20,14 @@
  */
 int hk_fmt(char *buf, size_t size, const char *fmt, ...) HK_PRINTF(3, 4);
 
-/** hk_str_ends_with() - are the last bytes of @text those of @end? A text that is nothing else ends with it, too. */
+/**
+ * hk_str_ends_with() - are the last bytes of @text those of @end? A text that is nothing else ends
+ * with it, too.
+ */
 bool hk_str_ends_with(const char *text, const char *end);
 /**
- * hk_path_within() - is @path @dir, or in it? By the letter: both are from the root, or both from one directory
+ * hk_path_within() - is @path @dir, or in it? By the letter: both are from the root, or both from
+ * one directory
  * @dir: "/" and "" are all
  *
  * Return: what follows of @path, "" or "/..." (all of it for these two); NULL: it is not.

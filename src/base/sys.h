@@ -21,7 +21,8 @@ ssize_t hk_read_full(int fd, void *buf, size_t len);
 ssize_t hk_pread_full(int fd, void *buf, size_t len, uint64_t offset);
 
 /**
- * hk_read_text() - a small file, such as those of /proc; what is beyond @size - 1 bytes of it is left out
+ * hk_read_text() - a small file, such as those of /proc; what is beyond @size - 1 bytes of it is
+ * left out
  * @path: if it is a symbolic link, that is -ELOOP
  * @text: NUL-terminated, "" on failure
  *

@@ -74,8 +74,9 @@ static int create_machine(struct hk_box *box, struct hk_err *err)
  * The serial port shows what goes wrong, from the first line of the kernel on; the rest is quiet,
  * as each byte is an exit. panic=-1: reset at once, that is what ends the box. reboot=a: by the
  * ACPI register; of its own accord Linux takes a machine with reduced ACPI for one with EFI.
- * mitigations=off: as the CPU model's "not affected" bits, for the rest (see engine/cpuid.c); its retpolines
- * and thunks for returns would be a fifth of all that the kernel does on a CPU in software.
+ * mitigations=off: as the CPU model's "not affected" bits, for the rest (see engine/cpuid.c); its
+ * retpolines and thunks for returns would be a fifth of all that the kernel does on a CPU in
+ * software.
  */
 static int load(struct hk_box *box, struct hk_err *err)
 {

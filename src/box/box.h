@@ -56,7 +56,8 @@ enum hk_share_dax {
  * @guest: absolute, without ".", ".." and superfluous slashes
  * @writable: changes are the host's
  * @dax: its files are mapped into the box, not copied: host and box share their memory
- * @layer: instead, changes go there: a directory of the host, for copy-on-write (fuse/overlay.h); NULL: they do not
+ * @layer: instead, changes go there: a directory of the host, for copy-on-write (fuse/overlay.h);
+ *	NULL: they do not
  */
 struct hk_share {
 	const char *host;
@@ -88,8 +89,9 @@ struct hk_box_owner {
 	/* One line of the guest's console, escaped, without a newline. */
 	void (*console)(struct hk_box_owner *owner, const char *line);
 	/*
-	 * The policy keeps some changes of @share apart: where? In hk_box_create(). Return: 0 with a directory that lasts
-	 * as long as the box, borrowed; -errno. Without it such a policy is an error.
+	 * The policy keeps some changes of @share apart: where? In hk_box_create(). Return: 0 with
+	 * a directory that lasts as long as the box, borrowed; -errno. Without it such a policy is
+	 * an error.
 	 */
 	int (*layer)(struct hk_box_owner *owner, const struct hk_share *share,
 		const char **ret_path, struct hk_err *err);
@@ -124,9 +126,10 @@ struct hk_box_owner {
  * @verbose: kernel messages are shown, too
  * @stdin_fd, @stdout_fd, @stderr_fd: their flags are not changed; -1: /dev/null
  * @policy: a file of rules, hako-policy(5), with paths as the box has them; NULL: none
- * @has_audit: decisions are kept, see hk_box_audit(); @log_fd: and written there, -1: nowhere. No thread until
- *	hk_box_start()
- * @hidden: @hidden_count paths of the host, absolute and real, that no share shows, files or directories with all in them
+ * @has_audit: decisions are kept, see hk_box_audit(); @log_fd: and written there, -1: nowhere. No
+ *	thread until hk_box_start()
+ * @hidden: @hidden_count paths of the host, absolute and real, that no share shows, files or
+ *	directories with all in them
  * @timeout_ns: from hk_box_start() on; 0: none; then SIGTERM, and HK_BOX_GRACE_NS later the end
  */
 struct hk_box_config {
@@ -238,7 +241,10 @@ void hk_box_destroy(struct hk_box *box);
  */
 void hk_box_signal(struct hk_box *box, int signo);
 
-/** hk_box_give_up() - the command is to end: SIGTERM, and HK_BOX_GRACE_NS later the box ends in any case */
+/**
+ * hk_box_give_up() - the command is to end: SIGTERM, and HK_BOX_GRACE_NS later the box ends in any
+ * case
+ */
 void hk_box_give_up(struct hk_box *box);
 
 /** hk_box_resize() - the terminal has another size now */
@@ -253,7 +259,9 @@ int hk_box_status(const struct hk_box_result *result);
 /** hk_box_asks() - does its policy have anybody asked? */
 bool hk_box_asks(const struct hk_box *box);
 
-/** hk_box_audit() - borrowed; NULL: it has none. Complete after owner->ended() and hk_audit_finish() */
+/**
+ * hk_box_audit() - borrowed; NULL: it has none. Complete after owner->ended() and hk_audit_finish()
+ */
 struct hk_audit *hk_box_audit(struct hk_box *box);
 
 /**

@@ -53,7 +53,8 @@ struct hk_confine_tree {
  * struct hk_confine_needs - what the monitor goes on doing
  * @trees: @tree_count of them; borrowed
  * @has_disks: so it does what disks need
- * @nodev: no tree is open but through mounts where device nodes cannot be opened; so those that are written to may get some
+ * @nodev: no tree is open but through mounts where device nodes cannot be opened; so those that are
+ *	written to may get some
  */
 struct hk_confine_needs {
 	const struct hk_confine_tree *trees;

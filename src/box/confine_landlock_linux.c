@@ -50,7 +50,10 @@ enum {
 
 	FS_FIRST_VERSION = FS_REFER - 1,
 	FS_FOR_READING = FS_READ_FILE | FS_READ_DIR,
-	/* Character devices: overlay file systems use one as a mark. Blocks are for who may make them. */
+	/*
+	 * Character devices: overlay file systems use one as a mark. Blocks are for who may make
+	 * them.
+	 */
 	FS_FOR_WRITING = FS_FOR_READING | FS_WRITE_FILE | FS_REMOVE_DIR | FS_REMOVE_FILE |
 		FS_MAKE_CHAR | FS_MAKE_DIR | FS_MAKE_REG | FS_MAKE_SOCK | FS_MAKE_FIFO |
 		FS_MAKE_SYM | FS_REFER | FS_TRUNCATE,

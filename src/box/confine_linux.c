@@ -7,9 +7,9 @@
  *
  * Capabilities: a monitor of root's reads, for an ordinary share, what belongs to others, and in a
  * writable one acts for the guest's users (fuse/host_name_linux.c). With CAP_MKNOD, a disk of the
- * host would be one more call away: it is kept only where each descriptor of a tree stands on a mount
- * that opens no devices, for the box's root where root runs it. CAP_SYS_ADMIN never is, so a guest has no
- * trusted attributes.
+ * host would be one more call away: it is kept only where each descriptor of a tree stands on a
+ * mount that opens no devices, for the box's root where root runs it. CAP_SYS_ADMIN never is, so a
+ * guest has no trusted attributes.
  *
  * Limits: Linux; glibc's and musl's habits are known.
  */

@@ -19,7 +19,10 @@ struct hk_denial {
 	int error;
 };
 
-/** struct hk_denials - hk_denials_init(); @owner is what the server is given, and tells @box_owner of what is his */
+/**
+ * struct hk_denials - hk_denials_init(); @owner is what the server is given, and tells @box_owner
+ * of what is his
+ */
 struct hk_denials {
 	struct hk_fuse_owner owner;
 	struct hk_box_owner *box_owner; /* borrowed; may be NULL */

@@ -26,8 +26,8 @@
 enum { MAX_FS_QUEUES = 8, MAX_DISK_QUEUES = 4 };
 
 /*
- * Files that are mapped at one time: as much as the box has memory, within these. The guest keeps 64 bytes for each of
- * its pages. The least is what Linux adds at a time.
+ * Files that are mapped at one time: as much as the box has memory, within these. The guest keeps
+ * 64 bytes for each of its pages. The least is what Linux adds at a time.
  */
 #define WINDOW_MIN (128 * HK_MIB)
 #define WINDOW_MAX HK_GIB
@@ -60,7 +60,10 @@ static void mend_now_and_then(struct hk_timer *timer)
 	hk_timer_arm(devices->loop, timer, hk_now_ns() + MEND_EVERY_NS);
 }
 
-/* The window for shares that are mapped. *@ret_window stays NULL where there are none, or can be none. */
+/*
+ * The window for shares that are mapped. *@ret_window stays NULL where there are none, or can be
+ * none.
+ */
 static int add_window(struct hk_devices *devices, struct hk_machine *machine,
 	const struct hk_box_config *config, const struct hk_mem_region **ret_window,
 	struct hk_err *err)
@@ -105,8 +108,8 @@ static int add_window(struct hk_devices *devices, struct hk_machine *machine,
 }
 
 /*
- * Root's files for the box's root, who may make device nodes there (confine.h): only where none of all exports leads to
- * one that works. Copy-on-write opens its directories itself.
+ * Root's files for the box's root, who may make device nodes there (confine.h): only where none of
+ * all exports leads to one that works. Copy-on-write opens its directories itself.
  */
 static void open_nodev(struct hk_devices *devices, struct hk_fuse_export *export)
 {

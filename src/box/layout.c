@@ -14,8 +14,8 @@
  * of it; it is the server that refuses. The system is mounted read-only.
  *
  * Whose files: the server acts as the caller. Where the command's uid is another than the caller's
- * (root without --root, users with it), the two are swapped in the attributes of shares. A root file
- * system of --rootfs is not the caller's: its ids stay as they are.
+ * (root without --root, users with it), the two are swapped in the attributes of shares. A root
+ * file system of --rootfs is not the caller's: its ids stay as they are.
  *
  * Limits: a mount point within a read-only share has to exist already.
  */

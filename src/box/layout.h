@@ -63,7 +63,10 @@ bool hk_export_is_share(const char *export_name);
 /** hk_layout_share() - the share behind an export; NULL if it is none */
 const struct hk_share *hk_layout_share(const struct hk_layout *layout, const char *export_name);
 
-/** hk_layout_map() - the host's @path, absolute or NULL, as the box sees it. Return: false if no share shows it */
+/**
+ * hk_layout_map() - the host's @path, absolute or NULL, as the box sees it. Return: false if no
+ * share shows it
+ */
 bool hk_layout_map(
 	const struct hk_box_config *config, const char *path, char *ret_path, size_t size);
 

@@ -2,13 +2,14 @@
 /*
  * Rules and audit of a box: see policy.h.
  *
- * Theory: an export's root is called for the rules what it is called in the box, so whatever directory of the host is
- * behind it, a path means one thing. Rules of our own stand behind the policy, where nothing overrules them: the log,
- * the report and layers of copy-on-write are hidden where a share shows them, for the command could else rewrite them;
- * the policy's own files can be read only.
+ * Theory: an export's root is called for the rules what it is called in the box, so whatever
+ * directory of the host is behind it, a path means one thing. Rules of our own stand behind the
+ * policy, where nothing overrules them: the log, the report and layers of copy-on-write are hidden
+ * where a share shows them, for the command could else rewrite them; the policy's own files can be
+ * read only.
  *
- * Rules of copy-on-write need a layer for each directory that may be changed; the owner says where. What is not theirs
- * goes to the directory itself.
+ * Rules of copy-on-write need a layer for each directory that may be changed; the owner says where.
+ * What is not theirs goes to the directory itself.
  *
  * Limits: a policy restricts what the shares give and never gives more: a read-only share stays so.
  */
@@ -45,7 +46,10 @@ static bool is_directory(const char *path)
 	return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-/* A target that the box has not got, or has a place of its own for already, cannot stand in for anything. */
+/*
+ * A target that the box has not got, or has a place of its own for already, cannot stand in for
+ * anything.
+ */
 static int check_redirects(
 	const struct hk_rules *rules, const struct hk_layout *layout, struct hk_err *err)
 {
@@ -74,7 +78,10 @@ static int check_redirects(
 	return 0;
 }
 
-/* A rule for the host's @path, wherever exports show it; but not for an export itself, which the user asked for. */
+/*
+ * A rule for the host's @path, wherever exports show it; but not for an export itself, which the
+ * user asked for.
+ */
 static int add_shown(struct hk_rules *rules, const struct hk_layout *layout, const char *path,
 	int (*add)(struct hk_rules *rules, const char *path))
 {

@@ -8,9 +8,9 @@
  * stop: its devices are taken away, which closes the host ends of all streams, the pumps write what
  * they still have, and the owner is told.
  *
- * The timeout stands until the end, whatever the guest says and whoever does not read: it bounds the
- * run. What may hang on the loop's own thread (joins of threads that are in a system call) is bounded
- * by the owner: see hk_box_owner.limit.
+ * The timeout stands until the end, whatever the guest says and whoever does not read: it bounds
+ * the run. What may hang on the loop's own thread (joins of threads that are in a system call) is
+ * bounded by the owner: see hk_box_owner.limit.
  *
  * Limits: the guest has BOOT_NS to call, and is taken for dead if it leaves MAX_PULSES_MISSED
  * questions unanswered. A signal that wants out is obeyed the third time, whatever the guest does.

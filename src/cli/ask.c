@@ -2,9 +2,9 @@
 /*
  * Answers to `ask`: see ask.h.
  *
- * Limits: on the terminal the question stands among what the command prints, and a command that reads there at the
- * same moment may get the answer. Where the command has the terminal for itself (a shell with job control), nobody can
- * be asked there: no.
+ * Limits: on the terminal the question stands among what the command prints, and a command that
+ * reads there at the same moment may get the answer. Where the command has the terminal for itself
+ * (a shell with job control), nobody can be asked there: no.
  */
 #include "cli/ask.h"
 
@@ -40,8 +40,8 @@ static bool wait_for(int fd, int over)
 }
 
 /*
- * A process and all below it; none of them can start another meanwhile. (It has no process group of its own: it would not
- * have the terminal.)
+ * A process and all below it; none of them can start another meanwhile. (It has no process group of
+ * its own: it would not have the terminal.)
  */
 static void kill_tree(pid_t pid, unsigned depth)
 {

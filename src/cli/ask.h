@@ -15,7 +15,8 @@ enum { HK_ASK_SECONDS = 60 };
  *
  * @over: a descriptor that can be read once nobody waits for the answer any more; -1: there is none
  *
- * Any thread, one at a time. No answer in time is no. A program that did not answer is killed, with all that it started.
+ * Any thread, one at a time. No answer in time is no. A program that did not answer is killed, with
+ * all that it started.
  */
 bool hk_ask(const char *verb, const char *program, const char *path, const char *class_name,
 	pid_t pid, int over);

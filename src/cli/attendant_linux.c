@@ -2,8 +2,10 @@
 /*
  * The attendant of a box: see attendant_linux.h.
  *
- * Theory: a fork of ours, with our standard streams and one end of a socket pair, and nothing else of ours that is open.
- * A question is one message, its answer one byte. A message of one byte ends the question at hand, and all later ones. All signals stay blocked in it: what ends us shows as the socket's end.
+ * Theory: a fork of ours, with our standard streams and one end of a socket pair, and nothing else
+ * of ours that is open. A question is one message, its answer one byte. A message of one byte ends
+ * the question at hand, and all later ones. All signals stay blocked in it: what ends us shows as
+ * the socket's end.
  */
 #include "cli/attendant_linux.h"
 

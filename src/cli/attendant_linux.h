@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * A process that keeps for a box what its monitor gives up (box/confine.h): it asks the user, and takes temporary layers
- * away at the end, also if the monitor is killed. What to remove it was told at its start, and all it takes later is
- * questions, so a monitor that a guest has taken over gains nothing by it but to ask.
+ * A process that keeps for a box what its monitor gives up (box/confine.h): it asks the user, and
+ * takes temporary layers away at the end, also if the monitor is killed. What to remove it was told
+ * at its start, and all it takes later is questions, so a monitor that a guest has taken over gains
+ * nothing by it but to ask.
  */
 #ifndef HK_CLI_ATTENDANT_LINUX_H
 #define HK_CLI_ATTENDANT_LINUX_H

@@ -31,7 +31,8 @@ enum {
 /**
  * struct hk_verb - one row of main.c's table
  * @run: @argv[0] is the verb; NULL-terminated. Returns the exit status.
- * @as_called: it prepares the process by itself: what it starts is to find signals, limits and privileges as we did
+ * @as_called: it prepares the process by itself: what it starts is to find signals, limits and
+ *	privileges as we did
  */
 struct hk_verb {
 	const char *name;
@@ -51,7 +52,10 @@ int hk_cmd_doctor(char **argv);
 int hk_cmd_kernel(char **argv);
 int hk_cmd_version(char **argv);
 
-/** hk_trace_judged() - `hako trace` with somebody who judges, see struct hk_trace_config; NULL: nobody */
+/**
+ * hk_trace_judged() - `hako trace` with somebody who judges, see struct hk_trace_config; NULL:
+ * nobody
+ */
 int hk_trace_judged(char **argv, int (*judge)(void *arg, const struct hk_fuse_question *question),
 	void *judge_arg);
 

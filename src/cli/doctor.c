@@ -177,8 +177,8 @@ static void print(const char *name, const struct finding *finding)
 }
 
 /*
- * HAKO_ENGINE asks for @wish, and boxes get that or nothing; without it they would get @other, which may
- * be NULL. Return: the engine's name, or NULL.
+ * HAKO_ENGINE asks for @wish, and boxes get that or nothing; without it they would get @other,
+ * which may be NULL. Return: the engine's name, or NULL.
  */
 static const char *check_wish(
 	const char *wish, const char *other, const struct hk_engine_probe *probes, unsigned count)
@@ -207,8 +207,10 @@ static const char *check_wish(
 	return chosen;
 }
 
-/* One usable engine is enough; the others explain themselves. Boxes get the first usable one, or the one
- * that HAKO_ENGINE names. */
+/*
+ * One usable engine is enough; the others explain themselves. Boxes get the first usable one, or
+ * the one that HAKO_ENGINE names.
+ */
 static const char *check_engines(void)
 {
 	const char *wish = getenv("HAKO_ENGINE");

@@ -221,8 +221,8 @@ static bool is_of_no_account(const char *line)
 }
 
 /*
- * How many lines from the end on are worth a look. After a panic's own line there are a trace and registers, many of
- * them, which must not push it out of sight.
+ * How many lines from the end on are worth a look. After a panic's own line there are a trace and
+ * registers, many of them, which must not push it out of sight.
  */
 static unsigned lines_to_show(struct hk_box *box)
 {

@@ -2,9 +2,10 @@
 /*
  * What an audit found: see findings.h.
  *
- * Theory: files are opened before the command runs, and hidden from it. Else it could put a link in the place of one, and
- * have what only the caller may write to overwritten, or a pipe that nobody reads. They are hidden by their paths, so a
- * file with further names (hard links, which an earlier run may have made) will not do: by those it could be rewritten.
+ * Theory: files are opened before the command runs, and hidden from it. Else it could put a link in
+ * the place of one, and have what only the caller may write to overwritten, or a pipe that nobody
+ * reads. They are hidden by their paths, so a file with further names (hard links, which an earlier
+ * run may have made) will not do: by those it could be rewritten.
  */
 #include "cli/findings.h"
 
@@ -78,7 +79,10 @@ static int open_output(
 	return 0;
 }
 
-/* @names: of the policy and the files, NULL: not given. @files: regular ones; others have no device. */
+/*
+ * @names: of the policy and the files, NULL: not given. @files: regular ones; others have no
+ * device.
+ */
 static int check_apart(
 	const char *const *names, const struct stat *files, size_t count, struct hk_err *err)
 {
@@ -188,7 +192,10 @@ static int write_report(
 	return r;
 }
 
-/* To what @option says: @path, open as *@fd, which is taken over. Return: is it all there? If not, it is said */
+/*
+ * To what @option says: @path, open as *@fd, which is taken over. Return: is it all there? If not,
+ * it is said
+ */
 static bool write_output(const struct hk_findings *findings, const char *option, const char *path,
 	int *fd, report_fn *write, struct hk_audit *audit)
 {

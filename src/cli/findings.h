@@ -23,8 +23,8 @@ enum { HK_FINDINGS_FILES = 3 };
  * @verb: of hako; @argv: the command
  * @options: borrowed; of the files, "-" is standard error
  * @log_fd, @report_fd, @learn_fd: owned; -1: not open
- * @real: owned; the real paths of those that are regular files, which the command is not to see: nobody reads a pipe
- *	by its name. NULL: it is none
+ * @real: owned; the real paths of those that are regular files, which the command is not to see:
+ *	nobody reads a pipe by its name. NULL: it is none
  */
 struct hk_findings {
 	const char *verb;
@@ -42,22 +42,33 @@ struct hk_findings {
 	}
 
 /**
- * hk_findings_open() - open the files, before there is a command that could put others in their places
+ * hk_findings_open() - open the files, before there is a command that could put others in their
+ * places
  * @policy: a file that none of them may be, or NULL
  *
- * What is in them stays for now: the log's until hk_findings_begin(), the others' until hk_findings_tell().
+ * What is in them stays for now: the log's until hk_findings_begin(), the others' until
+ * hk_findings_tell().
  *
- * Return: 0; -EINVAL for one file with two purposes, or one with further names (hard links); -errno.
+ * Return: 0; -EINVAL for one file with two purposes, or one with further names (hard links);
+ * -errno.
  */
 int hk_findings_open(struct hk_findings *findings, const char *policy, struct hk_err *err);
 
-/** hk_findings_hide() - add the files that the command is not to see to the *@count paths in @hidden; borrowed */
+/**
+ * hk_findings_hide() - add the files that the command is not to see to the *@count paths in
+ * @hidden; borrowed
+ */
 void hk_findings_hide(const struct hk_findings *findings, const char **hidden, unsigned *count);
 
-/** hk_findings_begin() - the rules have been read: the log is empty from now on. Return: 0 or -errno */
+/**
+ * hk_findings_begin() - the rules have been read: the log is empty from now on. Return: 0 or -errno
+ */
 int hk_findings_begin(const struct hk_findings *findings, struct hk_err *err);
 
-/** hk_findings_tell() - after hk_audit_finish(); @audit may be NULL. Return: is all written? If not, it is said */
+/**
+ * hk_findings_tell() - after hk_audit_finish(); @audit may be NULL. Return: is all written? If not,
+ * it is said
+ */
 bool hk_findings_tell(struct hk_findings *findings, struct hk_audit *audit);
 void hk_findings_finish(struct hk_findings *findings); /* with HK_FINDINGS_INIT only is fine */
 

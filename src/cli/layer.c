@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: ISC */
-/* `hako layers`: lists what copy-on-write runs have kept. And what the other verbs about layers share. */
+/*
+ * `hako layers`: lists what copy-on-write runs have kept. And what the other verbs about layers
+ * share.
+ */
 #include "cli/layer.h"
 
 #include <dirent.h>

@@ -9,7 +9,10 @@
 
 struct hk_layer;
 
-/** hk_cli_find_layer() - the directory of the one called @name. @ret_path: free(). Return: 0; -ENOENT */
+/**
+ * hk_cli_find_layer() - the directory of the one called @name. @ret_path: free(). Return: 0;
+ * -ENOENT
+ */
 int hk_cli_find_layer(const char *name, char **ret_path, struct hk_err *err);
 
 /** hk_cli_open_layer() - by its name. @ret_lower: what it was made over; the caller's */

@@ -2,8 +2,8 @@
 /*
  * Where layers are kept: see layers.h.
  *
- * Theory: a run holds an flock(2) on its layer's directory (fuse/overlay_linux.c). A temporary one that nobody holds is
- * what a killed run left behind.
+ * Theory: a run holds an flock(2) on its layer's directory (fuse/overlay_linux.c). A temporary one
+ * that nobody holds is what a killed run left behind.
  */
 #include "cli/layers.h"
 

@@ -37,8 +37,9 @@ static void print_help(FILE *out)
 }
 
 /*
- * Where the caller has closed a standard stream, a file of ours would take its place. So what is there is nothing, and
- * cannot be used the way it is meant to, as if it were closed; in what we start it is.
+ * Where the caller has closed a standard stream, a file of ours would take its place. So what is
+ * there is nothing, and cannot be used the way it is meant to, as if it were closed; in what we
+ * start it is.
  */
 static void keep_streams_free(void)
 {

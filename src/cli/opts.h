@@ -54,10 +54,14 @@ void hk_opts_init(struct hk_opts *opts, const char *verb, const struct hk_opt *t
  */
 int hk_opts_next(struct hk_opts *opts, const char **ret_value, struct hk_err *err);
 
-/** hk_opts_bad_value() - @err: the option with its value, and what would be right. Return: -EINVAL */
+/**
+ * hk_opts_bad_value() - @err: the option with its value, and what would be right. Return: -EINVAL
+ */
 int hk_opts_bad_value(const char *option, const char *value, const char *hint, struct hk_err *err);
 
-/** hk_opts_take_time() - a duration as @option's value: hk_duration_parse(). Return: 0 or -EINVAL */
+/**
+ * hk_opts_take_time() - a duration as @option's value: hk_duration_parse(). Return: 0 or -EINVAL
+ */
 int hk_opts_take_time(const char *option, const char *value, uint64_t *ret_ns, struct hk_err *err);
 
 /** hk_opts_print() - the lines of --help */

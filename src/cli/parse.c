@@ -16,7 +16,10 @@ struct mode {
 	bool ro, rw, cow, dax;
 };
 
-/* Takes a mode off the end of @text, which loses it. Return: one that says nothing where there is none. */
+/*
+ * Takes a mode off the end of @text, which loses it. Return: one that says nothing where there is
+ * none.
+ */
 static const struct mode *take_mode(char *text)
 {
 	static const struct mode none = {.word = ""};

@@ -9,7 +9,8 @@
 #include "base/err.h"
 
 /**
- * struct hk_share_spec - a parsed "HOST[:GUEST][:MODE]", MODE being ro, rw, cow, dax, ro,dax or rw,dax
+ * struct hk_share_spec - a parsed "HOST[:GUEST][:MODE]", MODE being ro, rw, cow, dax, ro,dax or
+ * rw,dax
  * @host: as given; owned
  * @guest: as given, or NULL; owned
  */

@@ -2,10 +2,10 @@
 /*
  * `hako run`: a box for one command, from the user's terminal and signals to the exit status.
  *
- * Theory: while files are read, which may take as long as others like (a policy from a pipe), signals end us as they
- * end any program. From then on they are blocked and come through the loop, so that every way out but SIGKILL passes
- * through the end of hk_cmd_run(), which restores the terminal; for SIGKILL there is its guardian.
- * What hangs on the way out is ended by the watchdog.
+ * Theory: while files are read, which may take as long as others like (a policy from a pipe),
+ * signals end us as they end any program. From then on they are blocked and come through the loop,
+ * so that every way out but SIGKILL passes through the end of hk_cmd_run(), which restores the
+ * terminal; for SIGKILL there is its guardian. What hangs on the way out is ended by the watchdog.
  * SIGTSTP keeps its default: Ctrl-Z without a terminal in the box stops hako, and the box with it.
  */
 #include <inttypes.h>
@@ -273,9 +273,9 @@ static int check_ask(const struct run *run, struct hk_err *err)
 }
 
 /*
- * What the box's monitor cannot do any more once it is confined: ask, and remove layers. Up to here they are ours to
- * remove, in finish(); from here on temporary ones are the attendant's, which does it when we are gone, and one with a
- * name stays.
+ * What the box's monitor cannot do any more once it is confined: ask, and remove layers. Up to here
+ * they are ours to remove, in finish(); from here on temporary ones are the attendant's, which does
+ * it when we are gone, and one with a name stays.
  */
 static int leave_layers(struct run *run, struct hk_err *err)
 {
@@ -330,7 +330,9 @@ static int run_box(struct run *run, struct hk_err *err)
 	return r;
 }
 
-/* What the audit says of the run. @status: of the box, which a failure or a violation comes before */
+/*
+ * What the audit says of the run. @status: of the box, which a failure or a violation comes before
+ */
 static int conclude(struct run *run, int status)
 {
 	struct hk_audit *audit = hk_box_audit(run->box);

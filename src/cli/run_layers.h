@@ -30,7 +30,8 @@ int hk_run_layers_make(struct hk_run_layers *layers, struct hk_share *shares, co
 int hk_run_layers_add(struct hk_run_layers *layers, const struct hk_share *share,
 	const char **ret_path, struct hk_err *err);
 /**
- * hk_run_layers_undo() - there was no run: temporary ones go, and one with a name if nothing ever came into it
+ * hk_run_layers_undo() - there was no run: temporary ones go, and one with a name if nothing ever
+ * came into it
  *
  * What cannot be removed is said.
  */

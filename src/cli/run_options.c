@@ -378,7 +378,9 @@ static int look_at_caller(struct hk_run_options *options, struct hk_err *err)
 	const struct passwd *entry;
 
 	options->caller_dir = getcwd(NULL, 0);
-	/* It may be gone, or be out of reach ("(unreachable)/..."): nothing is relative to it then. */
+	/*
+	 * It may be gone, or be out of reach ("(unreachable)/..."): nothing is relative to it then.
+	 */
 	if (options->caller_dir != NULL && options->caller_dir[0] != '/') {
 		free(options->caller_dir);
 		options->caller_dir = NULL;

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * `sandbox`, and `hako trace --gentoo`: stands in for Gentoo's sandbox as Portage calls it. See hako-sandbox(1).
+ * `sandbox`, and `hako trace --gentoo`: stands in for Gentoo's sandbox as Portage calls it. See
+ * hako-sandbox(1).
  *
- * Theory: what the environment and /etc/sandbox.conf say becomes variables of our own environment, which the command
- * inherits; the run's policy is made of them (gentoo_run_linux.c); and the command runs in a trace, whose questions that
- * policy answers.
+ * Theory: what the environment and /etc/sandbox.conf say becomes variables of our own environment,
+ * which the command inherits; the run's policy is made of them (gentoo_run_linux.c); and the
+ * command runs in a trace, whose questions that policy answers.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -171,7 +172,10 @@ static char *absolute(const char *path)
 	return text;
 }
 
-/* Where the log is: as @name says, or in the directory for logs, or of temporary files. An old one goes. */
+/*
+ * Where the log is: as @name says, or in the directory for logs, or of temporary files. An old one
+ * goes.
+ */
 static int place_log(
 	const char *name, const char *file, struct hk_gentoo_log *ret_log, struct hk_err *err)
 {
@@ -314,7 +318,10 @@ static int join(char **words, char **ret_line)
 	return r;
 }
 
-/* Words for a shell are one string; a program and its arguments stay as they are; nothing is an interactive shell. */
+/*
+ * Words for a shell are one string; a program and its arguments stay as they are; nothing is an
+ * interactive shell.
+ */
 static int run(struct sandbox *sandbox, char **words, bool in_bash)
 {
 	char *bash[] = {

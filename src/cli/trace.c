@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * `hako trace`: a command on a mirror of the file system, from the user's terminal and signals to the exit status.
+ * `hako trace`: a command on a mirror of the file system, from the user's terminal and signals to
+ * the exit status.
  *
- * Theory: the command is a member of our process group, as natively: the shell sees one job, and what the terminal sends
- * (Ctrl-C, Ctrl-Z) reaches the command by itself. What is sent to us alone is passed on (trace/init_linux.c can tell). When the command stops, so do we,
- * for the shell to see; the file server with us, so what the command left running in the background waits, too. Time goes
- * on meanwhile: a timer of the kernel's continues us when the command's is up (SIGCONT does, whoever sends it).
+ * Theory: the command is a member of our process group, as natively: the shell sees one job, and
+ * what the terminal sends (Ctrl-C, Ctrl-Z) reaches the command by itself. What is sent to us alone
+ * is passed on (trace/init_linux.c can tell). When the command stops, so do we, for the shell to
+ * see; the file server with us, so what the command left running in the background waits, too. Time
+ * goes on meanwhile: a timer of the kernel's continues us when the command's is up (SIGCONT does,
+ * whoever sends it).
  *
- * The sandbox is forked before anything of this process is changed, and before there are threads; signals are blocked
- * before there are threads, and come through the loop.
+ * The sandbox is forked before anything of this process is changed, and before there are threads;
+ * signals are blocked before there are threads, and come through the loop.
  */
 #include <errno.h>
 #include <signal.h>
@@ -40,7 +43,10 @@
 
 /* How long a command that is told to end may take to do so. */
 #define GRACE_NS (2 * HK_NS_PER_SEC)
-/* Who does not stop is there on time, and needs no waking; who is stopped once more is woken once more. */
+/*
+ * Who does not stop is there on time, and needs no waking; who is stopped once more is woken once
+ * more.
+ */
 #define WAKE_NS (50 * HK_NS_PER_MS)
 
 /* Those that stop, too: we stop when the command has, and once. */
@@ -147,8 +153,8 @@ static pid_t foreground(void)
 }
 
 /*
- * Until the shell lets us go on. To the foreground, that is, if it gave us the terminal: then who had it in there gets it,
- * for a shell in there with a group of its own would stop at once without.
+ * Until the shell lets us go on. To the foreground, that is, if it gave us the terminal: then who
+ * had it in there gets it, for a shell in there with a group of its own would stop at once without.
  */
 static void stop_with_command(struct trace *trace)
 {
@@ -275,7 +281,10 @@ static void configure(struct trace *trace)
 	}
 }
 
-/* Layers of other runs are nobody's business, either. No place for them is an error only for who needs one. */
+/*
+ * Layers of other runs are nobody's business, either. No place for them is an error only for who
+ * needs one.
+ */
 static int find_layers(struct trace *trace, struct hk_err *err)
 {
 	struct hk_err ignored = HK_ERR_INIT;

@@ -30,7 +30,9 @@ struct hk_trace_options {
 	bool help;
 };
 
-/** hk_trace_options_parse() - Return: 0; -EINVAL and others for a wrong command line (exit status 2) */
+/**
+ * hk_trace_options_parse() - Return: 0; -EINVAL and others for a wrong command line (exit status 2)
+ */
 int hk_trace_options_parse(struct hk_trace_options *options, char **argv, struct hk_err *err);
 void hk_trace_options_finish(struct hk_trace_options *options);
 

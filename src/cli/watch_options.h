@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The options that `hako run` and `hako trace` have in common: the rules, and where it is told what was done.
+ * The options that `hako run` and `hako trace` have in common: the rules, and where it is told what
+ * was done.
  *
  * A verb's table has them in one run, from an index that it chooses:
  *
@@ -27,7 +28,10 @@ enum hk_watch_option {
 	HK_WATCH_COUNT,
 };
 
-/* Their rows, in the order of the enum: a designator stands before the first, and the others follow. */
+/*
+ * Their rows, in the order of the enum: a designator stands before the first, and the others
+ * follow.
+ */
 /* clang-format off */
 #define HK_WATCH_ROWS \
 	{"policy", 0, "FILE", "what may be done to which files; see hako-policy(5)"}, \
@@ -56,7 +60,8 @@ struct hk_watch_options {
 bool hk_watch_options_take(struct hk_watch_options *options, int option, const char *value);
 
 /**
- * hk_watch_options_check() - once all are taken: do they make sense together, and can the program of --ask be executed?
+ * hk_watch_options_check() - once all are taken: do they make sense together, and can the program
+ * of --ask be executed?
  * @rules: the options that give rules, for the message; @has_rules: one of them was given
  *
  * Return: 0 or -EINVAL.

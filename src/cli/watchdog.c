@@ -3,8 +3,8 @@
  * The last resort: see watchdog.h.
  *
  * Theory: the loop's thread may itself be what hangs, in a join of a thread that is in a system
- * call. So the clock is watched by a thread of its own, which touches nothing that others have locks
- * on, and leaves by _exit().
+ * call. So the clock is watched by a thread of its own, which touches nothing that others have
+ * locks on, and leaves by _exit().
  *
  * Limits: a thread in an uninterruptible call keeps even a dead process; that is the kernel's.
  */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The last resort: a thread that ends the program when something hangs that nothing can end, such as
- * a call into a file system that does not answer.
+ * The last resort: a thread that ends the program when something hangs that nothing can end, such
+ * as a call into a file system that does not answer.
  */
 #ifndef HK_CLI_WATCHDOG_H
 #define HK_CLI_WATCHDOG_H

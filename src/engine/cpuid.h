@@ -47,8 +47,8 @@ int hk_cpu_model_parse(const char *text, struct hk_cpu_model *ret_model, struct 
 
 /**
  * hk_cpuid_build() - the leaves that vCPU @apic_id of @vcpu_count shows
- * @host: what the engine can support; every bit of `hako-v2` and every feature that was added must be
- *	among it
+ * @host: what the engine can support; every bit of `hako-v2` and every feature that was added must
+ *	be among it
  * @tsc_khz: frequency of the guest's TSC, told to the guest in leaf 0x40000010
  *
  * Return: 0; -ENOTSUP where the host lacks a feature of the model, which is named in @err.

@@ -97,7 +97,9 @@ enum hk_run {
  */
 unsigned hk_engine_probe_all(struct hk_engine_probe *probes, unsigned capacity);
 
-/** hk_engine_check_name() - is there an engine of this @name, options aside? Return: 0 or -EINVAL */
+/**
+ * hk_engine_check_name() - is there an engine of this @name, options aside? Return: 0 or -EINVAL
+ */
 int hk_engine_check_name(const char *name, struct hk_err *err);
 
 /**
@@ -147,8 +149,8 @@ int hk_engine_doorbell(
 /**
  * hk_engine_written() - something other than a vCPU wrote @len bytes of RAM at @gpa
  *
- * For engines that keep code decoded ahead; cheap where no code is. After the bytes are written, before the
- * guest is told. Any thread.
+ * For engines that keep code decoded ahead; cheap where no code is. After the bytes are written,
+ * before the guest is told. Any thread.
  */
 void hk_engine_written(struct hk_engine *engine, hk_gpa gpa, uint64_t len);
 

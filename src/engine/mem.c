@@ -96,7 +96,10 @@ void hk_mem_finish(struct hk_mem *mem)
 	*mem = (struct hk_mem){.fd = -1};
 }
 
-/* Address space whose start has the alignment of a huge page, as the guest's has. Return: NULL with errno. */
+/*
+ * Address space whose start has the alignment of a huge page, as the guest's has. Return: NULL with
+ * errno.
+ */
 static uint8_t *reserve_window(uint64_t len_bytes)
 {
 	uint64_t spare = huge_page_bytes;

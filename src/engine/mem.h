@@ -94,7 +94,8 @@ int hk_mem_create(struct hk_mem *mem, uint64_t ram_bytes, struct hk_err *err);
 void hk_mem_finish(struct hk_mem *mem); /* fine on a zeroed or half-made one */
 
 /**
- * hk_mem_add_window() - reserve @len_bytes of address space above RAM, 1 GiB aligned; the host's 2 MiB
+ * hk_mem_add_window() - reserve @len_bytes of address space above RAM, 1 GiB aligned; the host's 2
+ * MiB
  * @ret_region: borrowed from @mem; host pages are PROT_NONE until the owner maps some
  *
  * Before the vCPUs start only.
@@ -115,8 +116,9 @@ void *hk_mem_at(const struct hk_mem *mem, hk_gpa gpa, uint64_t len);
 /**
  * hk_mem_buffer_at() - the same for data that the guest wants moved, which may be in a window, too
  *
- * A guest reads and writes what it has mapped like any other memory, so also with requests to devices. What is not there
- * gives EFAULT to a system call; the monitor's own accesses find an empty page.
+ * A guest reads and writes what it has mapped like any other memory, so also with requests to
+ * devices. What is not there gives EFAULT to a system call; the monitor's own accesses find an
+ * empty page.
  */
 void *hk_mem_buffer_at(const struct hk_mem *mem, hk_gpa gpa, uint64_t len);
 
@@ -140,7 +142,10 @@ static inline void hk_mem_written(const struct hk_mem *mem, hk_gpa gpa, uint64_t
 	}
 }
 
-/** hk_mem_mend() - a vCPU touched memory that is not there. Return: may it try again? Any vCPU thread. */
+/**
+ * hk_mem_mend() - a vCPU touched memory that is not there. Return: may it try again? Any vCPU
+ * thread.
+ */
 static inline bool hk_mem_mend(const struct hk_mem *mem)
 {
 	return mem->mender != NULL && mem->mender->mend(mem->mender);

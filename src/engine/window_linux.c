@@ -2,14 +2,16 @@
 /*
  * Windows, as the monitor touches them: see mem_impl.h.
  *
- * Theory: pages of a window come and go, and belong to files that others cut short. Where the kernel reads or writes
- * them for us, a page that is not there is EFAULT. Where we do it ourselves (a header that the guest put there) it is a
- * signal, whose handler puts an empty page in the place, so that the access succeeds the second time. What is lost is
- * the guest's: an honest one has no page there.
+ * Theory: pages of a window come and go, and belong to files that others cut short. Where the
+ * kernel reads or writes them for us, a page that is not there is EFAULT. Where we do it ourselves
+ * (a header that the guest put there) it is a signal, whose handler puts an empty page in the
+ * place, so that the access succeeds the second time. What is lost is the guest's: an honest one
+ * has no page there.
  *
  * The table is read by a signal handler, so it has no lock: an entry's length says that it is one.
  *
- * Limits: as many windows in a process as the table has entries. Threads that touch them do not block SIGBUS or SIGSEGV.
+ * Limits: as many windows in a process as the table has entries. Threads that touch them do not
+ * block SIGBUS or SIGSEGV.
  */
 #include <assert.h>
 #include <errno.h>

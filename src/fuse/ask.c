@@ -2,13 +2,15 @@
 /*
  * Questions: a rule says `ask`, so the owner has somebody asked, a person mostly.
  *
- * Theory: one question at a time, for there is one person. The same question is asked once: answers are kept, by class and
- * path, for as long as the server lives. The lock is not held while the person thinks: who has a question of his own waits
- * for his turn, and all else goes on. Each of them holds a thread of the transport, which looks at hk_fuse_server_waiting()
- * and has more of them.
+ * Theory: one question at a time, for there is one person. The same question is asked once: answers
+ * are kept, by class and path, for as long as the server lives. The lock is not held while the
+ * person thinks: who has a question of his own waits for his turn, and all else goes on. Each of
+ * them holds a thread of the transport, which looks at hk_fuse_server_waiting() and has more of
+ * them.
  *
- * Limits: HK_FUSE_WAITING_MAX wait; further ones are refused, which is said in the log. What is said is true of a path: a file that
- * is renamed is asked about anew, and what comes to be at the path is not.
+ * Limits: HK_FUSE_WAITING_MAX wait; further ones are refused, which is said in the log. What is
+ * said is true of a path: a file that is renamed is asked about anew, and what comes to be at the
+ * path is not.
  */
 #include <stdlib.h>
 #include <string.h>

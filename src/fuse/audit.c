@@ -2,15 +2,18 @@
 /*
  * The audit's queue, and the thread that empties it.
  *
- * Theory: threads of the server copy events into a ring of bytes under one lock, held for the copy only. The audit's
- * thread takes them out in order, adds them to the tree (audit_tree.c) and writes them as lines (audit_line.c). Waking a
- * thread costs more than all else here, and takes the processor from who asked: so the thread is woken by the first
- * event, then naps for NAP_NS while more gather, unless the ring is half full. Where the ring is full, the server's
- * threads wait, and the time is counted: nothing is dropped.
+ * Theory: threads of the server copy events into a ring of bytes under one lock, held for the copy
+ * only. The audit's thread takes them out in order, adds them to the tree (audit_tree.c) and writes
+ * them as lines (audit_line.c). Waking a thread costs more than all else here, and takes the
+ * processor from who asked: so the thread is woken by the first event, then naps for NAP_NS while
+ * more gather, unless the ring is half full. Where the ring is full, the server's threads wait, and
+ * the time is counted: nothing is dropped.
  *
- * The log's reader may go away: then lines are counted as lost, the sums go on, and hk_audit_finish() tells.
+ * The log's reader may go away: then lines are counted as lost, the sums go on, and
+ * hk_audit_finish() tells.
  *
- * Limits: a line is up to NAP_NS late. Order is that of the calls; two threads that call at once come in any order.
+ * Limits: a line is up to NAP_NS late. Order is that of the calls; two threads that call at once
+ * come in any order.
  */
 #include "fuse/audit.h"
 
@@ -293,7 +296,10 @@ static void *run(void *argument)
 	return NULL;
 }
 
-/* Starts the thread with all signals blocked: a closed pipe is an error to it, and nobody's SIGPIPE. */
+/*
+ * Starts the thread with all signals blocked: a closed pipe is an error to it, and nobody's
+ * SIGPIPE.
+ */
 int hk_audit_start(struct hk_audit *audit, struct hk_err *err)
 {
 	sigset_t all, before;
@@ -308,7 +314,10 @@ int hk_audit_start(struct hk_audit *audit, struct hk_err *err)
 	return r == 0 ? 0 : hk_fail(err, r, "audit: thread");
 }
 
-/* A copy without slashes at its end; NULL for NULL, "/", "" and relative paths: these are no use as variables. */
+/*
+ * A copy without slashes at its end; NULL for NULL, "/", "" and relative paths: these are no use as
+ * variables.
+ */
 static int copy_directory(const char *path, char **ret_copy)
 {
 	size_t len = path != NULL && path[0] == '/' ? strlen(path) : 0;

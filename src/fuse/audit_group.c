@@ -2,12 +2,13 @@
 /*
  * Few directories that say where something happened, for the summary.
  *
- * Theory: start with one group, of everything. A directory in which all that counts is in one entry gives way to that
- * entry. Then split the largest group, again and again, into the directories it has, and what is directly in it, as long as
- * the groups fit. So a run that worked in one directory shows what is in there, and one that worked everywhere shows the
- * system's top directories.
+ * Theory: start with one group, of everything. A directory in which all that counts is in one entry
+ * gives way to that entry. Then split the largest group, again and again, into the directories it
+ * has, and what is directly in it, as long as the groups fit. So a run that worked in one directory
+ * shows what is in there, and one that worked everywhere shows the system's top directories.
  *
- * A directory with many small ones is left whole: a split must not make more groups than there is room for.
+ * A directory with many small ones is left whole: a split must not make more groups than there is
+ * room for.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -68,7 +69,10 @@ static struct hk_group group_of(const struct grouping *g, uint32_t node)
 	return (struct hk_group){.node = node, .files = g->files[node], .bytes = g->bytes[node]};
 }
 
-/* Puts what @groups[@at] splits into behind the others, and what is directly in it in its place. Return: the new count */
+/*
+ * Puts what @groups[@at] splits into behind the others, and what is directly in it in its place.
+ * Return: the new count
+ */
 static unsigned split(
 	const struct grouping *g, struct hk_group *groups, unsigned count, unsigned at)
 {

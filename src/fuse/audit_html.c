@@ -2,9 +2,9 @@
 /*
  * The report as a page: audit_page.html with the report's JSON in it.
  *
- * The data stands in a <script type="application/json">, which ends at the next "</script", whatever is in it: the
- * JSON writer escapes each '<', so there is none. The page puts text into the document as text only, and its
- * Content-Security-Policy lets it load nothing.
+ * The data stands in a <script type="application/json">, which ends at the next "</script",
+ * whatever is in it: the JSON writer escapes each '<', so there is none. The page puts text into
+ * the document as text only, and its Content-Security-Policy lets it load nothing.
  */
 #include <stdlib.h>
 #include <string.h>

@@ -15,8 +15,8 @@
  *	audit_learn.c		the policy a run would have needed
  *	audit_wide.c		where that policy may rule directories as a whole
  *
- * An event goes from a thread of the server into the queue, and from there, by the audit's own thread, into the log and
- * into the tree. All else works on the tree when that thread is done.
+ * An event goes from a thread of the server into the queue, and from there, by the audit's own
+ * thread, into the log and into the tree. All else works on the tree when that thread is done.
  */
 #ifndef HK_FUSE_AUDIT_IMPL_H
 #define HK_FUSE_AUDIT_IMPL_H
@@ -46,7 +46,10 @@ struct hk_process {
 
 struct hk_processes;
 
-/** hk_processes_create() - @proc as in struct hk_audit_options. Return: 0, -ENOMEM, or what opening it gave */
+/**
+ * hk_processes_create() - @proc as in struct hk_audit_options. Return: 0, -ENOMEM, or what opening
+ * it gave
+ */
 int hk_processes_create(const char *proc, struct hk_processes **ret_processes, struct hk_err *err);
 void hk_processes_destroy(struct hk_processes *processes); /* NULL is fine */
 
@@ -59,7 +62,8 @@ void hk_processes_find(struct hk_processes *processes, pid_t pid, uint64_t now_n
 	struct hk_process *ret_process);
 
 /**
- * hk_processes_note() - after hk_processes_find(): what @pid does, so that it has a name where nobody is looked up
+ * hk_processes_note() - after hk_processes_find(): what @pid does, so that it has a name where
+ * nobody is looked up
  *
  * It takes the name of what it opens to run, from its next event on.
  */
@@ -68,7 +72,8 @@ void hk_processes_note(struct hk_processes *processes, const struct hk_audit_eve
 /* The queue's records */
 
 /**
- * struct hk_record - an event in the queue; what the names have in common with struct hk_audit_event means the same
+ * struct hk_record - an event in the queue; what the names have in common with struct
+ * hk_audit_event means the same
  * @size: of all, a multiple of 8; 0: nothing more before the ring's end
  * @paths: path, NUL, other path, NUL
  */
@@ -118,7 +123,10 @@ struct hk_json {
 };
 
 void hk_json_flush(struct hk_json *json);
-/** hk_json_room() - what follows will be in one piece, up to @len bytes, HK_JSON_BUFFER at most. Return: where */
+/**
+ * hk_json_room() - what follows will be in one piece, up to @len bytes, HK_JSON_BUFFER at most.
+ * Return: where
+ */
 char *hk_json_room(struct hk_json *json, size_t len);
 void hk_json_raw(struct hk_json *json, const char *text); /* as it is */
 void hk_json_raw_bytes(struct hk_json *json, const char *bytes, size_t len);
@@ -220,7 +228,8 @@ enum hk_node_flag {
  * @failures: how often the file system said no
  * @refused_lookups: those of @refusals that only looked for it
  * @commands: who did it: indices into the tree's commands, HK_COMMANDS_MAX: none
- * @refused_by: who was refused, likewise; @refused_more: bits of those who did more than look for it
+ * @refused_by: who was refused, likewise; @refused_more: bits of those who did more than look for
+ *	it
  */
 struct hk_tree_node {
 	uint32_t parent;
@@ -253,7 +262,8 @@ struct hk_tree_rule {
  * @rules: by number
  * @node_limit: paths beyond it count for the directory they are in
  * @beyond_limit: events that did
- * @last_dir, @last_dir_node: the directory of the last path, with its slash, and its node: the next one is mostly in it
+ * @last_dir, @last_dir_node: the directory of the last path, with its slash, and its node: the next
+ *	one is mostly in it
  * @last_command: the last event's
  */
 struct hk_tree {
@@ -286,7 +296,10 @@ uint32_t hk_tree_find(const struct hk_tree *tree, const char *path);
 /** hk_tree_path() - "/usr/lib"; the root is "/". Return: 0 or -ENOMEM; @ret_path: free() */
 int hk_tree_path(const struct hk_tree *tree, uint32_t node, char **ret_path, size_t *ret_len);
 
-/** hk_tree_sorted() - all nodes, each directory followed by what is in it, by name. Return: free(); NULL: no memory */
+/**
+ * hk_tree_sorted() - all nodes, each directory followed by what is in it, by name. Return: free();
+ * NULL: no memory
+ */
 uint32_t *hk_tree_sorted(const struct hk_tree *tree);
 
 static inline uint8_t hk_class_bit(enum hk_class class)
@@ -298,7 +311,8 @@ static inline uint8_t hk_class_bit(enum hk_class class)
 enum { HK_CLASS_LOOKS = 1 << HK_CLASS_READ | 1 << HK_CLASS_LIST | 1 << HK_CLASS_EXEC };
 
 /**
- * hk_tree_wide() - where one rule for all below would say no more, and nothing else, than the run's policy said
+ * hk_tree_wide() - where one rule for all below would say no more, and nothing else, than the run's
+ * policy said
  * @rules: of the run; NULL: there was no policy
  * @ret_wide: for each node, zeroed: classes, as bits, in which a directory may be ruled as a whole
  * @ret_denied: likewise: classes in which the policy denies the node itself
@@ -348,7 +362,10 @@ const struct hk_audit_results *hk_audit_results(struct hk_audit *audit);
 /** hk_audit_rule_text() - as the rules give it, or NULL */
 const char *hk_audit_rule_text(const struct hk_audit_results *results, uint32_t rule);
 
-/** hk_audit_report_body() - the object both reports have; @as_tree: paths as the page wants them. Return: 0 or -ENOMEM */
+/**
+ * hk_audit_report_body() - the object both reports have; @as_tree: paths as the page wants them.
+ * Return: 0 or -ENOMEM
+ */
 int hk_audit_report_body(struct hk_json *json, const struct hk_audit_results *results,
 	const char *command, bool as_tree);
 

@@ -2,12 +2,13 @@
 /*
  * JSON: a small writer.
  *
- * Theory: file names are bytes, JSON is Unicode. A name that is valid UTF-8 is written as it is. In any other, each byte
- * that belongs to no character becomes U+FFFD, and a second member, "path_hex" beside "path", has all bytes as hex digits.
- * So nothing is lost, any parser reads it, and names mean what they look like: there is no escape of our own to undo.
+ * Theory: file names are bytes, JSON is Unicode. A name that is valid UTF-8 is written as it is. In
+ * any other, each byte that belongs to no character becomes U+FFFD, and a second member, "path_hex"
+ * beside "path", has all bytes as hex digits. So nothing is lost, any parser reads it, and names
+ * mean what they look like: there is no escape of our own to undo.
  *
- * Output is ASCII where that matters: control characters (DEL and C1, too) are escaped for terminals, '<' for pages that
- * have the JSON within a <script>.
+ * Output is ASCII where that matters: control characters (DEL and C1, too) are escaped for
+ * terminals, '<' for pages that have the JSON within a <script>.
  *
  * The buffer goes to @put when it is full, so nothing is allocated.
  */
@@ -115,7 +116,9 @@ void hk_json_number(struct hk_json *json, const char *key, uint64_t value)
 	hk_json_u64(json, value);
 }
 
-/* Length of the UTF-8 character at @p, at least two bytes, or 0 where there is none; sets its code. */
+/*
+ * Length of the UTF-8 character at @p, at least two bytes, or 0 where there is none; sets its code.
+ */
 static size_t decode(const uint8_t *p, size_t len, uint32_t *ret_code)
 {
 	static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
@@ -162,7 +165,10 @@ static uint64_t all(uint8_t c)
 	return UINT64_C(0x0101010101010101) * c;
 }
 
-/* Is there a byte @c in @word? The upper bit of a byte is set if it is, and maybe of bytes above it. */
+/*
+ * Is there a byte @c in @word? The upper bit of a byte is set if it is, and maybe of bytes above
+ * it.
+ */
 static uint64_t has(uint64_t word, uint8_t c)
 {
 	uint64_t zero = word ^ all(c);
@@ -170,7 +176,10 @@ static uint64_t has(uint64_t word, uint8_t c)
 	return (zero - all(1)) & ~zero;
 }
 
-/* How many bytes from @p on need no escape: eight at a time while that is sure, as paths are long and plain. */
+/*
+ * How many bytes from @p on need no escape: eight at a time while that is sure, as paths are long
+ * and plain.
+ */
 static size_t plain_len(const uint8_t *p, size_t len)
 {
 	size_t n = 0;

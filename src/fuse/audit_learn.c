@@ -2,8 +2,8 @@
 /*
  * The smallest sensible policy under which a run would have gone the same way.
  *
- * Theory: deny everything, then allow what was asked for. Three things make that short, and right for the next run, too,
- * which is never quite the same:
+ * Theory: deny everything, then allow what was asked for. Three things make that short, and right
+ * for the next run, too, which is never quite the same:
  *
  *  - What comes with what was seen. Who created a name will find it there next time: he may read, write and remove it. Who
  *    made a link needed all that its new name allows of what is linked, too (a name must not lend rights).
@@ -15,10 +15,11 @@
  *    whole as soon as anything in them was. Where WORKS files come to be in the current directory, all that was
  *    done there may be done to anything in it.
  *
- * Nothing is widened over what the policy of the run ruled otherwise, and no directory has one rule for what went to an
- * upper layer and for what did not: see audit_wide.c.
+ * Nothing is widened over what the policy of the run ruled otherwise, and no directory has one rule
+ * for what went to an upper layer and for what did not: see audit_wide.c.
  *
- * A refusal stays one: it is not asked for again. What was hidden is hidden, what went to an upper layer goes there.
+ * A refusal stays one: it is not asked for again. What was hidden is hidden, what went to an upper
+ * layer goes there.
  */
 #include <ctype.h>
 #include <stdlib.h>
@@ -47,7 +48,8 @@ enum {
  * @is_wide: no directory to be allowed as a whole; @is_shared: not because of a few entries
  * @is_twin: another node has the same glob, and all needs of both
  * @has_ln: ln(1) was used in it. For a name that is there, `ln -f` makes "CuXXXXXX" first
- * @star_at, @star_len: the part of the name that a star stands for, or, if @is_exact, as many question marks; @star_len
+ * @star_at, @star_len: the part of the name that a star stands for, or, if @is_exact, as many
+ *	question marks; @star_len
  *	0: none
  */
 struct need {
@@ -100,7 +102,9 @@ static size_t word_len(const char *name, size_t len)
 	return n;
 }
 
-/* Do these letters and digits look like mkstemp(3)'s? Those of a word, a name or a number do not. */
+/*
+ * Do these letters and digits look like mkstemp(3)'s? Those of a word, a name or a number do not.
+ */
 static bool is_random(const char *word, size_t len)
 {
 	size_t digits = 0, capitals = 0, switches = 0;
@@ -209,7 +213,10 @@ static void find_star(struct need *need, const char *name, size_t len, bool is_s
 		size_t prefix = n > RANDOM_LEN ? n - RANDOM_LEN : 0;
 		size_t digits = number_len(name + at, n);
 
-		/* The whole word; or, at the name's start, the end of it: "sedAbC123", "ccXyZ12b.s". */
+		/*
+		 * The whole word; or, at the name's start, the end of it: "sedAbC123",
+		 * "ccXyZ12b.s".
+		 */
 		if (at == first && is_lower(name + at, prefix) && prefix != 0 &&
 			is_random(name + at + prefix, RANDOM_LEN)) {
 			set_star(need, at + prefix, RANDOM_LEN, true);
@@ -273,7 +280,10 @@ static void gather(struct learner *l)
 			l->needs[node->parent].has_ln = true;
 		}
 		if ((node->flags & HK_NODE_OTHERS) != 0) {
-			/* Stands for more paths than the tree has: all that was done to any of them. */
+			/*
+			 * Stands for more paths than the tree has: all that was done to any of
+			 * them.
+			 */
 			need->deep = need->self;
 		}
 		if ((node->flags & HK_NODE_CREATED) == 0 || i == HK_TREE_ROOT) {
@@ -330,7 +340,10 @@ static bool is_same_end(const struct learner *l, uint32_t x, uint32_t y)
 		memcmp(name_of(l, x) + end_x, name_of(l, y) + end_y, len_x) == 0;
 }
 
-/* One of several names with the same star speaks for all; a directory of such a name for what is in it, too. */
+/*
+ * One of several names with the same star speaks for all; a directory of such a name for what is in
+ * it, too.
+ */
 static int merge_stars(struct learner *l, const uint8_t *needed)
 {
 	uint32_t count = 0;
@@ -437,8 +450,8 @@ static void mark_whole(struct learner *l, const uint8_t *needed)
 }
 
 /*
- * Generalizes one class, from the leaves to the root. @entries: how many entries of each node need it; @rules: how many
- * rules there would be at or below it.
+ * Generalizes one class, from the leaves to the root. @entries: how many entries of each node need
+ * it; @rules: how many rules there would be at or below it.
  */
 static void generalize(struct learner *l, enum hk_class class, uint32_t *entries, uint32_t *rules)
 {

@@ -2,8 +2,9 @@
 /*
  * The lines of the log: one event each, as JSON; hako-audit(5) is their schema.
  *
- * Theory: the thread that writes them shares the processors with whom it writes about, so a line has to be cheap. What a
- * line has in common with the one before is copied from it: the time up to the second, and who it was.
+ * Theory: the thread that writes them shares the processors with whom it writes about, so a line
+ * has to be cheap. What a line has in common with the one before is copied from it: the time up to
+ * the second, and who it was.
  */
 #include <assert.h>
 #include <errno.h>
@@ -140,7 +141,10 @@ static const struct {
 	FLAG(O_NOCTTY),
 };
 
-/* What the kernel adds to each open: O_LARGEFILE, and FMODE_EXEC, which is an operation of its own here. */
+/*
+ * What the kernel adds to each open: O_LARGEFILE, and FMODE_EXEC, which is an operation of its own
+ * here.
+ */
 enum { OPEN_FLAGS_UNTOLD = 0100000 | 0x20 };
 
 static void add_open_flags(struct hk_json *json, uint32_t flags)

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: ISC */
-/* What the audit asks of a descriptor: writing a log whose reader may be slow, and what a terminal is like. */
+/*
+ * What the audit asks of a descriptor: writing a log whose reader may be slow, and what a terminal
+ * is like.
+ */
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +24,10 @@ int hk_log_write(int fd, const char *bytes, size_t len)
 			n = write(fd, bytes, len);
 		}
 		if (n < 0 && errno == EAGAIN) {
-			/* Somebody made it non-blocking; it is shared with others, who may want that. */
+			/*
+			 * Somebody made it non-blocking; it is shared with others, who may want
+			 * that.
+			 */
 			poll(&(struct pollfd){.fd = fd, .events = POLLOUT}, 1, -1);
 			continue;
 		}

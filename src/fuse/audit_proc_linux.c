@@ -2,22 +2,27 @@
 /*
  * Who a process is: its parent, and its name.
  *
- * Theory: both are read from /proc/PID/status when an event of a process comes that is not known, by the thread of the
- * server that handles it: the process waits for the answer, so it is still there. What was read is kept in a table of
- * fixed size, and read again after a second (names change, numbers of processes come around), and after the process
- * has opened a program to run (HK_EVENT_EXEC): it takes that one's name a little later, after it has opened interpreter
- * and dynamic linker, too. So a further HK_EVENT_EXEC changes nothing, and the next event of another kind reads again.
+ * Theory: both are read from /proc/PID/status when an event of a process comes that is not known,
+ * by the thread of the server that handles it: the process waits for the answer, so it is still
+ * there. What was read is kept in a table of fixed size, and read again after a second (names
+ * change, numbers of processes come around), and after the process has opened a program to run
+ * (HK_EVENT_EXEC): it takes that one's name a little later, after it has opened interpreter and
+ * dynamic linker, too. So a further HK_EVENT_EXEC changes nothing, and the next event of another
+ * kind reads again.
  *
- * FUSE tells the number of a thread. Its status has the process's number, whose own status has the process's name.
+ * FUSE tells the number of a thread. Its status has the process's number, whose own status has the
+ * process's name.
  *
- * The command line is not read: for /proc/PID/cmdline (as for environ, maps) the kernel takes the lock of the process's
- * memory map, which one of its threads may hold while it waits for us to read a page. status needs no such lock.
+ * The command line is not read: for /proc/PID/cmdline (as for environ, maps) the kernel takes the
+ * lock of the process's memory map, which one of its threads may hold while it waits for us to read
+ * a page. status needs no such lock.
  *
- * Processes of a guest cannot be looked up. What is known of one is the program it has opened to run, the first of such
- * events in a row, whose name the kernel gives it; of one that was forked and has run nothing, nothing.
+ * Processes of a guest cannot be looked up. What is known of one is the program it has opened to
+ * run, the first of such events in a row, whose name the kernel gives it; of one that was forked
+ * and has run nothing, nothing.
  *
- * Limits: names have 15 bytes. A process that is gone when it is first heard of has no name. A guest's that has the
- * number of an earlier one has its name, too, until it runs something.
+ * Limits: names have 15 bytes. A process that is gone when it is first heard of has no name. A
+ * guest's that has the number of an earlier one has its name, too, until it runs something.
  *
  * Locks: one for each 16th of the table, never while /proc is read.
  */
@@ -93,7 +98,10 @@ void hk_processes_destroy(struct hk_processes *processes)
 	free(processes);
 }
 
-/* Names come as in status: newline and backslash are \n and \\. Return: what follows the line's end. */
+/*
+ * Names come as in status: newline and backslash are \n and \\. Return: what follows the line's
+ * end.
+ */
 static void read_name(const char *from, char name[HK_COMMAND_SIZE])
 {
 	size_t len = 0;

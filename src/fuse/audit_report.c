@@ -2,8 +2,9 @@
 /*
  * The report for programs: all sums as one JSON object. hako-audit(5) is its schema.
  *
- * The page (audit_html.c) has the same object in it, but for paths: there each has a name and the index of the directory it
- * is in, so that a tree of many files stays small, and directories in which nothing happened are there, too.
+ * The page (audit_html.c) has the same object in it, but for paths: there each has a name and the
+ * index of the directory it is in, so that a tree of many files stays small, and directories in
+ * which nothing happened are there, too.
  */
 #include <stdlib.h>
 #include <string.h>

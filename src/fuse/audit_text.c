@@ -2,12 +2,13 @@
 /*
  * The summary: what a run did to files, for a person who reads it in a terminal.
  *
- * What was refused comes first, path by path with the rule, as that is what one has to act on. Then what was changed and
- * what was read, by directory (audit_group.c), the programs that ran, and who did most. Each section is a handful of lines;
- * the reports have all.
+ * What was refused comes first, path by path with the rule, as that is what one has to act on. Then
+ * what was changed and what was read, by directory (audit_group.c), the programs that ran, and who
+ * did most. Each section is a handful of lines; the reports have all.
  *
- * Paths below the current directory start with "./", those below the home directory with "~/". Sizes with a '~' are an estimate:
- * the kernel moved the data by itself, and nobody counts how often.
+ * Paths below the current directory start with "./", those below the home directory with "~/".
+ * Sizes with a '~' are an estimate: the kernel moved the data by itself, and nobody counts how
+ * often.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -268,7 +269,10 @@ static size_t write_classes(const struct summary *s, uint8_t classes)
 	return len;
 }
 
-/* Nodes for which @weight is not 0, the heaviest first; @ret_total of them in all. Return: how many are in @ret_nodes. */
+/*
+ * Nodes for which @weight is not 0, the heaviest first; @ret_total of them in all. Return: how many
+ * are in @ret_nodes.
+ */
 static unsigned heaviest(const struct hk_tree *tree,
 	uint64_t (*weight)(const struct hk_tree *tree, const struct hk_tree_node *node),
 	uint32_t *ret_nodes, unsigned max, uint64_t *ret_total)
@@ -399,7 +403,10 @@ static void write_groups(const struct summary *s, const char *title, enum colour
 			below[node->parent] |= below[i] || counts(node);
 		}
 		if (counts(node)) {
-			/* Not a directory in which something counts: that shows. Unless it was changed itself. */
+			/*
+			 * Not a directory in which something counts: that shows. Unless it was
+			 * changed itself.
+			 */
 			files[i] = !below[i] || (written && is_changed_itself(node));
 			bytes[i] = written ? node->bytes_written : node->bytes_read;
 			is_bound |=

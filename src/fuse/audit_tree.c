@@ -2,14 +2,15 @@
 /*
  * Sums: for each path, command and rule.
  *
- * Theory: paths are nodes in one array, found by (parent, name) in a hash table; a node is made when its path is first
- * told of, after those it is in. An event counts at its path, and at the other one if it has two. Which classes it asked
- * for follows from the operation and the flags, as one event may stand for several decisions: opening for reading and
- * writing; a rename, which deletes here and creates there. A refusal counts for the class that was refused, at the path
- * it was refused for.
+ * Theory: paths are nodes in one array, found by (parent, name) in a hash table; a node is made
+ * when its path is first told of, after those it is in. An event counts at its path, and at the
+ * other one if it has two. Which classes it asked for follows from the operation and the flags, as
+ * one event may stand for several decisions: opening for reading and writing; a rename, which
+ * deletes here and creates there. A refusal counts for the class that was refused, at the path it
+ * was refused for.
  *
- * Limits: MAX_NODES paths; what is beyond counts for the directory it is in. Commands beyond HK_COMMANDS_MAX share the last.
- * Where memory runs out it is as if the limit was reached.
+ * Limits: MAX_NODES paths; what is beyond counts for the directory it is in. Commands beyond
+ * HK_COMMANDS_MAX share the last. Where memory runs out it is as if the limit was reached.
  */
 #include <fcntl.h>
 #include <stdlib.h>
@@ -561,7 +562,10 @@ static int by_name(const void *a, const void *b, void *argument)
 	return order != 0 ? order : (int)x->name_len - (int)y->name_len;
 }
 
-/* Sorted by parent and name, the entries of each directory are one after the other: from there, a walk. */
+/*
+ * Sorted by parent and name, the entries of each directory are one after the other: from there, a
+ * walk.
+ */
 uint32_t *hk_tree_sorted(const struct hk_tree *tree)
 {
 	uint32_t count = tree->node_count;

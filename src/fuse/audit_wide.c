@@ -2,9 +2,10 @@
 /*
  * Which directories a learnt policy may rule as a whole: see hk_tree_wide().
  *
- * Theory: a rule for all below a directory also speaks of names the run never touched, strangers. That is right only where
- * the policy of the run says of a stranger what it said of everything that was used there. So the tree is walked along
- * with the rules, and each directory is asked about a name that nobody has.
+ * Theory: a rule for all below a directory also speaks of names the run never touched, strangers.
+ * That is right only where the policy of the run says of a stranger what it said of everything that
+ * was used there. So the tree is walked along with the rules, and each directory is asked about a
+ * name that nobody has.
  *
  * Limits: a rule that names something the run never looked at is not seen.
  */
@@ -20,7 +21,10 @@ enum { NAME_SIZE = UINT16_MAX + 1 };
 /* No program makes such a name, and few globs but stars match it. */
 static const char stranger_name[] = "\001\002hako";
 
-/* What the rules say of a node and of strangers in it, and, as bits, of all that was used at or below it. */
+/*
+ * What the rules say of a node and of strangers in it, and, as bits, of all that was used at or
+ * below it.
+ */
 struct view {
 	hk_place place;
 	uint8_t own[HK_CLASS_COUNT], stranger[HK_CLASS_COUNT];

@@ -94,7 +94,10 @@ struct hk_backend_ops {
 	/* @size 0 asks for the length. Return: bytes. */
 	ssize_t (*getxattr)(
 		struct hk_backend *b, int obj, const char *name, void *value, size_t size);
-	/* The same of an entry of @dir, a symbolic link itself, without an object of its own. Optional. */
+	/*
+	 * The same of an entry of @dir, a symbolic link itself, without an object of its own.
+	 * Optional.
+	 */
 	ssize_t (*getxattr_at)(struct hk_backend *b, int dir, const char *entry, const char *name,
 		void *value, size_t size);
 	ssize_t (*listxattr)(struct hk_backend *b, int obj, char *names, size_t size);
@@ -142,8 +145,11 @@ struct hk_backend_ops {
 	ssize_t (*read_dir)(struct hk_backend *b, int file, void *buf, size_t size);
 	int (*seek_dir)(struct hk_backend *b, int file, uint64_t position);
 
-	/* The descriptor behind a file, which the kernel may read and write by itself for as long as anybody has that inode
-	 * open: only where all opens of it, whatever the flags, lead to one and the same file of the host. -1: no. Optional. */
+	/*
+	 * The descriptor behind a file, which the kernel may read and write by itself for as long
+	 * as anybody has that inode open: only where all opens of it, whatever the flags, lead to
+	 * one and the same file of the host. -1: no. Optional.
+	 */
 	int (*real_fd)(struct hk_backend *b, int file);
 
 	int (*sync)(struct hk_backend *b);     /* all that was written is on storage; required */
@@ -154,7 +160,8 @@ struct hk_backend_ops {
  * struct hk_backend - first member of implementations
  * @root: the object shown as the export's root; the backend's own
  * @fds_each: how many descriptors of the process an object or file may take; 0: one
- * @has_twins: two files may be there with one @ino for as long as they like; @born_ns tells them apart
+ * @has_twins: two files may be there with one @ino for as long as they like; @born_ns tells them
+ *	apart
  */
 struct hk_backend {
 	const struct hk_backend_ops *ops;
@@ -174,8 +181,8 @@ int hk_host_open(const char *path, struct hk_backend **ret_backend, struct hk_er
 /**
  * hk_host_open_nodev() - the same, through mounts of its own on which no device node can be opened
  *
- * So a server that may make such nodes cannot use them. What is mounted below @path later on does not show. Takes
- * CAP_SYS_ADMIN, and Linux 5.12.
+ * So a server that may make such nodes cannot use them. What is mounted below @path later on does
+ * not show. Takes CAP_SYS_ADMIN, and Linux 5.12.
  *
  * Return: as hk_host_open(); -EPERM, -ENOSYS where there can be no such mounts.
  */

@@ -2,25 +2,28 @@
 /*
  * SETUPMAPPING and REMOVEMAPPING: see dax.h.
  *
- * Theory: a mapping is a right that outlives the request, so it is given only where an open file has it. Linux names no
- * handle (it asks for a range of an inode, for whoever has it open), so one is looked for among those the node has: any
- * for reading; for writing one that was opened to be written to. Each was judged and told to the audit when it was
- * opened. As with a mapping of the host's own, closing the file takes nothing back.
+ * Theory: a mapping is a right that outlives the request, so it is given only where an open file
+ * has it. Linux names no handle (it asks for a range of an inode, for whoever has it open), so one
+ * is looked for among those the node has: any for reading; for writing one that was opened to be
+ * written to. Each was judged and told to the audit when it was opened. As with a mapping of the
+ * host's own, closing the file takes nothing back.
  *
- * Memory of the guest's that is not there is nothing KVM can go on with. That happens to an honest guest where somebody
- * else cuts a file short: the guest still believes in the pages behind its new end. If the guest has interrupts off,
- * KVM_RUN fails with EFAULT; else KVM believes that the page is on its way, and has the CPU try again, for ever
- * (asynchronous page faults, Linux 6.1 to 6.18). So whoever runs the guest asks us to mend the window after the one,
- * and every second because of the other: of each file, the pages that are gone and that the guest believes in get
- * memory of their own, zeroes, until the file is opened again. Pages behind what the guest knows as the end stay the
- * file's, for it may grow into them. What the guest itself must not do (write to what it has for reading, touch what it
- * has not mapped) is not mended.
+ * Memory of the guest's that is not there is nothing KVM can go on with. That happens to an honest
+ * guest where somebody else cuts a file short: the guest still believes in the pages behind its new
+ * end. If the guest has interrupts off, KVM_RUN fails with EFAULT; else KVM believes that the page
+ * is on its way, and has the CPU try again, for ever (asynchronous page faults, Linux 6.1 to 6.18).
+ * So whoever runs the guest asks us to mend the window after the one, and every second because of
+ * the other: of each file, the pages that are gone and that the guest believes in get memory of
+ * their own, zeroes, until the file is opened again. Pages behind what the guest knows as the end
+ * stay the file's, for it may grow into them. What the guest itself must not do (write to what it
+ * has for reading, touch what it has not mapped) is not mended.
  *
  * Bounds: a slot is one mapping of the host, three if it was mended.
  *
- * Limits: who writes into a hole of a file on a full disk waits until there is room. A file's mtime is that of the first
- * write to each 2 MiB of it, or later where the host's file system notes writes to mappings (tmpfs does not); set-id bits
- * that it gets while it is mapped to be written survive a write.
+ * Limits: who writes into a hole of a file on a full disk waits until there is room. A file's mtime
+ * is that of the first write to each 2 MiB of it, or later where the host's file system notes
+ * writes to mappings (tmpfs does not); set-id bits that it gets while it is mapped to be written
+ * survive a write.
  */
 #include "fuse/dax.h"
 
@@ -251,8 +254,8 @@ static int set_up(
 }
 
 /*
- * The guest is about to write. Its kernel leaves set-id bits to us, and the time of modification to nobody; what it
- * writes later is no request, so this is the one time when both can be seen to.
+ * The guest is about to write. Its kernel leaves set-id bits to us, and the time of modification to
+ * nobody; what it writes later is no request, so this is the one time when both can be seen to.
  */
 static void note_write(
 	struct hk_fuse_server *server, const struct hk_req *req, struct hk_node *node, int file)
@@ -402,7 +405,10 @@ static uint64_t size_now(struct hk_fuse_server *server, struct hk_node *node)
 	return r < 0 ? 0 : st.size;
 }
 
-/* What the guest believes to be there, and what the file says; of a file it has forgotten nothing is known. */
+/*
+ * What the guest believes to be there, and what the file says; of a file it has forgotten nothing
+ * is known.
+ */
 static void ask_sizes(struct hk_fuse_server *server, const struct slot *slot,
 	uint32_t *ret_believed, uint32_t *ret_said)
 {
@@ -471,7 +477,10 @@ static bool mend_slot_locked(struct hk_fuse_server *server, struct hk_dax *dax, 
 	/* Pages are tried only if need be: that fetches them. */
 	have = said >= want ? want : readable(at, want);
 	if (have < want && !slot->suspect) {
-		/* It may be the guest that is just changing its size: what is told to it is not in order. */
+		/*
+		 * It may be the guest that is just changing its size: what is told to it is not in
+		 * order.
+		 */
 		slot->suspect = true;
 		return true;
 	}

@@ -33,13 +33,19 @@ bool hk_dax_offers(struct hk_fuse_server *server, struct hk_node *node, uint32_t
 uint32_t hk_dax_open_flags(
 	struct hk_fuse_server *server, struct hk_node *node, uint32_t mode, uint32_t flags);
 
-/** hk_dax_opened() - an open file of @node, just opened or made longer by the guest: what was mended of it (hk_fuse_server_mend()) shows the file again */
+/**
+ * hk_dax_opened() - an open file of @node, just opened or made longer by the guest: what was mended
+ * of it (hk_fuse_server_mend()) shows the file again
+ */
 void hk_dax_opened(struct hk_fuse_server *server, struct hk_node *node, int file);
 
 /** hk_dax_writes() - is a part of this file mapped so that the guest can write there? */
 bool hk_dax_writes(struct hk_fuse_server *server, const struct hk_node *node);
 
-/** hk_dax_shrinks() - the guest is about to make the file this short: it believes in no more of it, from now on */
+/**
+ * hk_dax_shrinks() - the guest is about to make the file this short: it believes in no more of it,
+ * from now on
+ */
 void hk_dax_shrinks(struct hk_fuse_server *server, struct hk_node *node, uint64_t size);
 
 void hk_dax_drop_all(struct hk_fuse_server *server);

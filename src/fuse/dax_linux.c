@@ -2,11 +2,12 @@
 /*
  * The window's memory: see dax.h.
  *
- * Theory: the window is reserved once and never given back while the server lives; what it shows is replaced in place
- * (MAP_FIXED), which is atomic to whoever looks. KVM hears of it through the kernel's own notifier.
+ * Theory: the window is reserved once and never given back while the server lives; what it shows is
+ * replaced in place (MAP_FIXED), which is atomic to whoever looks. KVM hears of it through the
+ * kernel's own notifier.
  *
- * Limits: pages are mapped for data only. The guest may execute what it sees there all the same: that is its page
- * tables' business.
+ * Limits: pages are mapped for data only. The guest may execute what it sees there all the same:
+ * that is its page tables' business.
  */
 #include <errno.h>
 #include <signal.h>
@@ -39,8 +40,11 @@ int hk_dax_stand_in(uint8_t *at, size_t len)
 
 bool hk_dax_can_read(const uint8_t *at)
 {
-	/* The kernel reads the mask for us before it finds that there is no such thing to do with it: EFAULT where it
-	 * could not, and no signal. Seven bytes more than asked for are in the same page. */
+	/*
+	 * The kernel reads the mask for us before it finds that there is no such thing to do with
+	 * it: EFAULT where it could not, and no signal. Seven bytes more than asked for are in the
+	 * same page.
+	 */
 	enum { NOTHING_TO_DO = 1000, MASK_BYTES = 8 };
 
 	/* seccomp: rt_sigprocmask */

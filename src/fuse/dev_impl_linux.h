@@ -46,7 +46,10 @@ bool hk_fuse_load_offer_core(struct hk_fuse_load *load, uint64_t *since_ns);
 /** hk_fuse_load_got_one() - trying again was worth while */
 void hk_fuse_load_got_one(struct hk_fuse_load *load);
 
-/** hk_fuse_load_is_behind() - is there more to do than one thread can? @tries: reads it took; 1: it was there */
+/**
+ * hk_fuse_load_is_behind() - is there more to do than one thread can? @tries: reads it took; 1: it
+ * was there
+ */
 bool hk_fuse_load_is_behind(
 	struct hk_fuse_load *load, const struct fuse_in_header *head, unsigned tries);
 

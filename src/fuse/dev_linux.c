@@ -2,34 +2,41 @@
 /*
  * Serving a mount through /dev/fuse: see dev_linux.h.
  *
- * Theory: every thread has a descriptor of its own, a clone of the mount's, so that replies find their request without
- * looking through those of others. A request is answered in place and its reply written to the same descriptor.
+ * Theory: every thread has a descriptor of its own, a clone of the mount's, so that replies find
+ * their request without looking through those of others. A request is answered in place and its
+ * reply written to the same descriptor.
  *
- * What costs is to wake somebody on another core: more than most requests do. So, as long as it keeps up, one thread
- * alone serves. It reads without blocking, and offers the core to others (the one that asked, mostly) between some
- * tries before it sleeps: then the next request of a program that makes many finds it awake, on whatever core. Where
- * others have so much to do that it gets the core back late, it sleeps at once: who is woken gets it sooner.
+ * What costs is to wake somebody on another core: more than most requests do. So, as long as it
+ * keeps up, one thread alone serves. It reads without blocking, and offers the core to others (the
+ * one that asked, mostly) between some tries before it sleeps: then the next request of a program
+ * that makes many finds it awake, on whatever core. Where others have so much to do that it gets
+ * the core back late, it sleeps at once: who is woken gets it sooner.
  *
  * The other threads are parked. One is called
- * - by who finds, time and again, that a request of another thread than the last one's waits already: several make
+ * - by who finds, time and again, that a request of another thread than the last one's waits
+ * already: several make
  *   requests, faster than one can serve them;
  * - before a request that is known to take long;
- * - by the watch, a thread that looks every few milliseconds, while requests come, whether nobody reads because all are
+ * - by the watch, a thread that looks every few milliseconds, while requests come, whether nobody
+ * reads because all are
  *   at work on something that takes long: a slow disk, or the user who is asked.
- * Threads are started when they are called for the first time. Who finds nothing to do is parked, unless nobody else
- * reads; then it sleeps in poll(2). So only one thread ever sleeps there, and a request wakes one.
+ * Threads are started when they are called for the first time. Who finds nothing to do is parked,
+ * unless nobody else reads; then it sleeps in poll(2). So only one thread ever sleeps there, and a
+ * request wakes one.
  *
- * What read(2) gives: EAGAIN, nothing there; ENODEV, the mount is gone; ECONNABORTED, it was aborted; ENOENT, the process
- * that asked was killed before we took its request; EPERM, not mounted yet. write(2) gives ENOENT where nobody waits any
- * more.
+ * What read(2) gives: EAGAIN, nothing there; ENODEV, the mount is gone; ECONNABORTED, it was
+ * aborted; ENOENT, the process that asked was killed before we took its request; EPERM, not mounted
+ * yet. write(2) gives ENOENT where nobody waits any more.
  *
- * The end: when a mount goes, who reads gets ENODEV and stops all others. When it is to end from here, an eventfd wakes
- * the sleeper; then the descriptors are closed, and with the last one the kernel aborts the connection.
+ * The end: when a mount goes, who reads gets ENODEV and stops all others. When it is to end from
+ * here, an eventfd wakes the sleeper; then the descriptors are closed, and with the last one the
+ * kernel aborts the connection.
  *
- * A request that waits for somebody's answer holds its thread, for as long as a person thinks. There may be as many
- * threads more as there are such requests (ask.c).
+ * A request that waits for somebody's answer holds its thread, for as long as a person thinks.
+ * There may be as many threads more as there are such requests (ask.c).
  *
- * Limits: requests of up to 1 MiB; 16 threads, and one for each of up to HK_FUSE_WAITING_MAX questions.
+ * Limits: requests of up to 1 MiB; 16 threads, and one for each of up to HK_FUSE_WAITING_MAX
+ * questions.
  */
 #include "fuse/dev_linux.h"
 
@@ -148,7 +155,10 @@ static bool is_read_by_others_locked(const struct hk_fuse_dev *dev, const struct
 	return false;
 }
 
-/* Waits until there are more requests than others can serve. Return: false where nobody else reads: stay. */
+/*
+ * Waits until there are more requests than others can serve. Return: false where nobody else reads:
+ * stay.
+ */
 static bool park(struct worker *w)
 {
 	struct hk_fuse_dev *dev = w->dev;
@@ -250,7 +260,10 @@ static void sleep_until_asked(const struct worker *w)
 	poll(fds, HK_ARRAY_SIZE(fds), -1);
 }
 
-/* Reads the next request. Return: bytes; 0 where serving is over. *@ret_tries: 1: it was there already. */
+/*
+ * Reads the next request. Return: bytes; 0 where serving is over. *@ret_tries: 1: it was there
+ * already.
+ */
 static size_t next_request(struct worker *w, unsigned *ret_tries)
 {
 	struct hk_fuse_dev *dev = w->dev;
@@ -542,7 +555,10 @@ uint64_t hk_fuse_dev_count(const struct hk_fuse_dev *dev, uint32_t opcode)
 
 static void join_threads(struct hk_fuse_dev *dev)
 {
-	/* The watch first: it may start a worker. Workers do so too, but not once they have seen the end. */
+	/*
+	 * The watch first: it may start a worker. Workers do so too, but not once they have seen
+	 * the end.
+	 */
 	if (dev->has_watch) {
 		pthread_join(dev->watch, NULL);
 	}

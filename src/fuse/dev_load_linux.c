@@ -2,13 +2,15 @@
 /*
  * How a thread that serves /dev/fuse judges its load: see dev_impl_linux.h.
  *
- * Theory: to offer the core and to try again is a gain where the next request comes within the time it takes to wake a
- * core, on ours or on another. It is a loss where others want the core for themselves: then we get it back when their time
- * is up, milliseconds later, whereas one who sleeps and is woken gets it soon. So whoever got it back late sleeps at once
- * the next times, longer each time it happens.
+ * Theory: to offer the core and to try again is a gain where the next request comes within the time
+ * it takes to wake a core, on ours or on another. It is a loss where others want the core for
+ * themselves: then we get it back when their time is up, milliseconds later, whereas one who sleeps
+ * and is woken gets it soon. So whoever got it back late sleeps at once the next times, longer each
+ * time it happens.
  *
- * A request that waits already is no sign by itself that we cannot keep up: where who asks shares our core, its next
- * request is there when we come round. Requests of several threads, one after the other, are one.
+ * A request that waits already is no sign by itself that we cannot keep up: where who asks shares
+ * our core, its next request is there when we come round. Requests of several threads, one after
+ * the other, are one.
  */
 #include <sched.h>
 #include <time.h>

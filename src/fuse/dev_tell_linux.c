@@ -2,13 +2,14 @@
 /*
  * What the kernel of a mount is told unasked: files to pass through, names and data to forget.
  *
- * Passthrough: the kernel opens the file once more with the credentials of the thread that registers it, and each write
- * is made with these. So the thread must not have the right to keep set-id bits (setid_linux.h).
+ * Passthrough: the kernel opens the file once more with the credentials of the thread that
+ * registers it, and each write is made with these. So the thread must not have the right to keep
+ * set-id bits (setid_linux.h).
  *
  * Notifications are written like replies, with 0 for the request they answer.
  *
- * Limits: the kernel takes the directory's lock to forget a name, and waits for reads to forget data: who tells it so
- * must not be at work on a request (server.h).
+ * Limits: the kernel takes the directory's lock to forget a name, and waits for reads to forget
+ * data: who tells it so must not be at work on a request (server.h).
  */
 #include "fuse/dev_impl_linux.h"
 
@@ -70,7 +71,10 @@ static void backing_close(struct hk_fuse_transport *transport, int id)
 	}
 }
 
-/* Sends the kernel a message it did not ask for. ENOENT: it does not know the object, which is fine. */
+/*
+ * Sends the kernel a message it did not ask for. ENOENT: it does not know the object, which is
+ * fine.
+ */
 static void notify(struct hk_fuse_tell *tell, int code, const struct iovec *parts, unsigned count)
 {
 	struct fuse_out_header head = {.len = sizeof(head), .error = code};

@@ -101,8 +101,11 @@ static void fill(struct hk_handles *handles, struct hk_handle *h, uint64_t gen,
 	h->dir = dir;
 	atomic_store_explicit(&h->open, true, memory_order_relaxed);
 	hk_node_attach(handles->nodes, node, h);
-	/* Last, for the guest can guess the number and release it from another thread at once. Pairs
-	 * with the acquire in hk_handle_try_ref(): who sees a reference sees all of the above. */
+	/*
+	 * Last, for the guest can guess the number and release it from another thread at once.
+	 * Pairs with the acquire in hk_handle_try_ref(): who sees a reference sees all of the
+	 * above.
+	 */
 	atomic_store_explicit(&h->state, gen << 32 | 1, memory_order_release);
 }
 

@@ -82,8 +82,9 @@ void hk_handles_finish(struct hk_handles *handles); /* after hk_handles_release_
 /**
  * hk_handles_add() - a new handle; @node is pinned; @file and @dir become the handle's on success
  *
- * @by: NULL: for directories. Its descriptor has been reserved with hk_fds_reserve(); the handle releases it. The guest may do
- * so before this returns: the caller uses neither @file nor @dir any more.
+ * @by: NULL: for directories. Its descriptor has been reserved with hk_fds_reserve(); the handle
+ * releases it. The guest may do so before this returns: the caller uses neither @file nor @dir any
+ * more.
  * Return: 0 or -ENOMEM.
  */
 int hk_handles_add(struct hk_handles *handles, struct hk_node *node, int file, struct hk_dir *dir,

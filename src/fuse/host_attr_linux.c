@@ -80,7 +80,10 @@ ssize_t hk_host_getxattr(
 	return HK_HOST_CALL(getxattr(path_of(backend, obj).text, name, value, size));
 }
 
-/* A path of three: /proc/self/fd leads to the directory itself, and a name that is no link followed to what is in it. */
+/*
+ * A path of three: /proc/self/fd leads to the directory itself, and a name that is no link followed
+ * to what is in it.
+ */
 ssize_t hk_host_getxattr_at(struct hk_backend *backend, int dir, const char *entry,
 	const char *name, void *value, size_t size)
 {

@@ -39,14 +39,20 @@ struct hk_fd_name {
 	char text[12];
 };
 struct hk_fd_name hk_fd_name(int fd); /* @fd >= 0 */
-/* What goes before it in a path, in this thread: nothing, or "/proc/self/fd/". In host_attr_linux.c. */
+/*
+ * What goes before it in a path, in this thread: nothing, or "/proc/self/fd/". In
+ * host_attr_linux.c.
+ */
 const char *hk_host_fd_prefix(struct hk_backend *backend);
 
 struct hk_host *hk_host_of(struct hk_backend *backend);
 
 /* Is this thread prepared by hk_fuse_thread_start()? */
 bool hk_host_thread_is_ours(void);
-/* Has what this thread creates from now on masked with @mask. Return: false where the umask is not the thread's own. */
+/*
+ * Has what this thread creates from now on masked with @mask. Return: false where the umask is not
+ * the thread's own.
+ */
 bool hk_host_mask(mode_t mask);
 /* What creating in this thread takes off besides. */
 mode_t hk_host_umask(void);

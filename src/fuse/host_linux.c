@@ -342,7 +342,10 @@ int hk_host_open(const char *path, struct hk_backend **ret_backend, struct hk_er
 	return open_root(hk_open(AT_FDCWD, path, O_PATH, 0), path, ret_backend, err);
 }
 
-/* A mount that hangs nowhere, with copies of those below it. Return: a descriptor of its root, or -errno. */
+/*
+ * A mount that hangs nowhere, with copies of those below it. Return: a descriptor of its root, or
+ * -errno.
+ */
 static int clone_nodev(const char *path)
 {
 	struct mount_attr attr = {.attr_set = MOUNT_ATTR_NODEV};

@@ -102,8 +102,10 @@ static int finish(
 	return r;
 }
 
-/* As @cred, or, where the directory does not let him, as ourselves: then @ret_give says that it is to be given to him.
- * Return: as create_once() */
+/*
+ * As @cred, or, where the directory does not let him, as ourselves: then @ret_give says that it is
+ * to be given to him. Return: as create_once()
+ */
 static int create_as(
 	struct hk_host *host, const struct creation *c, const struct hk_cred *cred, bool *ret_give)
 {
@@ -145,7 +147,10 @@ static int create(
 	int obj;
 	int r;
 
-	/* Only the file system knows whether there is a default ACL, in whose favour it forgets the umask. */
+	/*
+	 * Only the file system knows whether there is a default ACL, in whose favour it forgets the
+	 * umask.
+	 */
 	if (!hk_host_mask(cred->umask)) {
 		c.mode &= ~cred->umask;
 	}

@@ -2,17 +2,18 @@
 /*
  * Rules and audit inside the server.
  *
- * Theory: a handler makes a case of what it is about to do (which operation, on which node or name), has it judged
- * before it touches the backend, and tells the result afterwards. Where an export has neither rules nor an audit both
- * are a look at two pointers.
+ * Theory: a handler makes a case of what it is about to do (which operation, on which node or
+ * name), has it judged before it touches the backend, and tells the result afterwards. Where an
+ * export has neither rules nor an audit both are a look at two pointers.
  *
  * Rules are about paths: place.c says how a node knows its own.
  *
- * A file with several names has one node for all of them if the rules say the same of each, and else one for each kind of
- * ruling (struct hk_stat, @ruling): the kernel asks by node, and no name must lend its rights to another.
+ * A file with several names has one node for all of them if the rules say the same of each, and
+ * else one for each kind of ruling (struct hk_stat, @ruling): the kernel asks by node, and no name
+ * must lend its rights to another.
  *
- * Limits: two names of a file that are ruled differently are two inodes to the kernel, with the same st_ino: they do not
- * share locks, nor mapped pages.
+ * Limits: two names of a file that are ruled differently are two inodes to the kernel, with the
+ * same st_ino: they do not share locks, nor mapped pages.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -47,7 +48,10 @@ bool hk_judge_hides(struct hk_fuse_server *server, const struct hk_ref *dir, con
 		is_hidden(rules, hk_rules_step(rules, place, name));
 }
 
-/* Of exports within each other, the innermost shows what is at @path. Return: where it does, "usr/lib"; NULL: none. */
+/*
+ * Of exports within each other, the innermost shows what is at @path. Return: where it does,
+ * "usr/lib"; NULL: none.
+ */
 static const char *find_export(
 	struct hk_fuse_server *server, const char *path, struct hk_export **ret_export)
 {
@@ -86,8 +90,10 @@ static const char *redirect(struct hk_fuse_server *server, const struct hk_rules
 	if (!is_redirected(rules, place, &ruling)) {
 		return NULL;
 	}
-	/* What is in no export cannot be shown: the name itself is. So it is for a directory that has its place already as
-	 * an export: a second one the guest's kernel would not give it. */
+	/*
+	 * What is in no export cannot be shown: the name itself is. So it is for a directory that
+	 * has its place already as an export: a second one the guest's kernel would not give it.
+	 */
 	target = hk_rules_target(rules, ruling.rule);
 	target = target == NULL ? NULL : find_export(server, target, ret_export);
 	if (target != NULL && target[0] == '\0' && S_ISDIR((*ret_export)->node->mode)) {
@@ -238,7 +244,10 @@ static enum strictness strictness(enum hk_verdict verdict)
 {
 	switch (verdict) {
 	case HK_VERDICT_REDIRECT:
-		/* The target is judged where it is. What really has the name is nobody's, and stays as it is. */
+		/*
+		 * The target is judged where it is. What really has the name is nobody's, and stays
+		 * as it is.
+		 */
 	case HK_VERDICT_DENY:
 	case HK_VERDICT_HIDE:
 		return REFUSED;

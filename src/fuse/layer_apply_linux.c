@@ -2,13 +2,15 @@
 /*
  * Bringing changes of a layer below: see layer.h.
  *
- * Theory: in three steps. First every change is made below: what is new is written, synced, and only then put at its name,
- * so at each moment a name has the old or the new. Files are written without a name where the file system can: who is
- * killed leaves nothing beside its place, but in the moment between two system calls. Then all of it is brought to
- * storage. Only then does it leave the layer (layer_leave_linux.c), so a crash loses nothing: what was applied is a
- * change no more, and is dropped by the next apply. What cannot be made is told, and stays.
+ * Theory: in three steps. First every change is made below: what is new is written, synced, and
+ * only then put at its name, so at each moment a name has the old or the new. Files are written
+ * without a name where the file system can: who is killed leaves nothing beside its place, but in
+ * the moment between two system calls. Then all of it is brought to storage. Only then does it
+ * leave the layer (layer_leave_linux.c), so a crash loses nothing: what was applied is a change no
+ * more, and is dropped by the next apply. What cannot be made is told, and stays.
  *
- * Renames come before all else (layer_rename_linux.c), so that nothing is removed with what is to move out of it.
+ * Renames come before all else (layer_rename_linux.c), so that nothing is removed with what is to
+ * move out of it.
  */
 #include <linux/fs.h>
 #include <linux/limits.h>
@@ -129,7 +131,10 @@ static int make_temp(struct hk_apply *apply, const struct place *at, int upper,
 	return r < 0 ? r : hk_host_open_name(at->lower, temp, O_PATH, 0);
 }
 
-/* The attributes of @upper for @to; those it has besides go. @left: the owner that it could not be given */
+/*
+ * The attributes of @upper for @to; those it has besides go. @left: the owner that it could not be
+ * given
+ */
 static int give_meta(struct hk_apply *apply, int upper, const struct hk_stat *st, int to,
 	struct hk_transfer_left *left)
 {
@@ -194,7 +199,10 @@ static int note_made(struct hk_apply *apply, const struct hk_change *change, ino
 	return 0;
 }
 
-/* May it be changed where it is? Not if that would show under other names, which may be other files by now. */
+/*
+ * May it be changed where it is? Not if that would show under other names, which may be other files
+ * by now.
+ */
 static bool is_kept(const struct hk_change *change)
 {
 	return change->kind == HK_CHANGE_METADATA &&
@@ -366,7 +374,10 @@ static bool is_around(const struct hk_change *change)
 		(S_ISDIR(change->upper.st_mode) && !S_ISDIR(change->lower.st_mode));
 }
 
-/* What is asked for, with the new directories around it. Return: 0; -ENOENT where there is no such change */
+/*
+ * What is asked for, with the new directories around it. Return: 0; -ENOENT where there is no such
+ * change
+ */
 static int select_paths(struct hk_apply *apply, const char *const *paths, struct hk_err *err)
 {
 	for (size_t i = 0; i < apply->changes.differ.count; i++) {

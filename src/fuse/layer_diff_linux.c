@@ -2,11 +2,13 @@
 /*
  * One change as text: see layer.h.
  *
- * Theory: diff(1) makes the unified diff. It gets both files as descriptors, opened by us one component at a time, so no
- * symbolic link that a program left behind leads it elsewhere. What is no text, or no regular file, is told in a line, and
- * so is all else that applying it makes: modes, owners, attributes (of which capabilities and ACLs are some), devices.
+ * Theory: diff(1) makes the unified diff. It gets both files as descriptors, opened by us one
+ * component at a time, so no symbolic link that a program left behind leads it elsewhere. What is
+ * no text, or no regular file, is told in a line, and so is all else that applying it makes: modes,
+ * owners, attributes (of which capabilities and ACLs are some), devices.
  *
- * Limits: without diff(1) a line says that the files differ. What counts as text is what has no NUL in its first 8 KiB.
+ * Limits: without diff(1) a line says that the files differ. What counts as text is what has no NUL
+ * in its first 8 KiB.
  */
 #include <linux/limits.h>
 #include <spawn.h>
@@ -191,7 +193,10 @@ static ssize_t value_of(struct hk_layer *layer, int obj, const char *name, char 
 		: HK_MAX(hk_host_getxattr(layer->ov->host, obj, name, value, XATTR_SIZE_MAX), -1);
 }
 
-/* Names of attributes of @obj that @other has with another value, or not at all; @only_missing: just the latter. */
+/*
+ * Names of attributes of @obj that @other has with another value, or not at all; @only_missing:
+ * just the latter.
+ */
 static void print_attributes(struct hk_layer *layer, int obj, int other, bool only_missing,
 	const char **separator, FILE *to)
 {
@@ -240,7 +245,10 @@ static bool is_usual(mode_t mode)
 		(!S_ISDIR(mode) && (bits == 0644 || bits == 0664));
 }
 
-/* All that applying it makes, besides the content: " mode 0644 to 4755 owner ..."; of what is new, what is unusual. */
+/*
+ * All that applying it makes, besides the content: " mode 0644 to 4755 owner ..."; of what is new,
+ * what is unusual.
+ */
 static void print_meta(struct hk_layer *layer, const struct hk_change *change, FILE *to)
 {
 	const struct stat *l = &change->lower;

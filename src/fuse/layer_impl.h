@@ -46,14 +46,22 @@ struct hk_changes {
 int hk_changes_collect(struct hk_layer *layer, struct hk_changes *changes, struct hk_err *err);
 void hk_changes_finish(struct hk_changes *changes);
 
-/** hk_layer_open_upper() - a regular file of the layer (@obj: O_PATH) for reading, whatever its mode. Return: descriptor
- * or -errno */
+/**
+ * hk_layer_open_upper() - a regular file of the layer (@obj: O_PATH) for reading, whatever its
+ * mode. Return: descriptor or -errno
+ */
 int hk_layer_open_upper(struct hk_overlay *ov, int obj);
 
-/** hk_layer_fail() - hk_fail() about a path, of which nobody knows what is in it. @doing: NULL or a word. Return: @r */
+/**
+ * hk_layer_fail() - hk_fail() about a path, of which nobody knows what is in it. @doing: NULL or a
+ * word. Return: @r
+ */
 int hk_layer_fail(struct hk_err *err, int r, const char *path, const char *doing);
 
-/** hk_layer_is_same_meta() - mode, owner, attributes of two objects; and the time, of directories only if it was set */
+/**
+ * hk_layer_is_same_meta() - mode, owner, attributes of two objects; and the time, of directories
+ * only if it was set
+ */
 bool hk_layer_is_same_meta(struct hk_overlay *ov, int upper, int lower);
 
 /** hk_path_enter() - add a name to a path; hk_path_leave() - back to what had @len bytes */
@@ -70,10 +78,15 @@ bool hk_layer_moves_has(const struct hk_layer_moves *moves, const char *from);
 /** hk_layer_moves_map() - where the layer shows the lower @path. Return: 0 or -ENOMEM */
 int hk_layer_moves_map(
 	const struct hk_layer_moves *moves, const char *path, struct hk_str *ret_path);
-/** hk_layer_reach() - the inode that the layer shows at @path, with a reference. The tree is locked */
+/**
+ * hk_layer_reach() - the inode that the layer shows at @path, with a reference. The tree is locked
+ */
 int hk_layer_reach(struct hk_overlay *ov, const char *path, struct hk_ov_inode **ret_inode);
 
-/** hk_layer_find_links() - give names in the layer to what it has by number only: hard links of what was changed */
+/**
+ * hk_layer_find_links() - give names in the layer to what it has by number only: hard links of what
+ * was changed
+ */
 int hk_layer_find_links(
 	struct hk_layer *layer, const struct hk_layer_moves *moves, struct hk_err *err);
 
@@ -91,9 +104,10 @@ void hk_layer_names_finish(struct hk_layer_names *names);
 
 /**
  * struct hk_layer_tour - a way through all that is in a directory, however deep; to be embedded
- * @entry: called for each name but "." and "..", with its directory, which is open for reading. Return: 1 to go into it, if
- * it is a directory; 0; -errno to end
- * @path: of the entry at hand, from the top; zero-initialize, hk_str_finish(). After an error: of what it was about
+ * @entry: called for each name but "." and "..", with its directory, which is open for reading.
+ * Return: 1 to go into it, if it is a directory; 0; -errno to end
+ * @path: of the entry at hand, from the top; zero-initialize, hk_str_finish(). After an error: of
+ *	what it was about
  * @skips_closed: leave out what may not be read; else that is an error
  */
 struct hk_layer_tour {
@@ -102,7 +116,9 @@ struct hk_layer_tour {
 	bool skips_closed;
 };
 
-/** hk_layer_tour() - @top: O_PATH. No recursion, and three descriptors at most. Return: 0 or -errno */
+/**
+ * hk_layer_tour() - @top: O_PATH. No recursion, and three descriptors at most. Return: 0 or -errno
+ */
 int hk_layer_tour(struct hk_layer_tour *tour, int top);
 
 enum { HK_LAYER_MAX_DEPTH = 4096 };
@@ -117,26 +133,33 @@ struct hk_layer_dirs {
 	ino_t ino[2];
 };
 
-/** hk_layer_dirs_leave() - on the way into one in it: where many are open already, these are closed. Return: 0;
- * -ENAMETOOLONG: too deep; -errno */
+/**
+ * hk_layer_dirs_leave() - on the way into one in it: where many are open already, these are closed.
+ * Return: 0; -ENAMETOOLONG: too deep; -errno
+ */
 int hk_layer_dirs_leave(struct hk_layer_dirs *dirs);
 /**
  * hk_layer_dirs_return() - back from @sub; they are open again
- * @upper_path, @lower_path: where they are, for when the way back from @sub is another; NULL: not known
+ * @upper_path, @lower_path: where they are, for when the way back from @sub is another; NULL: not
+ *	known
  *
  * Return: 0; -ESTALE where it is moved; -errno.
  */
 int hk_layer_dirs_return(struct hk_overlay *ov, struct hk_layer_dirs *dirs,
 	const struct hk_layer_dirs *sub, const char *upper_path, const char *lower_path);
 
-/** hk_layer_walk() - the directory that @path is in, from @root; *@ret_name points into @path. Return: O_PATH
- * descriptor or -errno */
+/**
+ * hk_layer_walk() - the directory that @path is in, from @root; *@ret_name points into @path.
+ * Return: O_PATH descriptor or -errno
+ */
 int hk_layer_walk(int root, const char *path, const char **ret_name);
 
 /* --- applying --- */
 
-/** struct hk_layer_made - a name below that is, or has been made of, an inode in the layer: further names of it become
- * links */
+/**
+ * struct hk_layer_made - a name below that is, or has been made of, an inode in the layer: further
+ * names of it become links
+ */
 struct hk_layer_made {
 	dev_t dev;
 	ino_t ino;
@@ -191,7 +214,10 @@ int hk_apply_remove_at(int dir, const char *name);
 
 /* layer_opaque_linux.c */
 
-/** hk_apply_unfold_around() - let no directory that @path is in hide what is below: whiteouts do, name by name */
+/**
+ * hk_apply_unfold_around() - let no directory that @path is in hide what is below: whiteouts do,
+ * name by name
+ */
 int hk_apply_unfold_around(struct hk_overlay *ov, const char *path);
 /** hk_apply_unfold_tree() - nor any at or in @dirs */
 int hk_apply_unfold_tree(struct hk_overlay *ov, struct hk_layer_dirs *dirs);

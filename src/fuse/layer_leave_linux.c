@@ -2,9 +2,9 @@
 /*
  * What was applied leaves the layer: see layer_impl.h.
  *
- * Theory: first all is brought to storage. A change that is done then goes, after it the directories that nothing is left
- * in any more, and what the index keeps for no name's sake. Directories of the layer that stay are as they were, with
- * their times and modes.
+ * Theory: first all is brought to storage. A change that is done then goes, after it the
+ * directories that nothing is left in any more, and what the index keeps for no name's sake.
+ * Directories of the layer that stay are as they were, with their times and modes.
  */
 #include <string.h>
 #include <sys/stat.h>
@@ -98,7 +98,10 @@ static int prune_name(struct hk_apply *apply, struct hk_layer_dirs *dirs, const 
 	return r;
 }
 
-/* Directories of the layer in which nothing is left, and which are below, too. Others stay; so they do after an error. */
+/*
+ * Directories of the layer in which nothing is left, and which are below, too. Others stay; so they
+ * do after an error.
+ */
 static int prune(struct hk_apply *apply, struct hk_layer_dirs *dirs)
 {
 	struct hk_layer_names names = {0};

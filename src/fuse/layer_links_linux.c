@@ -2,9 +2,10 @@
 /*
  * The other names of hard-linked files in a layer: see layer_impl.h.
  *
- * Theory: a run that changes a file with several names has seen one of them, and leads the others to the copy by its
- * number. A layer that is shown or applied must have them all by name. So those that still stand below are looked for:
- * the lower tree is listed, which costs no stat for what has another number, until all of them are found.
+ * Theory: a run that changes a file with several names has seen one of them, and leads the others
+ * to the copy by its number. A layer that is shown or applied must have them all by name. So those
+ * that still stand below are looked for: the lower tree is listed, which costs no stat for what has
+ * another number, until all of them are found.
  *
  * Limits: /proc and /sys are left out.
  */

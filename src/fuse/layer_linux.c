@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Opening a kept layer, and ways through it: see layer.h and layer_impl.h. What is in it is found by layer_scan_linux.c.
+ * Opening a kept layer, and ways through it: see layer.h and layer_impl.h. What is in it is found
+ * by layer_scan_linux.c.
  *
- * Theory: nobody knows how deep a tree is that a program has made. So what is further up is closed, and opened again on the
- * way back by "..", if that is the directory that it was; else by its path from the top.
+ * Theory: nobody knows how deep a tree is that a program has made. So what is further up is closed,
+ * and opened again on the way back by "..", if that is the directory that it was; else by its path
+ * from the top.
  *
- * Limits: both trees at once are walked to a depth of HK_LAYER_MAX_DEPTH, for there a level costs stack.
+ * Limits: both trees at once are walked to a depth of HK_LAYER_MAX_DEPTH, for there a level costs
+ * stack.
  */
 #include <linux/limits.h>
 #include <stdlib.h>
@@ -223,8 +226,10 @@ static int same_as(int dir, dev_t dev, ino_t ino)
 	return dir;
 }
 
-/* From @sub back to the directory it is in: by the short way, or from @root. @path NULL: not known. Return: O_PATH
- * descriptor; -ESTALE; -errno */
+/*
+ * From @sub back to the directory it is in: by the short way, or from @root. @path NULL: not known.
+ * Return: O_PATH descriptor; -ESTALE; -errno
+ */
 static int reopen(int sub, int root, const char *path, dev_t dev, ino_t ino)
 {
 	int fd = sub < 0 ? -ESTALE
@@ -243,7 +248,10 @@ static bool is_gone(int r)
 	return r == -ESTALE || r == -ENOENT || r == -ENOTDIR || r == -ELOOP;
 }
 
-/* @fd: in, a directory in it, or -1; out, @level itself, or -1 where that is gone: then no more is to be seen in it. */
+/*
+ * @fd: in, a directory in it, or -1; out, @level itself, or -1 where that is gone: then no more is
+ * to be seen in it.
+ */
 static int go_up(struct hk_layer_tour *tour, int top, struct level *level, int *fd)
 {
 	autoclose int from = take_fd(fd);
@@ -261,7 +269,10 @@ static int go_up(struct hk_layer_tour *tour, int top, struct level *level, int *
 	return is_gone(r) || (r == -EACCES && tour->skips_closed) ? 0 : r;
 }
 
-/* The directory @dir, whose path is the tour's: if it has any in it to go into, they become @level's. */
+/*
+ * The directory @dir, whose path is the tour's: if it has any in it to go into, they become
+ * @level's.
+ */
 static int begin_level(struct hk_layer_tour *tour, int dir, struct level *level)
 {
 	struct stat st;

@@ -2,8 +2,8 @@
 /*
  * Renamed directories of a layer: see layer_impl.h and overlay_moved_linux.c.
  *
- * Theory: a directory of the upper tree says where it was below; nothing below says where it went. So before anything
- * else is compared, the upper tree is walked for all of them.
+ * Theory: a directory of the upper tree says where it was below; nothing below says where it went.
+ * So before anything else is compared, the upper tree is walked for all of them.
  */
 #include <dirent.h>
 #include <stdlib.h>

@@ -2,9 +2,10 @@
 /*
  * Opaque directories of a layer that is applied: see layer_impl.h.
  *
- * Theory: an opaque directory hides all that is below. Before anything in it is applied, it gets a whiteout for each name
- * instead, so that each entry can leave the layer by itself, and so that nothing is hidden that is renamed into it. The
- * whiteouts are as old as the directory: they still tell what is newer below.
+ * Theory: an opaque directory hides all that is below. Before anything in it is applied, it gets a
+ * whiteout for each name instead, so that each entry can leave the layer by itself, and so that
+ * nothing is hidden that is renamed into it. The whiteouts are as old as the directory: they still
+ * tell what is newer below.
  */
 #include <string.h>
 #include <sys/stat.h>

@@ -2,15 +2,18 @@
 /*
  * Bringing renames of directories below: see layer.h and layer_impl.h.
  *
- * Theory: a rename is one rename(2) below, too, as soon as it can be: the directory it goes to is there, and what stands
- * at its new name may go, for nothing in it is to be renamed itself. One makes way for another; new directories are made
- * when they are needed. What then is left (circles, other file systems) is copied into the layer with all that is in it,
- * and becomes an added directory and a deleted one.
+ * Theory: a rename is one rename(2) below, too, as soon as it can be: the directory it goes to is
+ * there, and what stands at its new name may go, for nothing in it is to be renamed itself. One
+ * makes way for another; new directories are made when they are needed. What then is left (circles,
+ * other file systems) is copied into the layer with all that is in it, and becomes an added
+ * directory and a deleted one.
  *
- * After each rename the layer says no more that there is one, and what it says of others' old names is made true.
+ * After each rename the layer says no more that there is one, and what it says of others' old names
+ * is made true.
  *
- * Limits: whoever is killed just between the two leaves a layer in which directories that moved out of the renamed one
- * miss what they had below; the renamed one itself is recognised (overlay_inode_linux.c).
+ * Limits: whoever is killed just between the two leaves a layer in which directories that moved out
+ * of the renamed one miss what they had below; the renamed one itself is recognised
+ * (overlay_inode_linux.c).
  */
 #include <linux/fs.h>
 #include <stdlib.h>
@@ -130,7 +133,10 @@ static int open_ends(struct hk_apply *apply, const struct hk_change *change, str
 		st.ino == change->lower.st_ino && S_ISDIR(st.mode);
 }
 
-/* The directories that are to be around it: new ones are made. Return: 1, 0 where one cannot be yet, -errno. */
+/*
+ * The directories that are to be around it: new ones are made. Return: 1, 0 where one cannot be
+ * yet, -errno.
+ */
 static int make_around(struct hk_apply *apply, size_t i)
 {
 	struct hk_overlay *ov = apply->ov;
@@ -160,7 +166,10 @@ static int make_around(struct hk_apply *apply, size_t i)
 	return 1;
 }
 
-/* What an opaque directory hides is told by name from now on: else it would hide what comes into it. */
+/*
+ * What an opaque directory hides is told by name from now on: else it would hide what comes into
+ * it.
+ */
 static int unfold_around(struct hk_apply *apply, size_t i)
 {
 	int r = hk_apply_unfold_around(apply->ov, apply->changes.differ.list[i].path);

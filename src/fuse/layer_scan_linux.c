@@ -2,13 +2,15 @@
 /*
  * What is in a kept layer: see layer.h.
  *
- * Theory: both trees are walked together, the upper one leading. What was copied up and is as it was, is no change; only
- * where attributes are alike is data compared. Below has changed if what a copy's record says of its original is no
- * longer so; or, where there is no record (a whiteout, a file that replaced another), if what is below, or anything in
- * it, is not what the layer's notes say it hid there (overlay_hidden_linux.c). A layer without notes, of an older Hako or
- * the kernel's overlayfs, has only times: then, if it is not older.
+ * Theory: both trees are walked together, the upper one leading. What was copied up and is as it
+ * was, is no change; only where attributes are alike is data compared. Below has changed if what a
+ * copy's record says of its original is no longer so; or, where there is no record (a whiteout, a
+ * file that replaced another), if what is below, or anything in it, is not what the layer's notes
+ * say it hid there (overlay_hidden_linux.c). A layer without notes, of an older Hako or the
+ * kernel's overlayfs, has only times: then, if it is not older.
  *
- * A renamed directory is compared with what it was below, and its old name counts as free (layer_moves_linux.c).
+ * A renamed directory is compared with what it was below, and its old name counts as free
+ * (layer_moves_linux.c).
  *
  * Limits: the time of a directory alone is no change.
  */
@@ -125,8 +127,8 @@ static bool has_xattrs_of(struct hk_overlay *ov, int a, int b, unsigned *count)
 }
 
 /*
- * Was a directory's time set, rather than changed by what was done in it? That is never older than the copy, which had the
- * time of the lower one.
+ * Was a directory's time set, rather than changed by what was done in it? That is never older than
+ * the copy, which had the time of the lower one.
  */
 static bool sets_time(const struct pair *p)
 {
@@ -504,8 +506,10 @@ static int scan_pair(struct scan *scan, struct pair *p, unsigned depth, int64_t 
 				      : add_change(scan, HK_CHANGE_METADATA, p);
 }
 
-/* One that may have others in it is looked at while @dirs are closed, if there are many open. @len, @below_len: of the
- * paths of @dirs */
+/*
+ * One that may have others in it is looked at while @dirs are closed, if there are many open. @len,
+ * @below_len: of the paths of @dirs
+ */
 static int scan_name(struct scan *scan, struct hk_layer_dirs *dirs, struct pair *p, size_t len,
 	size_t below_len, int64_t hidden_ns)
 {

@@ -21,7 +21,8 @@
  *	fd_lock		list of objects. Eviction comes from this side, so it only tries the stripe
  *
  * Apart from these, alloc_lock is held for moments within all of them, and takes no other; so are
- * the lock of the handles and that of the rules. No lock but rename_lock is held while the backend works, close apart.
+ * the lock of the handles and that of the rules. No lock but rename_lock is held while the backend
+ * works, close apart.
  */
 #ifndef HK_FUSE_NODE_H
 #define HK_FUSE_NODE_H
@@ -146,14 +147,18 @@ void hk_node_put(struct hk_nodes *nodes, struct hk_node *node); /* NULL is fine 
 /**
  * hk_nodes_renames() - to be asked before a name is looked up, and told to hk_nodes_enter()
  *
- * What was found may be renamed by another request before it is entered, and must not be entered where it was.
+ * What was found may be renamed by another request before it is entered, and must not be entered
+ * where it was.
  */
 static inline uint64_t hk_nodes_renames(const struct hk_nodes *nodes)
 {
 	return atomic_load(&nodes->renames);
 }
 
-/** hk_nodes_rename_begin() / hk_nodes_rename_end() - around a rename; they take the rename lock, and let go of it */
+/**
+ * hk_nodes_rename_begin() / hk_nodes_rename_end() - around a rename; they take the rename lock, and
+ * let go of it
+ */
 void hk_nodes_rename_begin(struct hk_nodes *nodes);
 void hk_nodes_rename_end(struct hk_nodes *nodes);
 
@@ -164,8 +169,8 @@ void hk_nodes_rename_end(struct hk_nodes *nodes);
  * @renames: hk_nodes_renames() of before it was found
  * @ret_node: pinned
  *
- * Return: 0; -EAGAIN where names have moved since: it is to be looked up again, best with the rename lock held for
- * reading, where this is not returned; and what hk_node_moved() gives.
+ * Return: 0; -EAGAIN where names have moved since: it is to be looked up again, best with the
+ * rename lock held for reading, where this is not returned; and what hk_node_moved() gives.
  */
 int hk_nodes_enter(struct hk_nodes *nodes, struct hk_export *export, struct hk_node *parent,
 	const char *name, const struct hk_stat *st, uint64_t lookups, uint64_t renames,
@@ -205,9 +210,14 @@ int hk_node_moved(
 int hk_node_found(struct hk_nodes *nodes, struct hk_node *node, struct hk_node *parent,
 	const char *name, uint64_t renames);
 
-/** hk_node_linked() - a pinned node has further names: so its directory, where it was seen last, has_links */
+/**
+ * hk_node_linked() - a pinned node has further names: so its directory, where it was seen last,
+ * has_links
+ */
 void hk_node_linked(struct hk_nodes *nodes, struct hk_node *node);
-/** hk_node_has_links() - may what is removed from this pinned directory live on under another name? */
+/**
+ * hk_node_has_links() - may what is removed from this pinned directory live on under another name?
+ */
 bool hk_node_has_links(struct hk_nodes *nodes, struct hk_node *dir);
 
 /**
@@ -220,11 +230,17 @@ bool hk_node_has_links(struct hk_nodes *nodes, struct hk_node *dir);
  */
 int hk_node_obj(struct hk_nodes *nodes, struct hk_node *node, struct hk_handle **ret_handle);
 
-/** hk_node_obj_at_hand() - the same, but only if there is one: nothing is opened. Return: -EAGAIN where there is none */
+/**
+ * hk_node_obj_at_hand() - the same, but only if there is one: nothing is opened. Return: -EAGAIN
+ * where there is none
+ */
 int hk_node_obj_at_hand(
 	struct hk_nodes *nodes, struct hk_node *node, struct hk_handle **ret_handle);
 
-/** hk_node_seen_at() - where a pinned node was seen last. Return: the parent's id, with @name set; 0: nowhere */
+/**
+ * hk_node_seen_at() - where a pinned node was seen last. Return: the parent's id, with @name set;
+ * 0: nowhere
+ */
 uint64_t hk_node_seen_at(struct hk_nodes *nodes, struct hk_node *node, hk_name name);
 
 /** hk_node_is_same() - is @st the inode a pinned node stands for? */

@@ -16,8 +16,9 @@
  * has one, at most 64 at a time, so that deep trees cost no stack.
  *
  * Limits: that goes 16384 directories up, more than any program makes; what is deeper and has lost
- * its object is ESTALE, for each 64 levels cost a climb of their own. A file that the host moves while the guest knows it only by name is ESTALE to the guest,
- * whose kernel then looks the path up again.
+ * its object is ESTALE, for each 64 levels cost a climb of their own. A file that the host moves
+ * while the guest knows it only by name is ESTALE to the guest, whose kernel then looks the path up
+ * again.
  */
 #include <errno.h>
 #include <stdlib.h>

@@ -11,8 +11,8 @@
  * node later, and has the last word.
  *
  * Parents never make a circle, though the host may move directories about and the guest's requests
- * then tell of one place before, of the other after: hk_node_moved() sees to it. So climbing ends at
- * a root, and what nobody knows any more is freed.
+ * then tell of one place before, of the other after: hk_node_moved() sees to it. So climbing ends
+ * at a root, and what nobody knows any more is freed.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -69,7 +69,10 @@ static int cut_circle(struct hk_nodes *nodes, struct hk_node *node, struct hk_no
 	return 0;
 }
 
-/* Has a rename begun, or does one run, since @renames was told? NULL: it is the rename itself that asks. */
+/*
+ * Has a rename begun, or does one run, since @renames was told? NULL: it is the rename itself that
+ * asks.
+ */
 static bool is_outdated(const struct hk_nodes *nodes, const uint64_t *renames)
 {
 	return renames != NULL && (*renames % 2 != 0 || atomic_load(&nodes->renames) != *renames);
@@ -209,8 +212,10 @@ uint64_t hk_node_seen_at(struct hk_nodes *nodes, struct hk_node *node, hk_name n
 
 	hk_node_lock(nodes, node);
 	if (!node->stale && node->parent != NULL) {
-		/* The parent lives as long as it is the node's; without the stripe it may be another one by now: so
-		 * the id, not the node. */
+		/*
+		 * The parent lives as long as it is the node's; without the stripe it may be
+		 * another one by now: so the id, not the node.
+		 */
 		parent_id = hk_node_id(node->parent);
 		memcpy(name, node->name, strlen(node->name) + 1);
 	}

@@ -42,7 +42,10 @@ static uint64_t cache_seconds(const struct hk_node *node)
 	return node->export->long_cache ? LONG_CACHE_S : SHORT_CACHE_S;
 }
 
-/* What is written to a mapped file is no request: neither we nor the guest's kernel know that its attributes change. */
+/*
+ * What is written to a mapped file is no request: neither we nor the guest's kernel know that its
+ * attributes change.
+ */
 static uint64_t attr_seconds(
 	struct hk_fuse_server *server, struct hk_node *node, const struct hk_stat *st)
 {
@@ -448,7 +451,9 @@ int hk_op_statfs(struct hk_fuse_server *server, struct hk_req *req)
 	return r < 0 ? r : hk_req_put(req, &out, sizeof(out));
 }
 
-/* The guest's sync(2). Only what it has written to is worth waiting for; what it maps it may have. */
+/*
+ * The guest's sync(2). Only what it has written to is worth waiting for; what it maps it may have.
+ */
 int hk_op_syncfs(struct hk_fuse_server *server, struct hk_req *req)
 {
 	int result = 0;

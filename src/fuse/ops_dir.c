@@ -188,9 +188,9 @@ static int open_listing(
 }
 
 /*
- * A listing nobody opened: one that is kept, or a new one. Where it goes on is the guest's word, and any program's that
- * seeks: so each request is judged. Told of is where it begins, and what gives names from somewhere on that no kept one
- * has come to.
+ * A listing nobody opened: one that is kept, or a new one. Where it goes on is the guest's word,
+ * and any program's that seeks: so each request is judged. Told of is where it begins, and what
+ * gives names from somewhere on that no kept one has come to.
  */
 static int list_unopened(struct hk_fuse_server *server, struct hk_req *req,
 	const struct hk_ref *dir, uint64_t position, bool plus, size_t limit)

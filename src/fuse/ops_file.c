@@ -9,8 +9,8 @@
  * mapping go where they belong, and F_SETFL changes it. O_DIRECT stays in the guest: our reads come
  * from the host's page cache, and guest memory has any alignment.
  *
- * An open that costs little is what counts most: programs open far more files than they make. So who
- * only reads shares a descriptor (share.c), and the kernel moves or keeps the data (pass.c).
+ * An open that costs little is what counts most: programs open far more files than they make. So
+ * who only reads shares a descriptor (share.c), and the kernel moves or keeps the data (pass.c).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -58,8 +58,9 @@ static struct hk_opener opener_of(const struct hk_req *req, const struct hk_stat
 }
 
 /*
- * What may be run can be read by who says that he runs it: the kernel asks for both with the same request. Written to it
- * cannot be: no kernel asks for both, and who does is judged as one that reads and writes.
+ * What may be run can be read by who says that he runs it: the kernel asks for both with the same
+ * request. Written to it cannot be: no kernel asks for both, and who does is judged as one that
+ * reads and writes.
  */
 static int judge_open(
 	struct hk_fuse_server *server, const struct hk_req *req, struct hk_case *c, uint32_t flags)
@@ -78,8 +79,8 @@ static int judge_open(
 }
 
 /*
- * With more rights than the guest asked for, where a mapping takes them and the monitor has them. Only to be read: the
- * file that others read, too; it may become the object of @ref.
+ * With more rights than the guest asked for, where a mapping takes them and the monitor has them.
+ * Only to be read: the file that others read, too; it may become the object of @ref.
  */
 static int open_file(struct hk_fuse_server *server, struct hk_ref *ref, const struct hk_stat *st,
 	uint32_t flags, struct hk_opener *by)
@@ -147,7 +148,10 @@ static void tell_of_close(struct hk_fuse_server *server, struct hk_handle *h)
 	hk_judge_closed(server, h);
 }
 
-/* What nobody will see written is told from the time of change. To open may have been one: a copy above, a truncation. */
+/*
+ * What nobody will see written is told from the time of change. To open may have been one: a copy
+ * above, a truncation.
+ */
 static void note_change(
 	const struct hk_ref *ref, int file, const struct hk_stat *st, struct hk_opener *by)
 {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Names that come: LOOKUP and FORGET, making of entries, LINK, READLINK. Those that go are in ops_remove.c.
+ * Names that come: LOOKUP and FORGET, making of entries, LINK, READLINK. Those that go are in
+ * ops_remove.c.
  *
  * Theory: a handler pins the directory, asks the export's rules, lets the backend do it by one name
  * in one directory, and looks the name up again where the reply is an entry. Nodes remember where
@@ -82,7 +83,10 @@ static int enter_ruled(struct hk_fuse_server *server, const struct hk_ref *dir, 
 	return r;
 }
 
-/* Enters what is at @path, from the root of @export on; no component but the last may be a symbolic link. */
+/*
+ * Enters what is at @path, from the root of @export on; no component but the last may be a symbolic
+ * link.
+ */
 static int enter_path(struct hk_fuse_server *server, struct hk_export *export, const char *path,
 	struct fuse_entry_out *entry)
 {
@@ -339,8 +343,8 @@ int hk_op_readlink(struct hk_fuse_server *server, struct hk_req *req)
 }
 
 /*
- * A further name must not lend its rights: who may not read or write the file by its old one may not link it; nor who may
- * do anything else by the new one only.
+ * A further name must not lend its rights: who may not read or write the file by its old one may
+ * not link it; nor who may do anything else by the new one only.
  */
 static int judge_link(struct hk_fuse_server *server, const struct hk_req *req, struct hk_case *c,
 	const struct hk_ref *dir, const char *name, const struct hk_ref *old)

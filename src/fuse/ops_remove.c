@@ -2,15 +2,17 @@
 /*
  * Names that go: UNLINK, RMDIR, RENAME.
  *
- * Theory: as in ops_name.c. A rename updates where nodes were seen last under the rename lock (node_obj.c says why). Before
- * a name goes away whose inode may live on (further hard links, a directory that is somebody's current one), the object
- * of a known node is opened, so that the node stays good. Directories know whether they have had files with further
- * names, so that removing most files takes no look at them.
+ * Theory: as in ops_name.c. A rename updates where nodes were seen last under the rename lock
+ * (node_obj.c says why). Before a name goes away whose inode may live on (further hard links, a
+ * directory that is somebody's current one), the object of a known node is opened, so that the node
+ * stays good. Directories know whether they have had files with further names, so that removing
+ * most files takes no look at them.
  *
- * Renames stay within one export: what is read-only in one must not become writable through another.
+ * Renames stay within one export: what is read-only in one must not become writable through
+ * another.
  *
- * Limits: a file that the guest removes by the only name it knows, while the host has given it another since, is gone for
- * the guest (but for who has it open) until it looks that one up.
+ * Limits: a file that the guest removes by the only name it knows, while the host has given it
+ * another since, is gone for the guest (but for who has it open) until it looks that one up.
  */
 #include <errno.h>
 #include <linux/fs.h>
@@ -101,7 +103,10 @@ int hk_op_rmdir(struct hk_fuse_server *server, struct hk_req *req)
 	return remove_entry(server, req, true);
 }
 
-/* Tells the node of what stands at @name now that it does, if there is one. It was at @old_name in @old_dir. */
+/*
+ * Tells the node of what stands at @name now that it does, if there is one. It was at @old_name in
+ * @old_dir.
+ */
 static void note_moved(struct hk_fuse_server *server, const struct hk_ref *old_dir,
 	const char *old_name, const struct hk_ref *dir, const char *name)
 {

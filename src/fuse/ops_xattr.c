@@ -7,8 +7,8 @@
  * the host's security modules mean nothing to it, and ACLs (system.posix_acl_*) would be enforced
  * with the wrong ids, unless the exports say that they are the right ones.
  *
- * Rules: user and trusted attributes are data, so who may not read a file sees none. The others, and the list of names, are
- * told like what stat(2) tells.
+ * Rules: user and trusted attributes are data, so who may not read a file sees none. The others,
+ * and the list of names, are told like what stat(2) tells.
  *
  * Limits: as the kernel's: 64 KiB for a value and for a list.
  */
@@ -55,13 +55,19 @@ static int take_xattr_name(struct hk_fuse_server *server, struct hk_req *req, xa
 	return is_shown(server, name) ? 0 : -EOPNOTSUPP;
 }
 
-/* Is it the user's, as data is, and may be read by who may read the file? All else is like what stat(2) tells. */
+/*
+ * Is it the user's, as data is, and may be read by who may read the file? All else is like what
+ * stat(2) tells.
+ */
 static bool is_data(const char *name)
 {
 	return strncmp(name, "user.", 5) == 0 || strncmp(name, "trusted.", 8) == 0;
 }
 
-/* Do rules keep its data from everybody? Then it has no such attributes, and nobody is told: `cp -a` asks for them. */
+/*
+ * Do rules keep its data from everybody? Then it has no such attributes, and nobody is told: `cp
+ * -a` asks for them.
+ */
 static bool is_unreadable(struct hk_fuse_server *server, struct hk_node *node)
 {
 	struct hk_rules *rules = node->export->rules;
@@ -93,8 +99,10 @@ static bool is_by_name(const struct target *target)
 	return target->dir.node != NULL;
 }
 
-/* Is the node still where it was seen last? Then an object of its own, which `ls -l` would have us open for each file, is
- * not needed. */
+/*
+ * Is the node still where it was seen last? Then an object of its own, which `ls -l` would have us
+ * open for each file, is not needed.
+ */
 static bool find_by_name(struct hk_fuse_server *server, struct target *target)
 {
 	struct hk_backend *backend = hk_ref_backend(&target->ref);
@@ -152,8 +160,10 @@ static int stat_target(const struct target *target, struct hk_stat *st)
 				  : backend->ops->stat(backend, target->ref.obj, st);
 }
 
-/* May the attribute, or (NULL) the list of all, be read, as the host would have it? Return: 0, -ENODATA, or what stat
- * gave. */
+/*
+ * May the attribute, or (NULL) the list of all, be read, as the host would have it? Return: 0,
+ * -ENODATA, or what stat gave.
+ */
 static int check_readable(
 	struct hk_fuse_server *server, const struct target *target, const char *name)
 {
@@ -175,9 +185,9 @@ static int check_readable(
 }
 
 /*
- * Kernels ask for security.capability before they run a file, and before they change its owner, times or data: several times
- * for each file that tar(1) unpacks. Mostly there is none. That is kept for as long as attributes are, and no more once
- * the guest has set one.
+ * Kernels ask for security.capability before they run a file, and before they change its owner,
+ * times or data: several times for each file that tar(1) unpacks. Mostly there is none. That is
+ * kept for as long as attributes are, and no more once the guest has set one.
  */
 static bool is_capability(const char *name)
 {

@@ -2,16 +2,17 @@
 /*
  * Copy-up: what is about to change comes into the upper layer. See overlay_impl.h.
  *
- * Theory: the copy is made in the work directory with all it has, then renamed to its place, so at no moment is half of
- * it there, whoever is killed. Directories come without what is in them, ancestors first. An inode with several names
- * goes to the index, and from there to the name it is known by; the others lead to it (overlay_inode_linux.c) until they
- * get upper names themselves.
+ * Theory: the copy is made in the work directory with all it has, then renamed to its place, so at
+ * no moment is half of it there, whoever is killed. Directories come without what is in them,
+ * ancestors first. An inode with several names goes to the index, and from there to the name it is
+ * known by; the others lead to it (overlay_inode_linux.c) until they get upper names themselves.
  *
- * Data of more than 1 MiB is copied without the tree's lock where the caller needs nothing else to stay as it is. The
- * inode is marked, and whoever wants it copied too waits.
+ * Data of more than 1 MiB is copied without the tree's lock where the caller needs nothing else to
+ * stay as it is. The inode is marked, and whoever wants it copied too waits.
  *
- * Limits: data is not synced before the rename: a crash of the host (not of ours) may leave an empty file in the layer. A
- * tree is copied up as a whole to a depth of OWNED_DEPTH, for each level costs stack and two descriptors.
+ * Limits: data is not synced before the rename: a crash of the host (not of ours) may leave an
+ * empty file in the layer. A tree is copied up as a whole to a depth of OWNED_DEPTH, for each level
+ * costs stack and two descriptors.
  */
 #include <linux/limits.h>
 #include <stdlib.h>
@@ -330,7 +331,10 @@ int hk_ov_upper_dir(struct hk_overlay *ov, struct hk_ov_inode *dir)
 	for (size_t i = 0; i < count; i++, at = at->parent) {
 		way[i] = at;
 	}
-	/* Each wakes, and is copied, while the one above is held: else that would be looked for from the top. */
+	/*
+	 * Each wakes, and is copied, while the one above is held: else that would be looked for
+	 * from the top.
+	 */
 	while (r == 0 && count-- > 0) {
 		r = hk_ov_wake(ov, way[count]);
 		if (r < 0) {

@@ -2,12 +2,12 @@
 /*
  * Listings of copy-on-write directories: see overlay_impl.h.
  *
- * Theory: the first read takes in both layers. Entries are sorted by a hash of the name, so that equal names meet, the
- * upper one first; and the hash is the position: whoever comes back with one goes on where he was, also in a new listing
- * and after names came and went.
+ * Theory: the first read takes in both layers. Entries are sorted by a hash of the name, so that
+ * equal names meet, the upper one first; and the hash is the position: whoever comes back with one
+ * goes on where he was, also in a new listing and after names came and went.
  *
- * Limits: of two names with one hash (62 bits) one is left out, if a listing is taken up anew just between them. What is
- * below under a name that a listing has seen already is not looked at again.
+ * Limits: of two names with one hash (62 bits) one is left out, if a listing is taken up anew just
+ * between them. What is below under a name that a listing has seen already is not looked at again.
  */
 #include <dirent.h>
 #include <stdlib.h>

@@ -2,9 +2,10 @@
 /*
  * Attributes and data of a copy-on-write tree: see overlay_impl.h.
  *
- * Theory: whatever changes an inode copies it up and then does it there. The upper descriptor of an inode stays open as
- * long as the inode is in use, so no lock is held while it is worked on; the lower one goes at copy-up, so it is. A file
- * opened for reading below goes over to the copy with the first call after copy-up: it sees what others write.
+ * Theory: whatever changes an inode copies it up and then does it there. The upper descriptor of an
+ * inode stays open as long as the inode is in use, so no lock is held while it is worked on; the
+ * lower one goes at copy-up, so it is. A file opened for reading below goes over to the copy with
+ * the first call after copy-up: it sees what others write.
  */
 #include <linux/limits.h>
 #include <stdlib.h>

@@ -2,14 +2,15 @@
 /*
  * What a layer hid first: see overlay_impl.h, and layer_scan_linux.c, which reads it.
  *
- * Theory: hako apply must know whether what stands below is still what the run saw there. Times do not tell: a second run
- * makes whiteouts and files anew, and many things happen within one tick of the kernel's clock. So at the moment when
- * something below is shown no more (a whiteout, a copy, something else at its name), a line goes into the layer's file
- * `hidden`: a digest of what it was, without its path, for hako apply renames directories. A name is hidden once only,
- * until it is applied, so the file has a line for each at most. What has no line was never seen by a run.
+ * Theory: hako apply must know whether what stands below is still what the run saw there. Times do
+ * not tell: a second run makes whiteouts and files anew, and many things happen within one tick of
+ * the kernel's clock. So at the moment when something below is shown no more (a whiteout, a copy,
+ * something else at its name), a line goes into the layer's file `hidden`: a digest of what it was,
+ * without its path, for hako apply renames directories. A name is hidden once only, until it is
+ * applied, so the file has a line for each at most. What has no line was never seen by a run.
  *
- * Limits: the line is written after the fact, and its failure is no error: what is killed, or has no space, in between
- * leaves a change that is taken for a conflict.
+ * Limits: the line is written after the fact, and its failure is no error: what is killed, or has
+ * no space, in between leaves a change that is taken for a conflict.
  */
 #include <inttypes.h>
 #include <stdlib.h>

@@ -17,9 +17,10 @@
  *	overlay_dir_linux.c	listings
  *	transfer_linux.c	data and metadata from one inode to another; layers use it, too
  *
- * An *inode* is one that something refers to: it has its descriptors (O_PATH) in the lower and the upper tree, and
- * remembers where it was found last, because that is where a copy goes. All objects and files of one inode share it,
- * so all of them see a copy-up. A directory that only inodes in it refer to is *parked*: it has a name, and no descriptors.
+ * An *inode* is one that something refers to: it has its descriptors (O_PATH) in the lower and the
+ * upper tree, and remembers where it was found last, because that is where a copy goes. All objects
+ * and files of one inode share it, so all of them see a copy-up. A directory that only inodes in it
+ * refer to is *parked*: it has a name, and no descriptors.
  *
  * Locks, in this order:
  *
@@ -63,7 +64,8 @@ struct hk_ov_id {
  * @uid, @gid: to be shown, where the copy could not be given to them; -1: the copy's own
  * @is_indexed: it had several names, so the index has one, too
  * @links: of these names, how many still stand below only
- * @path_hash: of the lower path it was copied from: if there is nothing any more, it was removed below
+ * @path_hash: of the lower path it was copied from: if there is nothing any more, it was removed
+ *	below
  */
 struct hk_ov_record {
 	struct hk_ov_id id;
@@ -174,7 +176,10 @@ struct hk_ov_found {
 
 /* overlay_inode_linux.c. The tree is locked. */
 
-/** hk_ov_find() - Return: 0; -ENOENT, then @found says if by whiteout; -errno. Descriptors only with @want_fds and 0. */
+/**
+ * hk_ov_find() - Return: 0; -ENOENT, then @found says if by whiteout; -errno. Descriptors only with
+ * @want_fds and 0.
+ */
 int hk_ov_find(struct hk_overlay *ov, struct hk_ov_inode *dir, const char *name, bool want_fds,
 	struct hk_ov_found *found);
 void hk_ov_found_finish(struct hk_ov_found *found);
@@ -183,13 +188,19 @@ void hk_ov_found_stat(const struct hk_ov_found *found, struct hk_stat *st);
 /** hk_ov_reach() - the inode at a name, with a reference */
 int hk_ov_reach(struct hk_overlay *ov, struct hk_ov_inode *dir, const char *name,
 	struct hk_ov_inode **ret_inode);
-/** hk_ov_inode_new() - of what was just made in the upper tree (or below, if not cow). @fd is taken, also on failure */
+/**
+ * hk_ov_inode_new() - of what was just made in the upper tree (or below, if not cow). @fd is taken,
+ * also on failure
+ */
 int hk_ov_inode_new(struct hk_overlay *ov, struct hk_ov_inode *dir, const char *name, int fd,
 	bool is_cow, struct hk_ov_inode **ret_inode);
 int hk_ov_inode_stat(struct hk_overlay *ov, struct hk_ov_inode *inode, struct hk_stat *st);
 /** hk_ov_is_cow() - does this name go to the upper layer? */
 bool hk_ov_is_cow(struct hk_overlay *ov, struct hk_ov_inode *dir, const char *name);
-/** hk_ov_lower_path() - of @name in the lower directory of @dir, "/a/b". Return: 0; -ENOENT: nowhere; -ENOMEM */
+/**
+ * hk_ov_lower_path() - of @name in the lower directory of @dir, "/a/b". Return: 0; -ENOENT:
+ * nowhere; -ENOMEM
+ */
 int hk_ov_lower_path(
 	struct hk_overlay *ov, struct hk_ov_inode *dir, const char *name, char **ret_path);
 /** hk_ov_path_hash() - of that, without the slash; 0: it is nowhere */
@@ -209,14 +220,21 @@ void hk_ov_stat_with(const struct hk_ov_record *record, struct hk_stat *st);
 
 /* overlay_moved_linux.c */
 
-/** hk_ov_is_moved() - does this mark (HK_OV_OPAQUE) say that the directory's lower one is elsewhere? */
+/**
+ * hk_ov_is_moved() - does this mark (HK_OV_OPAQUE) say that the directory's lower one is elsewhere?
+ */
 static inline bool hk_ov_is_moved(char mark)
 {
 	return mark == 'r' || mark == 'R';
 }
-/** hk_ov_is_original() - is @st what @record was copied from? Device numbers change with each boot */
+/**
+ * hk_ov_is_original() - is @st what @record was copied from? Device numbers change with each boot
+ */
 bool hk_ov_is_original(const struct hk_ov_record *record, const struct hk_stat *st);
-/** hk_ov_walk() - a directory by its path from @root, slashes as they come. Return: O_PATH descriptor or -errno */
+/**
+ * hk_ov_walk() - a directory by its path from @root, slashes as they come. Return: O_PATH
+ * descriptor or -errno
+ */
 int hk_ov_walk(int root, const char *path);
 /**
  * hk_ov_open_moved() - the lower directory of a moved one, if it still is where and what it was
@@ -227,23 +245,35 @@ int hk_ov_walk(int root, const char *path);
  */
 int hk_ov_open_moved(struct hk_overlay *ov, int dir, const char *name,
 	const struct hk_ov_record *record, struct hk_stat *ret_st, char **ret_path);
-/** hk_ov_make_movable() - let a directory be renamed in the upper tree, whatever is below. The tree is locked for writing */
+/**
+ * hk_ov_make_movable() - let a directory be renamed in the upper tree, whatever is below. The tree
+ * is locked for writing
+ */
 int hk_ov_make_movable(struct hk_overlay *ov, struct hk_ov_inode *inode);
 
 /* overlay_live_linux.c */
 
-/** hk_ov_live() - the inode of this identity, if something refers to it, with a reference; else NULL */
+/**
+ * hk_ov_live() - the inode of this identity, if something refers to it, with a reference; else NULL
+ */
 struct hk_ov_inode *hk_ov_live(struct hk_overlay *ov, const struct hk_ov_id *id);
-/** hk_ov_enter() - put @inode, which has no references yet, into the table; or find the one that is there, and free it */
+/**
+ * hk_ov_enter() - put @inode, which has no references yet, into the table; or find the one that is
+ * there, and free it
+ */
 struct hk_ov_inode *hk_ov_enter(struct hk_overlay *ov, struct hk_ov_inode *inode);
 /** hk_ov_enter_root() - put ov->root into the table */
 void hk_ov_enter_root(struct hk_overlay *ov);
 void hk_ov_unref(struct hk_overlay *ov, struct hk_ov_inode *inode); /* NULL is fine */
-/** hk_ov_wake() - a reference to an inode that is known as a parent only. The tree is locked for writing. Return: 0;
- * -ESTALE where it is not found again; -errno */
+/**
+ * hk_ov_wake() - a reference to an inode that is known as a parent only. The tree is locked for
+ * writing. Return: 0; -ESTALE where it is not found again; -errno
+ */
 int hk_ov_wake(struct hk_overlay *ov, struct hk_ov_inode *inode);
-/** hk_ov_place() - it is found at @dir and @name from now on; @dir NULL: nowhere. Return: 0; -ENOMEM; -ESTALE where
- * @dir is within it, by what was known */
+/**
+ * hk_ov_place() - it is found at @dir and @name from now on; @dir NULL: nowhere. Return: 0;
+ * -ENOMEM; -ESTALE where @dir is within it, by what was known
+ */
 int hk_ov_place(struct hk_overlay *ov, struct hk_ov_inode *inode, struct hk_ov_inode *dir,
 	const char *name);
 /** hk_ov_unplace() - if the inode @id is in use and was known at this name, it is nowhere now */
@@ -253,7 +283,10 @@ void hk_ov_unplace(struct hk_overlay *ov, const struct hk_ov_id *id, struct hk_o
 /* overlay_slot_linux.c */
 void hk_ov_close(struct hk_backend *backend, int id);
 struct hk_ov_slot *hk_ov_slot(struct hk_overlay *ov, int id);
-/** hk_ov_slot_new() - Return: its number, or -errno. The reference and @fd are taken, also on failure. */
+/**
+ * hk_ov_slot_new() - Return: its number, or -errno. The reference and @fd are taken, also on
+ * failure.
+ */
 int hk_ov_slot_new(struct hk_overlay *ov, struct hk_ov_inode *inode, int fd, int flags);
 void hk_ov_slots_finish(struct hk_overlay *ov);
 
@@ -265,8 +298,8 @@ ssize_t hk_ov_get_xattr(struct hk_overlay *ov, int dir, const char *name, const 
 /**
  * hk_ov_get_mark() - the first byte of an attribute; 0: none
  *
- * Of HK_OV_OPAQUE: 'y' nothing is below; 'x' there may be whiteouts by xattr; 'r' what is below is elsewhere, as
- * HK_OV_REDIRECT says; 'R' both of these.
+ * Of HK_OV_OPAQUE: 'y' nothing is below; 'x' there may be whiteouts by xattr; 'r' what is below is
+ * elsewhere, as HK_OV_REDIRECT says; 'R' both of these.
  */
 char hk_ov_get_mark(struct hk_overlay *ov, int dir, const char *name, const char *xattr);
 int hk_ov_set_mark(
@@ -292,9 +325,15 @@ struct hk_ov_temp {
 };
 struct hk_ov_temp hk_ov_temp(struct hk_overlay *ov); /* a name for the work directory */
 
-/* overlay_hidden_linux.c: what was below when a layer came to hide it. The tree is locked for writing. */
+/*
+ * overlay_hidden_linux.c: what was below when a layer came to hide it. The tree is locked for
+ * writing.
+ */
 
-/** hk_ov_digest(), hk_ov_record_digest() - what tells an inode below from what it may be later; a record: of no directory */
+/**
+ * hk_ov_digest(), hk_ov_record_digest() - what tells an inode below from what it may be later; a
+ * record: of no directory
+ */
 uint64_t hk_ov_digest(const struct hk_stat *st);
 uint64_t hk_ov_record_digest(const struct hk_ov_record *record);
 /** hk_ov_note_hidden() - what is below, and was shown, is not any more. @what: its digest */
@@ -304,7 +343,10 @@ void hk_ov_note_found_hidden(struct hk_overlay *ov, const struct hk_ov_found *fo
 /** hk_ov_note_dir_hidden() - the same of a directory's lower one; before that is closed */
 void hk_ov_note_dir_hidden(struct hk_overlay *ov, const struct hk_ov_inode *dir);
 
-/** struct hk_ov_hidden - all digests; owned, sorted. @is_known: false where an old layer has no notes */
+/**
+ * struct hk_ov_hidden - all digests; owned, sorted. @is_known: false where an old layer has no
+ * notes
+ */
 struct hk_ov_hidden {
 	bool is_known;
 	uint64_t *list;
@@ -328,10 +370,12 @@ struct hk_ov_lent {
 int hk_ov_find_groups(struct hk_overlay *ov);
 bool hk_ov_is_in_group(const struct hk_overlay *ov, gid_t gid);
 /**
- * hk_ov_lend() - let us, not being root, do with our own file or directory what @rights (0700) say, for one operation
+ * hk_ov_lend() - let us, not being root, do with our own file or directory what @rights (0700) say,
+ * for one operation
  * @obj: O_PATH, and open until the rights are back; -1: nothing is done
  *
- * Where that may not be, nothing is lent: the operation says why. Return: 0; -errno where @obj cannot be looked at.
+ * Where that may not be, nothing is lent: the operation says why. Return: 0; -errno where @obj
+ * cannot be looked at.
  */
 int hk_ov_lend(struct hk_overlay *ov, int obj, mode_t rights, struct hk_ov_lent *lent);
 /** hk_ov_take_back() - it gets its mode back; hk_ov_leave_as_was(): and its times */
@@ -348,16 +392,22 @@ int hk_ov_remove_tree(int dir);
 enum { HK_OV_EMPTY = 1 << 0, HK_OV_ALONE = 1 << 1, HK_OV_NAMELESS = 1 << 2 };
 /**
  * hk_ov_copy_up() - let the inode be in the upper tree
- * @how: HK_OV_EMPTY: its data is about to be cut off, so leave it; HK_OV_ALONE: the lock may be given up in between,
- * so that others go on while much data is copied; HK_OV_NAMELESS: one with several names, to the index only
+ * @how: HK_OV_EMPTY: its data is about to be cut off, so leave it; HK_OV_ALONE: the lock may be
+ * given up in between, so that others go on while much data is copied; HK_OV_NAMELESS: one with
+ * several names, to the index only
  *
  * Waits where another thread copies the inode: the lock was given up then, and wait_count tells.
  */
 int hk_ov_copy_up(struct hk_overlay *ov, struct hk_ov_inode *inode, unsigned how);
-/** hk_ov_upper_dir() - let the directory be in the upper tree; also one that is not cow, as a place for what is */
+/**
+ * hk_ov_upper_dir() - let the directory be in the upper tree; also one that is not cow, as a place
+ * for what is
+ */
 int hk_ov_upper_dir(struct hk_overlay *ov, struct hk_ov_inode *dir);
-/** hk_ov_own_tree() - copy up a directory with all that is in it; then nothing of it is below. Return: 0; -EXDEV where
- * not all of it is cow, or it is very deep; -errno */
+/**
+ * hk_ov_own_tree() - copy up a directory with all that is in it; then nothing of it is below.
+ * Return: 0; -EXDEV where not all of it is cow, or it is very deep; -errno
+ */
 int hk_ov_own_tree(struct hk_overlay *ov, struct hk_ov_inode *dir);
 /** hk_ov_give_name() - an inode that is in the index gets the upper name of what it is below */
 int hk_ov_give_name(struct hk_overlay *ov, struct hk_ov_inode *dir, const char *name,

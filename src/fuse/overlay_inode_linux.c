@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Which inode a name of a copy-on-write tree stands for, and the inodes that are in use: see overlay_impl.h.
+ * Which inode a name of a copy-on-write tree stands for, and the inodes that are in use: see
+ * overlay_impl.h.
  *
- * Theory: a name is looked for in the upper directory, then, unless a whiteout or an opaque directory is in the way, in
- * the lower one. What was copied up has a record of what it was, and goes on under that identity. A file with several
- * names is copied up once: the index, a directory of the layer, has it under the number it has below, so that every
- * other name, though it stands below, leads to the copy. What is below an upper directory is at the same name, or where
- * its redirection says (overlay_moved_linux.c).
+ * Theory: a name is looked for in the upper directory, then, unless a whiteout or an opaque
+ * directory is in the way, in the lower one. What was copied up has a record of what it was, and
+ * goes on under that identity. A file with several names is copied up once: the index, a directory
+ * of the layer, has it under the number it has below, so that every other name, though it stands
+ * below, leads to the copy. What is below an upper directory is at the same name, or where its
+ * redirection says (overlay_moved_linux.c).
  *
- * A name that is not for the upper layer (is_cow() says no) is looked for below only. The directory around one that is
- * may have an upper twin nevertheless, as a place for it: only names are taken from that.
+ * A name that is not for the upper layer (is_cow() says no) is looked for below only. The directory
+ * around one that is may have an upper twin nevertheless, as a place for it: only names are taken
+ * from that.
  *
  * Limits: the layer itself is hidden where it lies within what it is over.
  */
@@ -33,8 +36,10 @@ struct hk_ov_id hk_ov_id_of(const struct hk_stat *st)
 
 /* --- whose layer a name is --- */
 
-/* The path of @name in @dir, or (@below) in its lower directory. live_lock held. Return: false where it is nowhere, or
- * too deep. */
+/*
+ * The path of @name in @dir, or (@below) in its lower directory. live_lock held. Return: false
+ * where it is nowhere, or too deep.
+ */
 static bool path_of(struct hk_overlay *ov, struct hk_ov_inode *dir, const char *name, bool below,
 	struct hk_str *path)
 {

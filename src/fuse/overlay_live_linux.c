@@ -2,12 +2,13 @@
 /*
  * The inodes of a copy-on-write tree that are in use: see overlay_impl.h.
  *
- * Theory: a table by identity. An inode is in it for as long as something refers to it: slots, calls at work, and
- * children, which need its name. Who is left with children only gives its descriptors back, so there are no more of
- * them than the server's objects account for, however deep the tree; they are opened again when a copy goes there.
+ * Theory: a table by identity. An inode is in it for as long as something refers to it: slots,
+ * calls at work, and children, which need its name. Who is left with children only gives its
+ * descriptors back, so there are no more of them than the server's objects account for, however
+ * deep the tree; they are opened again when a copy goes there.
  *
- * Limits: where the host moves directories about, what is above may have led to a directory within itself: a place that
- * would close a circle is refused (ESTALE), and the next look finds it anew.
+ * Limits: where the host moves directories about, what is above may have led to a directory within
+ * itself: a place that would close a circle is refused (ESTALE), and the next look finds it anew.
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -210,7 +211,9 @@ void hk_ov_enter_root(struct hk_overlay *ov)
 	*bucket = ov->root;
 }
 
-/* The parked ones from @inode upwards, @inode first, into @way (NULL: only count). live_lock held. */
+/*
+ * The parked ones from @inode upwards, @inode first, into @way (NULL: only count). live_lock held.
+ */
 static size_t parked_from(
 	struct hk_ov_inode *inode, struct hk_ov_inode **way, struct hk_ov_inode **ret_awake)
 {
@@ -226,7 +229,10 @@ static size_t parked_from(
 	return count;
 }
 
-/* From above, each by the one before it: so two are open at a time, and nothing recurses where a guest says how deep. */
+/*
+ * From above, each by the one before it: so two are open at a time, and nothing recurses where a
+ * guest says how deep.
+ */
 static int wake_down(struct hk_overlay *ov, struct hk_ov_inode *inode, size_t count)
 {
 	autofree struct hk_ov_inode **way = hk_calloc(count, sizeof(struct hk_ov_inode *));

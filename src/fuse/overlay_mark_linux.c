@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Marks in the upper layer of a copy-on-write tree: whiteouts, opaque directories, records. See overlay_impl.h.
+ * Marks in the upper layer of a copy-on-write tree: whiteouts, opaque directories, records. See
+ * overlay_impl.h.
  *
- * Theory: a whiteout is a character device 0:0, which every user may make since Linux 5.8, and which overlayfs knows; or,
- * where it cannot be made, an empty file with an attribute. Marks are extended attributes user.*, which need no
- * privilege, but which only files and directories have, and which nobody but root reads or writes where the mode says no.
- * So the record of anything else stands in the layer's directory `origin`: a symbolic link, whose name is the number of
- * the inode and whose text is the record. It names the inode's time of birth as well, so that one left behind is not
- * taken for another's.
+ * Theory: a whiteout is a character device 0:0, which every user may make since Linux 5.8, and
+ * which overlayfs knows; or, where it cannot be made, an empty file with an attribute. Marks are
+ * extended attributes user.*, which need no privilege, but which only files and directories have,
+ * and which nobody but root reads or writes where the mode says no. So the record of anything else
+ * stands in the layer's directory `origin`: a symbolic link, whose name is the number of the inode
+ * and whose text is the record. It names the inode's time of birth as well, so that one left behind
+ * is not taken for another's.
  *
  * Limits: a layer copied elsewhere takes the attributes along, but not what is in `origin`.
  */

@@ -2,17 +2,20 @@
 /*
  * Directories of a copy-on-write tree that are elsewhere below than above: see overlay_impl.h.
  *
- * Theory: a directory that is renamed is not copied with all that is in it. Its upper twin moves, and notes where the
- * lower one is, as a path from the lower root: overlayfs's user.overlay.redirect, and 'r' as its mark of opaqueness, for
- * nothing at its new name below has to do with it. What is in it is found in that lower directory then, and renaming it
- * once more leaves the note as it is. A directory that was in it and moves out gets a note of its own.
+ * Theory: a directory that is renamed is not copied with all that is in it. Its upper twin moves,
+ * and notes where the lower one is, as a path from the lower root: overlayfs's
+ * user.overlay.redirect, and 'r' as its mark of opaqueness, for nothing at its new name below has
+ * to do with it. What is in it is found in that lower directory then, and renaming it once more
+ * leaves the note as it is. A directory that was in it and moves out gets a note of its own.
  *
- * The record says which inode the lower one was. Where the path leads to another by now, or to none, the upper one stands
- * alone: what somebody puts in its place later has never been seen by the run, and hako apply calls it a conflict. So there
- * are no circles, however the host renames: a lower directory shows at one place only.
+ * The record says which inode the lower one was. Where the path leads to another by now, or to
+ * none, the upper one stands alone: what somebody puts in its place later has never been seen by
+ * the run, and hako apply calls it a conflict. So there are no circles, however the host renames: a
+ * lower directory shows at one place only.
  *
- * Limits: who is not root cannot rename a directory that he cannot read. Where only parts of the tree are copy-on-write, and where the path is longer than an attribute may be (4096
- * bytes), the tree is copied.
+ * Limits: who is not root cannot rename a directory that he cannot read. Where only parts of the
+ * tree are copy-on-write, and where the path is longer than an attribute may be (4096 bytes), the
+ * tree is copied.
  */
 #include <linux/limits.h>
 #include <stdlib.h>

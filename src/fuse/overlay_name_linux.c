@@ -2,13 +2,14 @@
 /*
  * Making and removing names in a copy-on-write tree: see overlay_impl.h.
  *
- * Theory: what is new is made in the upper directory itself, as on the host, so that it gets the group and the default
- * ACL it should. Where a whiteout is in its way, a file is made without a name, gets one in the work directory, and is
- * renamed over the whiteout; anything else is made when the whiteout has been moved to the work directory, and that comes
- * back if making fails. A name that stands below, too, is removed by a whiteout.
+ * Theory: what is new is made in the upper directory itself, as on the host, so that it gets the
+ * group and the default ACL it should. Where a whiteout is in its way, a file is made without a
+ * name, gets one in the work directory, and is renamed over the whiteout; anything else is made
+ * when the whiteout has been moved to the work directory, and that comes back if making fails. A
+ * name that stands below, too, is removed by a whiteout.
  *
- * Limits: whoever is killed between moving a whiteout away and making what is no file leaves a layer in which the old one
- * shows again.
+ * Limits: whoever is killed between moving a whiteout away and making what is no file leaves a
+ * layer in which the old one shows again.
  */
 #include <linux/fs.h>
 #include <string.h>
@@ -49,7 +50,10 @@ static int make_at(struct hk_overlay *ov, int dir, const char *name, const struc
 	return -EINVAL;
 }
 
-/* A file, in one step. Return: a descriptor; -EOPNOTSUPP or the like where it cannot be done so; -errno. */
+/*
+ * A file, in one step. Return: a descriptor; -EOPNOTSUPP or the like where it cannot be done so;
+ * -errno.
+ */
 static int make_file_over_whiteout(
 	struct hk_overlay *ov, struct hk_ov_inode *dir, const char *name, const struct making *m)
 {
@@ -322,7 +326,10 @@ static int put_away(
 static int remove_upper_dir(
 	struct hk_overlay *ov, struct hk_ov_inode *dir, const char *name, bool needs_whiteout)
 {
-	/* It may have to go to the work directory: its ".." is written, which takes the right to write in it. */
+	/*
+	 * It may have to go to the work directory: its ".." is written, which takes the right to
+	 * write in it.
+	 */
 	autoclose int itself =
 		ov->is_root ? -1 : hk_host_open_name(dir->upper, name, O_PATH | O_DIRECTORY, 0);
 	struct hk_ov_lent lent;

@@ -2,9 +2,10 @@
 /*
  * Removing a tree that a program has made as it liked: see overlay_impl.h and layer.h.
  *
- * Theory: nobody knows how deep it is, so there is no recursion, and no more than two directories are open. What cannot
- * be removed at once, a directory with something in it, moves up to the top; with all of them moved, or removed, the
- * directory they were in is empty. Each directory moves at most once.
+ * Theory: nobody knows how deep it is, so there is no recursion, and no more than two directories
+ * are open. What cannot be removed at once, a directory with something in it, moves up to the top;
+ * with all of them moved, or removed, the directory they were in is empty. Each directory moves at
+ * most once.
  *
  * Limits: whoever is interrupted leaves a tree in another order.
  */
@@ -27,7 +28,10 @@ struct removal {
 	char *buf; /* owned; of LISTED bytes */
 };
 
-/* Its owner may have locked himself out. Not lent (overlay_rights_linux.c): what goes needs nothing back. */
+/*
+ * Its owner may have locked himself out. Not lent (overlay_rights_linux.c): what goes needs nothing
+ * back.
+ */
 static int open_dir(int dir, const char *name)
 {
 	int fd = hk_host_open_name(dir, name, O_RDONLY | O_DIRECTORY, 0);

@@ -2,9 +2,10 @@
 /*
  * Renaming in a copy-on-write tree: see overlay_impl.h.
  *
- * Theory: what moves is first brought into the upper tree, a directory without what is in it, but with a note where that
- * is below (overlay_moved_linux.c); then it is one rename there, which leaves a whiteout where something stands below.
- * So rename(2) of a directory works always, and costs the same for any.
+ * Theory: what moves is first brought into the upper tree, a directory without what is in it, but
+ * with a note where that is below (overlay_moved_linux.c); then it is one rename there, which
+ * leaves a whiteout where something stands below. So rename(2) of a directory works always, and
+ * costs the same for any.
  *
  * Limits: across the border of what is copy-on-write: EXDEV.
  */

@@ -2,12 +2,13 @@
 /*
  * Rights that an owner lends himself: see overlay_impl.h.
  *
- * Theory: who is not root needs the right to write for what root does without: names in a directory, its way to another
- * one, attributes. What he owns he may open for a moment; then it gets its mode back.
+ * Theory: who is not root needs the right to write for what root does without: names in a
+ * directory, its way to another one, attributes. What he owns he may open for a moment; then it
+ * gets its mode back.
  *
- * Limits: what another owns stays closed, and what is on a file system without modes. So does a set-group-id directory
- * of a group he is not in: any change of its mode would take that bit away. Whoever is killed in between leaves the mode
- * with the rights lent.
+ * Limits: what another owns stays closed, and what is on a file system without modes. So does a
+ * set-group-id directory of a group he is not in: any change of its mode would take that bit away.
+ * Whoever is killed in between leaves the mode with the rights lent.
  */
 #include <grp.h>
 #include <stdlib.h>

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The numbers by which the server holds objects and files of a copy-on-write tree: see overlay_impl.h.
+ * The numbers by which the server holds objects and files of a copy-on-write tree: see
+ * overlay_impl.h.
  *
- * Theory: slots stand in chunks that never move, so finding one takes no lock; the server uses a number only between
- * getting and closing it. Free slots are in a list under slots_lock.
+ * Theory: slots stand in chunks that never move, so finding one takes no lock; the server uses a
+ * number only between getting and closing it. Free slots are in a list under slots_lock.
  */
 #include <stdlib.h>
 

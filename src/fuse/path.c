@@ -2,16 +2,19 @@
 /*
  * Paths of nodes, for rules that ask, for the audit and for messages.
  *
- * Theory: a node knows its parent and its name; a path is put together from them, from its end on. As most of what is told
- * happens in few directories, a directory keeps its path once it was asked for, for as long as no directory of the export
- * moves (hk_export, @place_epoch, as for places: place.c).
+ * Theory: a node knows its parent and its name; a path is put together from them, from its end on.
+ * As most of what is told happens in few directories, a directory keeps its path once it was asked
+ * for, for as long as no directory of the export moves (hk_export, @place_epoch, as for places:
+ * place.c).
  *
- * Where names move meanwhile it is put together once more, at last with directories held where they are.
+ * Where names move meanwhile it is put together once more, at last with directories held where they
+ * are.
  *
- * A path that is not whole begins with PATH_CUT, so that nobody takes it for another: it does not fit, or nobody knows
- * where its beginning is (place.c).
+ * A path that is not whole begins with PATH_CUT, so that nobody takes it for another: it does not
+ * fit, or nobody knows where its beginning is (place.c).
  *
- * Limits: what does not fit is cut off at the front. Long paths are not kept: a guest can make many.
+ * Limits: what does not fit is cut off at the front. Long paths are not kept: a guest can make
+ * many.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +30,8 @@ enum { CUT_LEN = sizeof(PATH_CUT) - 1, KEPT_MAX = 1024, TRIES = 4 };
 /**
  * struct path - a path that grows at its front
  * @at: where it starts, in the @buf of its user
- * @dir, @dir_end: the directory that its last name is in, 0: not known; and where that one's path ends
+ * @dir, @dir_end: the directory that its last name is in, 0: not known; and where that one's path
+ *	ends
  */
 struct path {
 	char *buf;
@@ -76,7 +80,10 @@ static void keep(struct hk_fuse_server *server, const struct path *path, uint64_
 
 enum step_result { STEP_UP, STEP_KEPT, STEP_END };
 
-/* Puts what @node knows before @path. STEP_UP: its name; *@ret_parent goes on. STEP_KEPT: its path, so this is all. */
+/*
+ * Puts what @node knows before @path. STEP_UP: its name; *@ret_parent goes on. STEP_KEPT: its path,
+ * so this is all.
+ */
 static enum step_result step(struct hk_fuse_server *server, struct hk_node *node, uint64_t epoch,
 	struct path *path, uint64_t *ret_parent)
 {
@@ -95,7 +102,10 @@ static enum step_result step(struct hk_fuse_server *server, struct hk_node *node
 	return result;
 }
 
-/* Puts the path of @node before @path: from the export's root on, without a slash before it. Return: is it whole? */
+/*
+ * Puts the path of @node before @path: from the export's root on, without a slash before it.
+ * Return: is it whole?
+ */
 static bool climb(
 	struct hk_fuse_server *server, struct hk_node *node, uint64_t epoch, struct path *path)
 {

@@ -2,14 +2,16 @@
 /*
  * Places of nodes: what the rules say is said of paths.
  *
- * Theory: a node keeps the place (rules.h) of the path it was seen under last, so a ruling is an index into a table. A
- * rename of a directory moves all below it: that starts a new epoch of the export, in which each node works its place out
- * anew when it is next asked for: up to the nearest ancestor that knows its own, and down again, a step a name. Whoever
- * finds on the way that names have moved meanwhile begins again, at last with directories held where they are.
+ * Theory: a node keeps the place (rules.h) of the path it was seen under last, so a ruling is an
+ * index into a table. A rename of a directory moves all below it: that starts a new epoch of the
+ * export, in which each node works its place out anew when it is next asked for: up to the nearest
+ * ancestor that knows its own, and down again, a step a name. Whoever finds on the way that names
+ * have moved meanwhile begins again, at last with directories held where they are.
  *
- * A file that never had a name has no place, and is nobody's business but of who opened it. What was removed while it is
- * open keeps its last one. All else whose path cannot be told is nowhere, where everything is denied: a directory that the
- * host has moved to where the guest has not found it yet, and what is in it.
+ * A file that never had a name has no place, and is nobody's business but of who opened it. What
+ * was removed while it is open keeps its last one. All else whose path cannot be told is nowhere,
+ * where everything is denied: a directory that the host has moved to where the guest has not found
+ * it yet, and what is in it.
  *
  * Limits: CLIMB_MAX names up. What is deeper, and not known in this epoch, is nowhere.
  */
@@ -104,7 +106,10 @@ static enum sight climb(struct hk_fuse_server *server, struct hk_node *node, uin
 	return sight == SIGHT_NAMELESS && way->count > 1 ? SIGHT_LOST : sight;
 }
 
-/* From the node @above to @id, which is in it still? Rules know nothing of nodes: they may be asked under the stripe. */
+/*
+ * From the node @above to @id, which is in it still? Rules know nothing of nodes: they may be asked
+ * under the stripe.
+ */
 static bool descend(
 	struct hk_fuse_server *server, uint64_t above, uint64_t id, uint64_t epoch, hk_place *place)
 {

@@ -7,7 +7,8 @@
  * which may change at any time: every byte is copied once, in order, and what was copied is
  * checked.
  *
- * Source: linux/fuse.h (7.38, and what is new up to 7.45): struct fuse_in_header, struct fuse_out_header.
+ * Source: linux/fuse.h (7.38, and what is new up to 7.45): struct fuse_in_header, struct
+ * fuse_out_header.
  */
 #ifndef HK_FUSE_PROTO_H
 #define HK_FUSE_PROTO_H

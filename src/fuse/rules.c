@@ -516,7 +516,9 @@ void hk_rules_quote(struct hk_str *out, const char *path)
 
 	for (; *path != '\0'; path++) {
 		uint8_t c = (uint8_t)*path;
-		/* A blank has a meaning in front of these, and of the end, which is found as well. */
+		/*
+		 * A blank has a meaning in front of these, and of the end, which is found as well.
+		 */
 		bool is_blank = c == ' ' && strchr("#=/", path[1]) != NULL;
 
 		if (c < ' ' || c == 0x7f) {

@@ -63,7 +63,10 @@ struct hk_rules;
 /** A place: an index, good as long as its rules. */
 typedef uint32_t hk_place;
 
-/* A place that denies everything, and so does all below it: where memory runs out, or nobody can tell the path. */
+/*
+ * A place that denies everything, and so does all below it: where memory runs out, or nobody can
+ * tell the path.
+ */
 enum { HK_PLACE_NOWHERE = 0 };
 
 /**
@@ -81,8 +84,8 @@ struct hk_ruling {
  * @include: the text of a file named by `include`, seen from file @from; *@ret_name (malloc'd,
  * becomes the parser's) names it in messages and tells it apart from others. Return: malloc'd,
  * NUL-terminated text; NULL with @err
- * @resolve: optional; where an absolute path leads behind symbolic links, as far as it exists. Return: malloc'd; NULL:
- * unknown
+ * @resolve: optional; where an absolute path leads behind symbolic links, as far as it exists.
+ * Return: malloc'd; NULL: unknown
  */
 struct hk_rules_env {
 	const char *(*variable)(struct hk_rules_env *env, const char *name);
@@ -165,9 +168,11 @@ struct hk_ruling hk_rules_at(const struct hk_rules *rules, hk_place place, enum 
 bool hk_rules_uniform(const struct hk_rules *rules, hk_place place);
 
 /**
- * hk_rules_limits_below() - is there a rule that looks at names below @place, and does anything but allow?
+ * hk_rules_limits_below() - is there a rule that looks at names below @place, and does anything but
+ * allow?
  *
- * Where not, what is below is ruled as its own entries are by rules that end in a double star, or allowed.
+ * Where not, what is below is ruled as its own entries are by rules that end in a double star, or
+ * allowed.
  */
 bool hk_rules_limits_below(const struct hk_rules *rules, hk_place place);
 

@@ -136,7 +136,8 @@ static bool is_pipe(const char *path)
 }
 
 /*
- * Text, NUL-terminated. What should have written to a pipe may have failed: that is no policy that allows all.
+ * Text, NUL-terminated. What should have written to a pipe may have failed: that is no policy that
+ * allows all.
  */
 static char *read_text(const char *path, struct hk_rules_files *files, struct hk_err *err)
 {

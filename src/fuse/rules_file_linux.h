@@ -7,7 +7,10 @@
 
 #include "fuse/rules.h"
 
-/** struct hk_rules_files - names of the files that were read: real ones, and those of links that led there */
+/**
+ * struct hk_rules_files - names of the files that were read: real ones, and those of links that led
+ * there
+ */
 struct hk_rules_files {
 	char **paths; /* owned, absolute; @count of them */
 	size_t count;
@@ -40,11 +43,16 @@ int hk_rules_load(const char *path, const struct hk_rules_user *user, struct hk_
 int hk_rules_load_fusebox(const char *path, struct hk_rules_files *files,
 	struct hk_rules **ret_rules, struct hk_err *err);
 
-/** hk_rules_keep() - add a rule that nobody changes the file @path, nor what has this name. Return: as hk_rules_add() */
+/**
+ * hk_rules_keep() - add a rule that nobody changes the file @path, nor what has this name. Return:
+ * as hk_rules_add()
+ */
 int hk_rules_keep(struct hk_rules *rules, const char *path);
 
-/** hk_rules_hide() - add a rule that hides @path and all below; nobody is told, and it is no violation. Return: as
- * hk_rules_add() */
+/**
+ * hk_rules_hide() - add a rule that hides @path and all below; nobody is told, and it is no
+ * violation. Return: as hk_rules_add()
+ */
 int hk_rules_hide(struct hk_rules *rules, const char *path);
 
 /** hk_rules_is_cow() - do changes of @path go to a layer? Any thread */

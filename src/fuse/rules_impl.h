@@ -195,7 +195,10 @@ int hk_rules_end(
 /** hk_rules_end_also() - the rule that was added last ends at @node, too */
 void hk_rules_end_also(struct hk_rules *rules, uint32_t node, uint32_t class_mask);
 
-/** hk_rules_path() - the node of a path as it is written, ".." leads back; adds what is not there. Return: 0 or -errno */
+/**
+ * hk_rules_path() - the node of a path as it is written, ".." leads back; adds what is not there.
+ * Return: 0 or -errno
+ */
 int hk_rules_path(struct hk_rules *rules, const char *path, uint32_t *ret_node);
 
 /**

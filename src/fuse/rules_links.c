@@ -2,12 +2,13 @@
 /*
  * Patterns whose paths run through symbolic links.
  *
- * Theory: file systems ask about the path behind the links, so a rule for /bin/id says nothing where /bin is a link to
- * /usr/bin. The leading names of a pattern, up to its first glob, are a path that can be looked up when the rules are
- * read. If it leads elsewhere the rule ends there, too, with what is left of the pattern.
+ * Theory: file systems ask about the path behind the links, so a rule for /bin/id says nothing
+ * where /bin is a link to /usr/bin. The leading names of a pattern, up to its first glob, are a
+ * path that can be looked up when the rules are read. If it leads elsewhere the rule ends there,
+ * too, with what is left of the pattern.
  *
- * A rule that allows is not followed: who may write below $PWD could place a link there, and the next run would allow
- * what it leads to.
+ * A rule that allows is not followed: who may write below $PWD could place a link there, and the
+ * next run would allow what it leads to.
  *
  * Limits: links behind a glob are not followed, nor those made later.
  */

@@ -18,16 +18,17 @@
  * RELEASEDIR. FLUSH and ACCESS get ENOSYS, too: data is written through, and the guest's kernel
  * checks modes.
  * - PASSTHROUGH where the transport has it (pass.c): data of files goes past us.
- * - No WRITEBACK_CACHE: it excludes passthrough; and with it a guest never takes over size and mtime of a file it knows, so what
- * the host appends would stay invisible. It could be offered to boxes whose tree nobody else writes
- * to.
+ * - No WRITEBACK_CACHE: it excludes passthrough; and with it a guest never takes over size and
+ * mtime of a file it knows, so what the host appends would stay invisible. It could be offered to
+ * boxes whose tree nobody else writes to.
  * - No POSIX_LOCKS, no FLOCK_LOCKS: then the guest's kernel keeps all locks itself, complete with
  * waiting, deadlock detection and signals, at no cost. Sent to us, a wait would hold up a queue,
  * and as virtio-fs passes no INTERRUPT, a process that waits could not even be killed. The price:
  * processes of the host do not see them.
- * - POSIX_ACL only if asked for: a guest would enforce host ACLs with the wrong ids. No EXPORT_SUPPORT: "." and
- * ".." are never looked up. No SUBMOUNTS: dentries that mount on access cannot be lower layers of
- * an overlay; inode numbers of different devices are kept apart instead (policy.c).
+ * - POSIX_ACL only if asked for: a guest would enforce host ACLs with the wrong ids. No
+ * EXPORT_SUPPORT: "." and ".." are never looked up. No SUBMOUNTS: dentries that mount on access
+ * cannot be lower layers of an overlay; inode numbers of different devices are kept apart instead
+ * (policy.c).
  *
  * Limits: 64 exports; 4 million nodes; open files by RLIMIT_NOFILE (hk_host_fd_limit()).
  */
@@ -109,7 +110,10 @@ void hk_fuse_server_set_transport(
 	server->nodes.transport = transport;
 }
 
-/* Files that nobody has closed: when a mount goes, the kernel drops what it had yet to say. No request runs. */
+/*
+ * Files that nobody has closed: when a mount goes, the kernel drops what it had yet to say. No
+ * request runs.
+ */
 static void tell_of_open_files(struct hk_fuse_server *server)
 {
 	struct hk_handle *h;
@@ -226,7 +230,10 @@ static struct hk_export export_of(const struct hk_fuse_export *config, unsigned 
 	};
 }
 
-/* Its name, and its root in the table of nodes. What was made of it is the caller's, also on failure. */
+/*
+ * Its name, and its root in the table of nodes. What was made of it is the caller's, also on
+ * failure.
+ */
 static int enter_export(struct hk_fuse_server *server, struct hk_export *export,
 	const struct hk_fuse_export *config)
 {

@@ -8,8 +8,9 @@
  *
  *	virtio/fs.c, dev_linux.c ──▶ hk_fuse_handle() ──▶ handler ──▶ judge, policy ──▶ backend ──▶ openat2, preadv
  *
- * Before it touches the backend, which may be a directory of the host or an overlay over one, a handler has what it is
- * about to do judged by the export's rules (judge.c) and flags (policy.c); afterwards it tells the audit what came of it.
+ * Before it touches the backend, which may be a directory of the host or an overlay over one, a
+ * handler has what it is about to do judged by the export's rules (judge.c) and flags (policy.c);
+ * afterwards it tells the audit what came of it.
  *
  * Source: linux/fuse.h, protocol 7.45, negotiated down to what the guest's kernel speaks, 7.31 at
  * least.
@@ -61,16 +62,19 @@ enum hk_fuse_cache {
  * @map_ids: swap @host_uid/@host_gid with @guest_uid/@guest_gid in attributes, in chown and for
  * what is created; files then get no set-id bits or capabilities: chmod and creation leave the bits
  * out, writes take them away
- * @acls: POSIX ACLs are the host's, and the asking kernel checks them: for a kernel that has the host's ids. Only where
- * all exports have it
- * @lone_user: the guest's kernel knows no ids but @guest_uid and @guest_gid, and writes to nothing whose owners it does
- * not know, without asking us. So what is theirs in part, or may be written by others, or is in a directory of which
- * they may remove it, shows as theirs; whether they may, the host's kernel says
- * @groups: @group_count further groups that the lone user is in, whose files are theirs in part, too; borrowed
- * @dax: the guest maps its files into the window (hk_fuse_server_set_window()), where there is one. The backend is one
- * with real_fd()
+ * @acls: POSIX ACLs are the host's, and the asking kernel checks them: for a kernel that has the
+ * host's ids. Only where all exports have it
+ * @lone_user: the guest's kernel knows no ids but @guest_uid and @guest_gid, and writes to nothing
+ * whose owners it does not know, without asking us. So what is theirs in part, or may be written by
+ * others, or is in a directory of which they may remove it, shows as theirs; whether they may, the
+ * host's kernel says
+ * @groups: @group_count further groups that the lone user is in, whose files are theirs in part,
+ *	too; borrowed
+ * @dax: the guest maps its files into the window (hk_fuse_server_set_window()), where there is one.
+ * The backend is one with real_fd()
  * @cache: what the guest's kernel may remember
- * @backend: stands in for @path (which then only names it in messages); becomes the server's, also on failure
+ * @backend: stands in for @path (which then only names it in messages); becomes the server's, also
+ *	on failure
  * @rules: what may be done to which path (rules.h), besides the above; NULL: everything. Borrowed
  * @audit: is told of each decision; NULL: nobody is. Borrowed
  * @root: absolute path of the export's root for rules and audit: "/" for a mirror of all; NULL: "/"
@@ -106,10 +110,11 @@ struct hk_fuse_denial {
 
 /**
  * struct hk_fuse_question - what is about to be done, for an owner that judges by himself
- * @op: enum hk_event_op, of audit.h; @class: the one in question, as one operation can be of several
+ * @op: enum hk_event_op, of audit.h; @class: the one in question, as one operation can be of
+ *	several
  * @flags: see struct hk_audit_event
- * @path: absolute, by the names last seen; valid during the call. It begins with no slash where it is too long, or not
- * known: to be refused
+ * @path: absolute, by the names last seen; valid during the call. It begins with no slash where it
+ * is too long, or not known: to be refused
  * @pid: the thread that asks, as the server sees it
  */
 struct hk_fuse_question {
@@ -122,12 +127,16 @@ struct hk_fuse_question {
 
 /* Hooks of whoever owns a server. Any transport thread. All optional. */
 struct hk_fuse_owner {
-	/* For policies that change, or depend on who asks: about all that the rules allow. Return: 0, or the positive errno
-	 * that it gets. */
+	/*
+	 * For policies that change, or depend on who asks: about all that the rules allow. Return:
+	 * 0, or the positive errno that it gets.
+	 */
 	int (*judge)(struct hk_fuse_owner *owner, const struct hk_fuse_question *question);
 	void (*denied)(struct hk_fuse_owner *owner, const struct hk_fuse_denial *denial);
-	/* A rule says `ask`. May take its time; the server remembers the answer, and asks one question at a time. Return: is
-	 * it allowed? Without it: no. */
+	/*
+	 * A rule says `ask`. May take its time; the server remembers the answer, and asks one
+	 * question at a time. Return: is it allowed? Without it: no.
+	 */
 	bool (*ask)(
 		struct hk_fuse_owner *owner, const char *path, const char *class_name, pid_t pid);
 };
@@ -135,11 +144,11 @@ struct hk_fuse_owner {
 /**
  * struct hk_fuse_transport - what a transport can do for the server beyond requests; all optional
  *
- * backing_open() lets the kernel read and write file @fd by itself (FUSE_PASSTHROUGH). Return: an id for the reply to
- * OPEN, to be given to backing_close() after the last RELEASE; or -errno.
+ * backing_open() lets the kernel read and write file @fd by itself (FUSE_PASSTHROUGH). Return: an
+ * id for the reply to OPEN, to be given to backing_close() after the last RELEASE; or -errno.
  *
- * forget_entry() and forget_data() have the kernel ask again for a name, or for data. Not from within a handler: the
- * kernel may hold, for the request at work, the very lock it takes to forget.
+ * forget_entry() and forget_data() have the kernel ask again for a name, or for data. Not from
+ * within a handler: the kernel may hold, for the request at work, the very lock it takes to forget.
  */
 struct hk_fuse_transport {
 	int (*backing_open)(struct hk_fuse_transport *transport, int fd);
@@ -164,15 +173,20 @@ int hk_fuse_server_create(
 /** hk_fuse_server_set_transport() - before the first request; borrowed; NULL: it goes */
 void hk_fuse_server_set_transport(
 	struct hk_fuse_server *server, struct hk_fuse_transport *transport);
-/** hk_fuse_server_leave_out() - features (FUSE_* of INIT) to do without; for tests; before the first request */
+/**
+ * hk_fuse_server_leave_out() - features (FUSE_* of INIT) to do without; for tests; before the first
+ * request
+ */
 void hk_fuse_server_leave_out(struct hk_fuse_server *server, uint64_t features);
 
 /**
- * hk_fuse_server_set_window() - memory that the guest sees, into which files of exports with @dax are mapped
+ * hk_fuse_server_set_window() - memory that the guest sees, into which files of exports with @dax
+ * are mapped
  * @host: reserved address space, PROT_NONE; the server maps there until it is destroyed; borrowed
  * @len_bytes: a multiple of 2 MiB
  *
- * Before the first request. The files' pages come and go, also by what others do to them: only the guest touches them.
+ * Before the first request. The files' pages come and go, also by what others do to them: only the
+ * guest touches them.
  *
  * Return: 0 or -ENOMEM.
  */
@@ -180,10 +194,11 @@ int hk_fuse_server_set_window(
 	struct hk_fuse_server *server, void *host, uint64_t len_bytes, struct hk_err *err);
 
 /**
- * hk_fuse_server_mend() - look for memory in the window that the guest may touch and that is not there
+ * hk_fuse_server_mend() - look for memory in the window that the guest may touch and that is not
+ * there
  *
- * Where files became shorter behind its back, there are zeroes from now on. To be called when KVM_RUN says EFAULT, and
- * every second or so, for mostly the guest just waits (dax.c). Any thread.
+ * Where files became shorter behind its back, there are zeroes from now on. To be called when
+ * KVM_RUN says EFAULT, and every second or so, for mostly the guest just waits (dax.c). Any thread.
  *
  * Return: was anything mended, so that the guest may try again?
  */
@@ -192,8 +207,8 @@ bool hk_fuse_server_mend(struct hk_fuse_server *server);
 /**
  * hk_fuse_server_waiting() - how many requests wait for somebody to answer a question
  *
- * At most HK_FUSE_WAITING_MAX. Each holds its thread for as long as a person thinks: a transport that has no more threads
- * than it needs for its work starts as many more. Any thread.
+ * At most HK_FUSE_WAITING_MAX. Each holds its thread for as long as a person thinks: a transport
+ * that has no more threads than it needs for its work starts as many more. Any thread.
  */
 unsigned hk_fuse_server_waiting(const struct hk_fuse_server *server);
 

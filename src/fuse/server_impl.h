@@ -118,7 +118,10 @@ static inline bool hk_fuse_has(struct hk_fuse_server *server, uint64_t feature)
 	return (atomic_load_explicit(&server->features, memory_order_relaxed) & feature) != 0;
 }
 
-/** hk_export_dirty() - there is something to be synced. Most threads find it marked, and share the line */
+/**
+ * hk_export_dirty() - there is something to be synced. Most threads find it marked, and share the
+ * line
+ */
 static inline void hk_export_dirty(struct hk_export *export)
 {
 	if (!atomic_load_explicit(&export->dirty, memory_order_relaxed)) {
@@ -135,8 +138,9 @@ int hk_policy_change(struct hk_fuse_server *server, struct hk_node *node, const 
 /**
  * hk_policy_move() - may a rename bring a file, and all that is in a directory, under other rules?
  *
- * Not what may not be read to where it may. Nobody judges each path below a directory: so not where a rule that does not
- * allow looks at them, before or after. Else programs copy, and each file is judged.
+ * Not what may not be read to where it may. Nobody judges each path below a directory: so not where
+ * a rule that does not allow looks at them, before or after. Else programs copy, and each file is
+ * judged.
  *
  * Return: 0 or -EXDEV.
  */
@@ -152,8 +156,9 @@ int hk_policy_read(struct hk_fuse_server *server, const struct hk_ref *ref, uint
 /**
  * hk_policy_mode() - the mode a file may get: without set-id bits where ids are mapped
  *
- * There the guest's user owns files of somebody else's on the host, of root's most likely, and would
- * make programs that run as him. What the bits mean for a directory does no harm: it keeps them.
+ * There the guest's user owns files of somebody else's on the host, of root's most likely, and
+ * would make programs that run as him. What the bits mean for a directory does no harm: it keeps
+ * them.
  */
 mode_t hk_policy_mode(const struct hk_export *export, mode_t mode, bool is_dir);
 /** hk_policy_keeps_setid() - may a write leave set-id bits alone, if the guest does not ask? */
@@ -165,24 +170,29 @@ static inline bool hk_policy_keeps_setid(const struct hk_export *export)
  */
 int hk_policy_xattr(const struct hk_export *export, const char *name);
 
-/** hk_deny() - tell the owner of what was refused; @by_rules: see struct hk_fuse_denial. Return: -@error */
+/**
+ * hk_deny() - tell the owner of what was refused; @by_rules: see struct hk_fuse_denial. Return:
+ * -@error
+ */
 int hk_deny(struct hk_fuse_server *server, struct hk_node *node, const char *name,
 	const char *operation, int error, bool by_rules);
 /* path.c */
 enum { HK_PATH_BYTES = 16384 }; /* twice what getcwd(3)'s tests in build systems make */
 /**
- * hk_path_of() - absolute path of @node, or of @name in it, by the names last seen, for rules and audit; written to the end
- * of @buf
+ * hk_path_of() - absolute path of @node, or of @name in it, by the names last seen, for rules and
+ * audit; written to the end of @buf
  * @size: HK_PATH_BYTES, or less for what is only shown; at least 512
  *
- * What does not fit is cut off at the front, and so is what is not known. It begins with an ellipsis then, no slash: only
- * what begins with a slash may be judged by.
+ * What does not fit is cut off at the front, and so is what is not known. It begins with an
+ * ellipsis then, no slash: only what begins with a slash may be judged by.
  *
  * Return: its start in @buf.
  */
 const char *hk_path_of(struct hk_fuse_server *server, struct hk_node *node, const char *name,
 	char *buf, size_t size);
-/** hk_path_in_export() - the same from the export's root on, without a slash before it, for messages */
+/**
+ * hk_path_in_export() - the same from the export's root on, without a slash before it, for messages
+ */
 const char *hk_path_in_export(struct hk_fuse_server *server, struct hk_node *node, const char *name,
 	char *buf, size_t size);
 
@@ -211,31 +221,48 @@ struct hk_case {
 	bool told;
 };
 
-/** hk_judge() - what do the rules say? Return: 0, or -errno: told already. hk_judged() may follow in any case. */
+/**
+ * hk_judge() - what do the rules say? Return: 0, or -errno: told already. hk_judged() may follow in
+ * any case.
+ */
 int hk_judge(struct hk_fuse_server *server, const struct hk_req *req, struct hk_case *c);
-/** hk_judge_also() - and of this class, there? As part of the same case, after hk_judge() gave 0. */
+/**
+ * hk_judge_also() - and of this class, there? As part of the same case, after hk_judge() gave 0.
+ */
 int hk_judge_also(struct hk_fuse_server *server, struct hk_case *c, struct hk_node *node,
 	const char *name, enum hk_class class);
-/** hk_judge_change() - and may anything be changed there (hk_policy_change())? Return: 0, or -errno: told already */
+/**
+ * hk_judge_change() - and may anything be changed there (hk_policy_change())? Return: 0, or -errno:
+ * told already
+ */
 int hk_judge_change(struct hk_fuse_server *server, struct hk_case *c, const char *operation);
-/** hk_judge_allows() - do the rules allow that of a node, without anybody being asked? Told to nobody. */
+/**
+ * hk_judge_allows() - do the rules allow that of a node, without anybody being asked? Told to
+ * nobody.
+ */
 bool hk_judge_allows(struct hk_fuse_server *server, struct hk_node *node, enum hk_class class);
-/** hk_judge_lends() - would @node, as @name in @dir, be ruled less strictly than it is now? Told to nobody. */
+/**
+ * hk_judge_lends() - would @node, as @name in @dir, be ruled less strictly than it is now? Told to
+ * nobody.
+ */
 bool hk_judge_lends(struct hk_fuse_server *server, const struct hk_ref *dir, const char *name,
 	struct hk_node *node, enum hk_class class);
 /** hk_judged() - what came of it: 0 or -errno. Return: @result */
 int hk_judged(struct hk_fuse_server *server, struct hk_case *c, int result);
 
 /* place.c */
-/** hk_judge_place() - the place of a node's path; HK_PLACE_NOWHERE where that cannot be told. Return: false for a file that
- * never had a name: nobody's business */
+/**
+ * hk_judge_place() - the place of a node's path; HK_PLACE_NOWHERE where that cannot be told.
+ * Return: false for a file that never had a name: nobody's business
+ */
 bool hk_judge_place(struct hk_fuse_server *server, struct hk_node *node, hk_place *ret_place);
 /** hk_judge_hides() - is there no such entry, as far as the guest may know? */
 bool hk_judge_hides(struct hk_fuse_server *server, const struct hk_ref *dir, const char *name);
 
 /**
  * struct hk_entry_rules - what the rules say of an entry that is looked up
- * @target: what stands in for it: a path, from the root of @export on ("": that itself, a file); NULL: nothing does
+ * @target: what stands in for it: a path, from the root of @export on ("": that itself, a file);
+ *	NULL: nothing does
  * @ruling: struct hk_stat's, if it is no directory
  */
 struct hk_entry_rules {
@@ -248,7 +275,10 @@ struct hk_entry_rules {
 /** hk_judge_entry() - all that in one step */
 void hk_judge_entry(struct hk_fuse_server *server, const struct hk_ref *dir, const char *name,
 	struct hk_entry_rules *ret_entry);
-/** hk_judge_missing() - tell the audit of a name that was looked for in vain; what is there shows when it is used */
+/**
+ * hk_judge_missing() - tell the audit of a name that was looked for in vain; what is there shows
+ * when it is used
+ */
 void hk_judge_missing(struct hk_fuse_server *server, const struct hk_req *req,
 	const struct hk_ref *dir, const char *name);
 /** hk_judge_closed() - an open file is closed: tell the audit of its bytes */
@@ -260,7 +290,10 @@ void hk_judge_key(struct hk_fuse_server *server, const struct hk_ref *dir, const
 /* ask.c */
 struct hk_answers *hk_answers_new(void);
 void hk_answers_free(struct hk_answers *answers); /* NULL is fine */
-/** hk_ask_owner() - may thread @pid do that? Has somebody asked, unless he was before. Takes as long as he thinks. */
+/**
+ * hk_ask_owner() - may thread @pid do that? Has somebody asked, unless he was before. Takes as long
+ * as he thinks.
+ */
 bool hk_ask_owner(struct hk_fuse_server *server, const char *path, enum hk_class class, pid_t pid);
 
 uid_t hk_map_uid(const struct hk_export *export, uid_t uid); /* either way: a swap */
@@ -272,7 +305,8 @@ void hk_show_owner(const struct hk_export *export, const struct hk_stat *st, boo
 /**
  * hk_is_free_dir() - is it a directory from which a lone user may remove what belongs to others?
  *
- * His kernel does not remove, rename or link what belongs to nobody it knows, without asking us. So there all shows as his.
+ * His kernel does not remove, rename or link what belongs to nobody it knows, without asking us. So
+ * there all shows as his.
  */
 bool hk_is_free_dir(const struct hk_export *export, const struct hk_stat *st);
 struct hk_cred hk_req_cred(const struct hk_export *export, const struct hk_req *req);
@@ -302,7 +336,10 @@ void hk_attr_note_listed(struct hk_fuse_server *server, const struct hk_ref *ref
 void hk_attr_kill_setid(struct hk_fuse_server *server, struct hk_node *node, int obj);
 
 /* ops_xattr.c */
-/** hk_xattr_note_no_capability() - a node has none now, as it is new or was looked at: not asked for a while */
+/**
+ * hk_xattr_note_no_capability() - a node has none now, as it is new or was looked at: not asked for
+ * a while
+ */
 void hk_xattr_note_no_capability(struct hk_fuse_server *server, struct hk_node *node);
 
 /* ops_name.c */

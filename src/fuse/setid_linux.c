@@ -2,14 +2,16 @@
 /*
  * The right to keep set-id bits: see setid_linux.h.
  *
- * Theory: when a file is passed through, the kernel remembers the credentials of the thread that registers it, and makes
- * each write with these. A thread with CAP_FSETID would keep a file's set-id bits for whoever writes, also where it gets
- * them while it is open. So the right is laid down for that. On the other hand root may keep those bits: where he sets
- * or keeps them by a request of his, the thread needs the right.
+ * Theory: when a file is passed through, the kernel remembers the credentials of the thread that
+ * registers it, and makes each write with these. A thread with CAP_FSETID would keep a file's
+ * set-id bits for whoever writes, also where it gets them while it is open. So the right is laid
+ * down for that. On the other hand root may keep those bits: where he sets or keeps them by a
+ * request of his, the thread needs the right.
  *
- * Changing capabilities takes the kernel longer than registering a file, and files are registered all the time, while
- * hardly any has such a bit. So a thread that has laid the right down leaves it there, until it does something for which
- * it matters. That it does not matter is seen from the mode: with one look at the file, only while the right is down.
+ * Changing capabilities takes the kernel longer than registering a file, and files are registered
+ * all the time, while hardly any has such a bit. So a thread that has laid the right down leaves it
+ * there, until it does something for which it matters. That it does not matter is seen from the
+ * mode: with one look at the file, only while the right is down.
  *
  * Limits: who is not root, or root of a container without the capability, has nothing to lay down.
  */

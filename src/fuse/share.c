@@ -2,21 +2,25 @@
 /*
  * One open file for all who only read a node: see share.h.
  *
- * Theory: programs open the same files again and again to read them: headers, libraries, /etc/passwd. A file open for
- * reading is good for everything that a node's object is good for. So the first one takes the object's place, costs no
- * further descriptor, and stays when its handle is closed, for as long as the object would have. Who opens the node to
- * read uses it, too: no system call opens or closes anything.
+ * Theory: programs open the same files again and again to read them: headers, libraries,
+ * /etc/passwd. A file open for reading is good for everything that a node's object is good for. So
+ * the first one takes the object's place, costs no further descriptor, and stays when its handle is
+ * closed, for as long as the object would have. Who opens the node to read uses it, too: no system
+ * call opens or closes anything.
  *
- * Nothing is lost by it. Reads carry their offset. Locks are the asking kernel's own and never reach us. Permissions are
- * checked before we are asked. Only a description of which everybody expects the same may be shared: opens to write, to
- * truncate, with O_SYNC or O_NOATIME get one of their own.
+ * Nothing is lost by it. Reads carry their offset. Locks are the asking kernel's own and never
+ * reach us. Permissions are checked before we are asked. Only a description of which everybody
+ * expects the same may be shared: opens to write, to truncate, with O_SYNC or O_NOATIME get one of
+ * their own.
  *
- * An overlayfs of the host goes over to a copy when a file is written to, and files opened before keep to what is below.
- * So a file is shared only while its ctime is what it was when it was opened; a copy has another. Our own overlay offers
- * files of which it says that they are the host's one and only (hk_backend_ops, real_fd).
+ * An overlayfs of the host goes over to a copy when a file is written to, and files opened before
+ * keep to what is below. So a file is shared only while its ctime is what it was when it was
+ * opened; a copy has another. Our own overlay offers files of which it says that they are the
+ * host's one and only (hk_backend_ops, real_fd).
  *
- * Limits: as an object does, an idle file keeps its file system from being unmounted, and what is removed behind our back
- * from being freed, until the kernel of the mount forgets the node. On the host, nobody can take a write lease on it.
+ * Limits: as an object does, an idle file keeps its file system from being unmounted, and what is
+ * removed behind our back from being freed, until the kernel of the mount forgets the node. On the
+ * host, nobody can take a write lease on it.
  */
 #include "fuse/share.h"
 

@@ -18,8 +18,8 @@ int hk_share_open(struct hk_nodes *nodes, struct hk_node *node, const struct hk_
  * hk_share_offer() - let others use @file, which was just opened for reading, and for nothing else
  * @node: pinned by the caller, whose object must be the node's own
  *
- * Return: is it shared now? Then @file is the node's object, and the caller gives it back with hk_share_close(); what
- * was the object is closed.
+ * Return: is it shared now? Then @file is the node's object, and the caller gives it back with
+ * hk_share_close(); what was the object is closed.
  */
 bool hk_share_offer(
 	struct hk_nodes *nodes, struct hk_node *node, const struct hk_stat *st, int file);

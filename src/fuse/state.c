@@ -10,8 +10,9 @@
  * compared by what they are relative to the root of the export.
  *
  * Limits: a listing goes on at its position in a newly opened directory. Files that were open and
- * have no name any more (O_TMPFILE, unlinked) are lost. What was open and may not be opened now, as the rules see it, is
- * lost, too: it was moved meanwhile, or somebody was asked, who is not asked again.
+ * have no name any more (O_TMPFILE, unlinked) are lost. What was open and may not be opened now, as
+ * the rules see it, is lost, too: it was moved meanwhile, or somebody was asked, who is not asked
+ * again.
  */
 #include <errno.h>
 #include <fcntl.h>

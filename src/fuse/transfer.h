@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: ISC */
-/* From one inode to another: data, extended attributes, owner, mode, times. For copy-up and for hako apply. */
+/*
+ * From one inode to another: data, extended attributes, owner, mode, times. For copy-up and for
+ * hako apply.
+ */
 #ifndef HK_FUSE_TRANSFER_H
 #define HK_FUSE_TRANSFER_H
 
@@ -14,7 +17,10 @@
  */
 int hk_transfer_data(int from, int to, uint64_t size_bytes);
 
-/** struct hk_transfer_left - what could not be transferred: the owner, for a monitor that is not root */
+/**
+ * struct hk_transfer_left - what could not be transferred: the owner, for a monitor that is not
+ * root
+ */
 struct hk_transfer_left {
 	bool uid, gid;
 };
@@ -25,8 +31,9 @@ struct hk_transfer_left {
  * @st: of @from, as it was when its data was copied
  * @is_ours: attributes that stay behind
  *
- * An owner that may not be given is noted in *@left, and set-id bits then stay behind, but of directories. Attributes that the target
- * cannot hold or the caller may not set (security.*, trusted.*) stay behind, too.
+ * An owner that may not be given is noted in *@left, and set-id bits then stay behind, but of
+ * directories. Attributes that the target cannot hold or the caller may not set (security.*,
+ * trusted.*) stay behind, too.
  *
  * Return: 0 or -errno: -ENOSPC, -E2BIG, ...
  */

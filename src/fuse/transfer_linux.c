@@ -2,8 +2,9 @@
 /*
  * From one inode to another: see transfer.h.
  *
- * Theory: FICLONE copies a whole file in no time where the file system shares blocks; else SEEK_DATA and SEEK_HOLE find
- * what there is to copy, and copy_file_range(2) lets the kernel do it; between file systems that cannot, read and write.
+ * Theory: FICLONE copies a whole file in no time where the file system shares blocks; else
+ * SEEK_DATA and SEEK_HOLE find what there is to copy, and copy_file_range(2) lets the kernel do it;
+ * between file systems that cannot, read and write.
  *
  * Limits: an attribute of over 64 KiB, more than Linux has, is an error.
  */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * A crash, put into words. Works on the engine-independent state, so it is the same on every engine.
+ * A crash, put into words. Works on the engine-independent state, so it is the same on every
+ * engine.
  *
  * The bytes at RIP are looked for in the guest's own page tables as they are now; a guest that
  * destroyed those gets no bytes, which says something, too. Source: Intel SDM vol. 3, 4.5.

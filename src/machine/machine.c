@@ -202,8 +202,9 @@ static void set_msr(struct hk_vcpu_state *state, uint32_t index, uint64_t value)
 
 /*
  * What firmware would have left behind: write-back memory by default, fast string moves, floating
- * point as FNINIT leaves it, XCR0 with all that the model has. The last also spares the guest a fault of the
- * SVM that QEMU emulates: it lets XSETBV pass unseen by KVM, which then goes on loading what it knows.
+ * point as FNINIT leaves it, XCR0 with all that the model has. The last also spares the guest a
+ * fault of the SVM that QEMU emulates: it lets XSETBV pass unseen by KVM, which then goes on
+ * loading what it knows.
  */
 static void set_firmware_state(struct hk_vcpu_state *state, const struct hk_cpu_model *cpu)
 {

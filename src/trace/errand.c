@@ -2,10 +2,11 @@
 /*
  * Errands: see errand.h.
  *
- * Theory: who waits and who works meet at the errand, under its lock. Whoever comes second frees it: the one who waits if
- * the work was done in time, else its thread.
+ * Theory: who waits and who works meet at the errand, under its lock. Whoever comes second frees
+ * it: the one who waits if the work was done in time, else its thread.
  *
- * Limits: an errand is a thread: for what is rare. Where HK_ERRANDS_MAX have not come back, none is begun.
+ * Limits: an errand is a thread: for what is rare. Where HK_ERRANDS_MAX have not come back, none is
+ * begun.
  */
 #include "trace/errand.h"
 

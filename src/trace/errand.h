@@ -2,8 +2,8 @@
 /*
  * Errands: work that may never come back, done by a thread of its own that nobody has to wait for.
  *
- * A file server that looks a process up may have to wait for that process, which may wait for the server. So it waits a
- * moment, and goes on without.
+ * A file server that looks a process up may have to wait for that process, which may wait for the
+ * server. So it waits a moment, and goes on without.
  */
 #ifndef HK_TRACE_ERRAND_H
 #define HK_TRACE_ERRAND_H
@@ -30,7 +30,8 @@ struct hk_errand {
 /**
  * hk_errand_run() - have @errand done, within @timeout_ms
  *
- * Return: true: it is done, and the caller's, to be freed by its @free; false: it is not, and must not be touched any more.
+ * Return: true: it is done, and the caller's, to be freed by its @free; false: it is not, and must
+ * not be touched any more.
  */
 bool hk_errand_run(struct hk_errand *errand, unsigned timeout_ms);
 

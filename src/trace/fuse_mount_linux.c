@@ -2,9 +2,10 @@
 /*
  * /dev/fuse and its mount, and what is wrong where there is none.
  *
- * Theory: the device is opened and the file system made in the namespaces of the sandbox, but by a process that has the
- * host's process ids, so that requests carry those: the audit looks up who it was. The mount belongs to nobody yet; it
- * is attached by process 1. No set-id program and no device works through it.
+ * Theory: the device is opened and the file system made in the namespaces of the sandbox, but by a
+ * process that has the host's process ids, so that requests carry those: the audit looks up who it
+ * was. The mount belongs to nobody yet; it is attached by process 1. No set-id program and no
+ * device works through it.
  *
  * Limits: Linux 5.2 for the new mount calls.
  */

@@ -2,12 +2,13 @@
 /*
  * The policy of Gentoo's sandbox: see gentoo.h.
  *
- * Theory: a list becomes an array of prefixes, each as it was written and as its real path, since the paths that are asked
- * about have no symlinks left in them. An operation either reads or writes: what a file is opened for decides, and
- * everything that makes, removes or changes a name or its attributes is a write. Looking at names and attributes is
- * never judged.
+ * Theory: a list becomes an array of prefixes, each as it was written and as its real path, since
+ * the paths that are asked about have no symlinks left in them. An operation either reads or
+ * writes: what a file is opened for decides, and everything that makes, removes or changes a name
+ * or its attributes is a write. Looking at names and attributes is never judged.
  *
- * Limits: a file made by an open that only reads is a write here; Gentoo's has it as a read, and so lets it pass.
+ * Limits: a file made by an open that only reads is a write here; Gentoo's has it as a read, and so
+ * lets it pass.
  */
 #include "trace/gentoo.h"
 
@@ -274,7 +275,9 @@ enum hk_gentoo_verdict hk_gentoo_judge(
 	return matches(policy, HK_GENTOO_PREDICT, path) ? HK_GENTOO_PREDICTED : HK_GENTOO_DENIED;
 }
 
-/* Configuration: lines of NAME=VALUE as a shell has them, the value in quotes or not, and comments. */
+/*
+ * Configuration: lines of NAME=VALUE as a shell has them, the value in quotes or not, and comments.
+ */
 
 /* Appends a value with its variables replaced. A lone '$' is itself. */
 static void substitute(struct hk_str *out, const char *value, size_t len,

@@ -2,15 +2,17 @@
 /*
  * What a bash in the sandbox reads at its start (BASH_ENV, -rcfile).
  *
- * Theory: a bash changes its variables by itself, with no trace outside. So before each command it compares them with what
- * it told last, and writes what is new to the control. The `read` after it opens a file: that makes the server listen, so
- * the control never fills up, and what was told holds when the function returns. What was told is exported: a bash that is
- * started with other variables than its parent told sees the difference at once. DEBUG traps reach functions and subshells
- * only with functrace.
+ * Theory: a bash changes its variables by itself, with no trace outside. So before each command it
+ * compares them with what it told last, and writes what is new to the control. The `read` after it
+ * opens a file: that makes the server listen, so the control never fills up, and what was told
+ * holds when the function returns. What was told is exported: a bash that is started with other
+ * variables than its parent told sees the difference at once. DEBUG traps reach functions and
+ * subshells only with functrace.
  *
- * Limits: what a compound command is redirected to ({ ...; } > FILE) is opened before its first command, and so is judged
- * by what was told before it, if no simple command stands between the change and it. A script that sets a DEBUG trap of
- * its own takes ours away; adddeny and the others go on.
+ * Limits: what a compound command is redirected to ({ ...; } > FILE) is opened before its first
+ * command, and so is judged by what was told before it, if no simple command stands between the
+ * change and it. A script that sets a DEBUG trap of its own takes ours away; adddeny and the others
+ * go on.
  */
 #include "trace/gentoo.h"
 

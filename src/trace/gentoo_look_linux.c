@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * What Gentoo's sandbox wants to know of a process: its environment, and for the log its command line and the path that it
- * gave.
+ * What Gentoo's sandbox wants to know of a process: its environment, and for the log its command
+ * line and the path that it gave.
  *
- * Theory: for all of these the kernel takes the lock of the process's memory map, which one of its threads may hold while
- * it waits for us to read a page. So they are errands: who judges holds no lock meanwhile, waits no longer than a second,
- * and goes on without what it could not learn.
+ * Theory: for all of these the kernel takes the lock of the process's memory map, which one of its
+ * threads may hold while it waits for us to read a page. So they are errands: who judges holds no
+ * lock meanwhile, waits no longer than a second, and goes on without what it could not learn.
  */
 #include <stdlib.h>
 

@@ -2,14 +2,16 @@
 /*
  * The path that a thread gave to the system call it is in, for the log of Gentoo's sandbox.
  *
- * Theory: the file server sees nodes and names, and works real paths out of them; a log is read by people who look for
- * what their makefile says. The thread that asks waits in its system call until it is answered, so the kernel can tell
- * which call that is (/proc/TID/syscall), and what it points to can be read. That is done for what is written down only.
+ * Theory: the file server sees nodes and names, and works real paths out of them; a log is read by
+ * people who look for what their makefile says. The thread that asks waits in its system call until
+ * it is answered, so the kernel can tell which call that is (/proc/TID/syscall), and what it points
+ * to can be read. That is done for what is written down only.
  *
- * What a thread says it says for its own log: its memory may change meanwhile, and is no reason for any verdict.
+ * What a thread says it says for its own log: its memory may change meanwhile, and is no reason for
+ * any verdict.
  *
- * Limits: calls made through io_uring, by the kernel (a program's loader), or by descriptor have no path; those of
- * programs of 32 bits have other numbers. Then the real path stands in.
+ * Limits: calls made through io_uring, by the kernel (a program's loader), or by descriptor have no
+ * path; those of programs of 32 bits have other numbers. Then the real path stands in.
  */
 #include <fcntl.h>
 #include <inttypes.h>
@@ -200,7 +202,10 @@ static bool is_symlink(const char *path)
 	return lstat(path, &st) == 0 && S_ISLNK(st.st_mode);
 }
 
-/* The path of one row, if it may have led to @real: they end alike or, where any will do, it is a symbolic link. */
+/*
+ * The path of one row, if it may have led to @real: they end alike or, where any will do, it is a
+ * symbolic link.
+ */
 static bool try_call(pid_t tid, const struct call *call, const uint64_t *args, const char *real,
 	bool any, char **ret_passed, char **ret_absolute)
 {

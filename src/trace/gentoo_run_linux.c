@@ -1,23 +1,26 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * A run under the policy of Gentoo's sandbox: who has which policy, the log, and what is said on stderr.
+ * A run under the policy of Gentoo's sandbox: who has which policy, the log, and what is said on
+ * stderr.
  *
- * Theory: a process has the policy of its parent, until it tells of a change. The run's first one has that of our own
- * environment. A bash with our hook (gentoo_hook.c) writes changed variables into a socket that all of the sandbox
- * inherits, as "NAME=VALUE\0"; the kernel says who wrote. What was written is read before anything is judged: so what
- * comes after it, by the same process or by what it starts, is judged by it. Whoever told is a *teller*: its policy is its
- * own and its children's. Which teller a process has above itself is found through /proc, and remembered.
+ * Theory: a process has the policy of its parent, until it tells of a change. The run's first one
+ * has that of our own environment. A bash with our hook (gentoo_hook.c) writes changed variables
+ * into a socket that all of the sandbox inherits, as "NAME=VALUE\0"; the kernel says who wrote.
+ * What was written is read before anything is judged: so what comes after it, by the same process
+ * or by what it starts, is judged by it. Whoever told is a *teller*: its policy is its own and its
+ * children's. Which teller a process has above itself is found through /proc, and remembered.
  *
- * A command may be given variables of its own (SANDBOX_ON=0 CMD): those are in its environment. So where a process would
- * be refused something, and its environment is another than that of the process whose policy it has, it is judged once
- * more, by its environment. A process that has no such variables (env -i) has its parents' policy.
+ * A command may be given variables of its own (SANDBOX_ON=0 CMD): those are in its environment. So
+ * where a process would be refused something, and its environment is another than that of the
+ * process whose policy it has, it is judged once more, by its environment. A process that has no
+ * such variables (env -i) has its parents' policy.
  *
- * What is looked up of a process may take its time (gentoo_look_linux.c). So that is done by a copy of the policy, without
- * the lock, but for who tells for the first time; and for a second at most.
+ * What is looked up of a process may take its time (gentoo_look_linux.c). So that is done by a copy
+ * of the policy, without the lock, but for who tells for the first time; and for a second at most.
  *
- * Limits: a process whose environment cannot be read in that time has the policy of its teller, and the log of one whose
- * words cannot be has real paths and no command. A process whose teller has ended before it did anything is found below
- * process 1, and has the first policy.
+ * Limits: a process whose environment cannot be read in that time has the policy of its teller, and
+ * the log of one whose words cannot be has real paths and no command. A process whose teller has
+ * ended before it did anything is found below process 1, and has the first policy.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -206,8 +209,10 @@ static int copy_policy(
 	return r;
 }
 
-/* What it may by the variables it was executed with, where those are its own: not those that whose policy it has was
- * executed with. Any thread, no lock. */
+/*
+ * What it may by the variables it was executed with, where those are its own: not those that whose
+ * policy it has was executed with. Any thread, no lock.
+ */
 static enum hk_gentoo_verdict judge_by_environ(struct hk_gentoo_run *run,
 	const struct hk_gentoo_policy *policy, uint64_t born_with,
 	const struct hk_fuse_question *question, enum hk_gentoo_verdict verdict)
@@ -491,8 +496,8 @@ bool hk_gentoo_run_violated(const struct hk_gentoo_run *run)
 }
 
 /*
- * By whose policy the process has. Return: the verdict; if more is to be done, a copy of that policy in *@policy, else
- * nothing, as without memory.
+ * By whose policy the process has. Return: the verdict; if more is to be done, a copy of that
+ * policy in *@policy, else nothing, as without memory.
  */
 static enum hk_gentoo_verdict judge_by_teller(struct hk_gentoo_run *run,
 	const struct hk_fuse_question *question, struct hk_gentoo_policy *policy,

@@ -2,24 +2,27 @@
 /*
  * Whose ids are whose in the sandbox.
  *
- * Root keeps all ids and needs no user namespace. One with every id mapped to itself would take from root what needs
- * capabilities of the host, which are dropped anyway (rights_linux.c), and not what root may do by owning files, which
- * is where the danger is (/proc/sys): that takes read-only mounts either way. In return it would not start where user
- * namespaces are off, nor in containers that cover a part of /proc.
+ * Root keeps all ids and needs no user namespace. One with every id mapped to itself would take
+ * from root what needs capabilities of the host, which are dropped anyway (rights_linux.c), and not
+ * what root may do by owning files, which is where the danger is (/proc/sys): that takes read-only
+ * mounts either way. In return it would not start where user namespaces are off, nor in containers
+ * that cover a part of /proc.
  *
- * Anyone else gets a user namespace in which he has the id he has. The mirror belongs to it, so owners of files are ids
- * of this namespace: root's files are to show as root's, and 0 must be mapped to something. Where /etc/subuid and
- * /etc/subgid give the user a range, newuidmap(1) maps all ids but his own to it, and every owner shows as it is. The
- * range's users are never used: nothing in the sandbox becomes one of them. Of its groups, those are that the user is in:
- * by them the kernel of the sandbox tells whether a group's file is his. The server is in the host's groups, and has the
- * last word.
+ * Anyone else gets a user namespace in which he has the id he has. The mirror belongs to it, so
+ * owners of files are ids of this namespace: root's files are to show as root's, and 0 must be
+ * mapped to something. Where /etc/subuid and /etc/subgid give the user a range, newuidmap(1) maps
+ * all ids but his own to it, and every owner shows as it is. The range's users are never used:
+ * nothing in the sandbox becomes one of them. Of its groups, those are that the user is in: by them
+ * the kernel of the sandbox tells whether a group's file is his. The server is in the host's
+ * groups, and has the last word.
  *
- * Without a range only the user's own ids are known. The kernel shows all others as 65534, and refuses to write to their
- * files and directories, whatever the mode says, to /tmp for one. So the server shows those as his own that he may have a
- * right to (struct hk_fuse_export, @lone_user).
+ * Without a range only the user's own ids are known. The kernel shows all others as 65534, and
+ * refuses to write to their files and directories, whatever the mode says, to /tmp for one. So the
+ * server shows those as his own that he may have a right to (struct hk_fuse_export, @lone_user).
  *
- * Limits: without a range, a file cannot be given to another group of the user's: the kernel gives EINVAL without asking
- * us. With one, devices that are the host's (/dev/kvm) are not open to him for being in their group.
+ * Limits: without a range, a file cannot be given to another group of the user's: the kernel gives
+ * EINVAL without asking us. With one, devices that are the host's (/dev/kvm) are not open to him
+ * for being in their group.
  */
 #include <fcntl.h>
 #include <grp.h>

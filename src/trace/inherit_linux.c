@@ -2,11 +2,13 @@
 /*
  * Directories that the caller has left open for the command.
  *
- * Theory: a descriptor of a directory is a way into the tree it is of, and that is the host's: openat(2) from it would ask
- * no policy. So each is opened anew, by its path, in the mirror. What cannot be is closed.
+ * Theory: a descriptor of a directory is a way into the tree it is of, and that is the host's:
+ * openat(2) from it would ask no policy. So each is opened anew, by its path, in the mirror. What
+ * cannot be is closed.
  *
- * Limits: descriptors of files, pipes and sockets are passed on as they are: their data is the caller's gift. A file
- * among them can be opened anew through /proc/self/fd, with what rights the user has for it.
+ * Limits: descriptors of files, pipes and sockets are passed on as they are: their data is the
+ * caller's gift. A file among them can be opened anew through /proc/self/fd, with what rights the
+ * user has for it.
  */
 #include <dirent.h>
 #include <fcntl.h>

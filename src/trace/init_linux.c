@@ -2,16 +2,18 @@
 /*
  * Process 1 of the sandbox.
  *
- * Theory: it is made by the process that sets up, as a child of the caller (CLONE_PARENT), with new process ids. It takes
- * its place (mounts, capabilities, system calls), starts the command, reaps whatever ends, and tells the caller what
- * becomes of the command. When it ends, the kernel ends all others: so it ends with the command, and with the caller,
- * whose death the kernel tells by SIGKILL.
+ * Theory: it is made by the process that sets up, as a child of the caller (CLONE_PARENT), with new
+ * process ids. It takes its place (mounts, capabilities, system calls), starts the command, reaps
+ * whatever ends, and tells the caller what becomes of the command. When it ends, the kernel ends
+ * all others: so it ends with the command, and with the caller, whose death the kernel tells by
+ * SIGKILL.
  *
- * The command stays in the caller's session and process group: what the terminal sends to the group reaches both, and
- * the shell outside sees one job. Process 1 is in it, too, and blocks all signals.
+ * The command stays in the caller's session and process group: what the terminal sends to the group
+ * reaches both, and the shell outside sees one job. Process 1 is in it, too, and blocks all
+ * signals.
  *
- * It cannot be traced nor looked into by what runs beside it (PR_SET_DUMPABLE). If it could, no more than this run
- * would be lost: it has the command's rights.
+ * It cannot be traced nor looked into by what runs beside it (PR_SET_DUMPABLE). If it could, no
+ * more than this run would be lost: it has the command's rights.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -115,9 +117,10 @@ static void reap(const struct init *init)
 }
 
 /*
- * Was this signal sent to the whole process group, and is the command in it still? Then it is waiting here, too, as we
- * block all, and the command has it. (Who sent it does not tell: the process id that comes with it is one of the sender's
- * namespace.) It may be on its way from the caller to us.
+ * Was this signal sent to the whole process group, and is the command in it still? Then it is
+ * waiting here, too, as we block all, and the command has it. (Who sent it does not tell: the
+ * process id that comes with it is one of the sender's namespace.) It may be on its way from the
+ * caller to us.
  */
 static bool group_has(const struct init *init, int signo)
 {

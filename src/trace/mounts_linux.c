@@ -2,10 +2,11 @@
 /*
  * What the command sees: the mirror as root; /proc, /sys and /dev in it.
  *
- * Theory: what is shown of the host besides the mirror is cloned first (open_tree(2): mounts that hang nowhere), then the
- * mirror is attached, its export becomes the root (pivot_root(2)), and the clones and fresh file systems are put in
- * place by paths of the mirror, relative to the working directory, so the server is asked for nothing but the mount
- * points. When the old root is unmounted, there is no name left for anything of the host.
+ * Theory: what is shown of the host besides the mirror is cloned first (open_tree(2): mounts that
+ * hang nowhere), then the mirror is attached, its export becomes the root (pivot_root(2)), and the
+ * clones and fresh file systems are put in place by paths of the mirror, relative to the working
+ * directory, so the server is asked for nothing but the mount points. When the old root is
+ * unmounted, there is no name left for anything of the host.
  *
  *	/proc		of the new process ids. For root, all in it that is no process's and can be written is read-only:
  *			the kernel lets root change it by owning it, no capability needed (core_pattern, sysrq-trigger)
@@ -15,8 +16,9 @@
  *			No further device can be made in it: a node in memory is dead. Of the host's nodes and directories
  *			modes, owners and entries stay as they are: mounted read-only, devices can be written to all the same
  *
- * Limits: Linux 5.12 (mount_setattr). Terminals and shared memory of the host cannot be reached, the caller's terminal
- * apart, which is /dev/console. A terminal that is inherited open is the host's own: who owns it may change its mode.
+ * Limits: Linux 5.12 (mount_setattr). Terminals and shared memory of the host cannot be reached,
+ * the caller's terminal apart, which is /dev/console. A terminal that is inherited open is the
+ * host's own: who owns it may change its mode.
  */
 #include <dirent.h>
 #include <fcntl.h>
@@ -103,7 +105,10 @@ static int clone_terminal(void)
 	return -1;
 }
 
-/* Made while the host's is still in sight: the kernel lets users have their own only where they see a whole one. */
+/*
+ * Made while the host's is still in sight: the kernel lets users have their own only where they see
+ * a whole one.
+ */
 static int make_proc(struct hk_err *err)
 {
 	autoclose int context = (int)syscall(SYS_fsopen, "proc", FSOPEN_CLOEXEC);
@@ -139,7 +144,10 @@ static int clone_host(
 		if (clones->devices[i] < 0 && devices[i].minimal) {
 			return hk_fail(err, errno, "%s", path);
 		}
-		/* That means modes, owners and a directory's entries; devices are written to as ever. */
+		/*
+		 * That means modes, owners and a directory's entries; devices are written to as
+		 * ever.
+		 */
 		if (clones->devices[i] >= 0 &&
 			restrict_mount(clones->devices[i], MOUNT_ATTR_RDONLY, false) < 0) {
 			return hk_fail(err, errno, "%s: read-only", path);
@@ -188,7 +196,10 @@ static int change_root(const struct hk_sandbox_setup *setup, struct hk_err *err)
 	if (hk_fmt(root, sizeof(root), "%s/%s", stage, setup->options->export_name) < 0) {
 		return hk_fail(err, ENAMETOOLONG, "mirror");
 	}
-	/* With both names ".", the old root ends up on top of the new one, and is taken off: see pivot_root(2). */
+	/*
+	 * With both names ".", the old root ends up on top of the new one, and is taken off: see
+	 * pivot_root(2).
+	 */
 	if (attach(setup->mount, stage) < 0 || mount(root, root, NULL, MS_BIND, NULL) < 0 ||
 		chdir(root) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 ||
 		umount2(".", MNT_DETACH) < 0 || chdir("/") < 0) {

@@ -2,9 +2,10 @@
 /*
  * Capabilities of the command, and whom it reaches beside files.
  *
- * Theory: who is not root has none: he keeps his id in the sandbox, and new privileges are off. Root keeps his ids and
- * is root of the host for every file he can name, so what he may do beyond that is what must be limited: he gets what
- * building and installing packages takes, and nothing that leads around the mirror.
+ * Theory: who is not root has none: he keeps his id in the sandbox, and new privileges are off.
+ * Root keeps his ids and is root of the host for every file he can name, so what he may do beyond
+ * that is what must be limited: he gets what building and installing packages takes, and nothing
+ * that leads around the mirror.
  *
  * Not kept, and why:
  *	DAC_READ_SEARCH	open_by_handle_at(2): files by number instead of by path
@@ -17,10 +18,11 @@
  *	SETPCAP		nobody needs it
  *	LINUX_IMMUTABLE, SYS_RESOURCE, LEASE, ...	the file server has other ways, or none
  *
- * Two things of the host are reached by no file, and by no namespace that the command can do without: abstract sockets
- * belong to the network, which may be the host's, and process groups to the terminal. Landlock keeps both apart where
- * the kernel has it (Linux 6.12): the command connects to no such socket of others, and a signal to its group reaches
- * the group's members in the sandbox only.
+ * Two things of the host are reached by no file, and by no namespace that the command can do
+ * without: abstract sockets belong to the network, which may be the host's, and process groups to
+ * the terminal. Landlock keeps both apart where the kernel has it (Linux 6.12): the command
+ * connects to no such socket of others, and a signal to its group reaches the group's members in
+ * the sandbox only.
  *
  * Limits: names of capabilities up to Linux 5.9; later ones are dropped, too.
  */

@@ -10,8 +10,8 @@
  *	rights_linux.c		capabilities; seccomp_linux.c: system calls
  *	init_linux.c		process 1
  *
- * The caller, the process that sets up and process 1 talk in messages over one socket pair. The last one runs beside
- * programs that nobody trusts, so what it says is checked.
+ * The caller, the process that sets up and process 1 talk in messages over one socket pair. The
+ * last one runs beside programs that nobody trusts, so what it says is checked.
  */
 #ifndef HK_TRACE_SANDBOX_IMPL_LINUX_H
 #define HK_TRACE_SANDBOX_IMPL_LINUX_H
@@ -70,23 +70,35 @@ struct hk_sandbox_setup {
 
 /** hk_fuse_device_open() - Return: a descriptor, or -errno with what is missing, and what to do */
 int hk_fuse_device_open(struct hk_err *err);
-/** hk_fuse_mount() - mounts @device, attached nowhere. Return: a descriptor of the mount, or -errno */
+/**
+ * hk_fuse_mount() - mounts @device, attached nowhere. Return: a descriptor of the mount, or -errno
+ */
 int hk_fuse_mount(int device, struct hk_err *err);
 
 /* ids_linux.c */
 
-/** hk_ids_enter() - a user namespace in which the caller has the id he has, and no rights outside. In the process that
- * sets up. */
+/**
+ * hk_ids_enter() - a user namespace in which the caller has the id he has, and no rights outside.
+ * In the process that sets up.
+ */
 int hk_ids_enter(struct hk_sandbox_setup *setup, struct hk_err *err);
-/** hk_ids_map() - what the caller does for it. Return: 1 if all ids are mapped; 0 if only his own are */
+/**
+ * hk_ids_map() - what the caller does for it. Return: 1 if all ids are mapped; 0 if only his own
+ * are
+ */
 int hk_ids_map(pid_t pid);
-/** hk_ids_all_known() - does this process's user namespace know every id that files have? One made by hand may not. */
+/**
+ * hk_ids_all_known() - does this process's user namespace know every id that files have? One made
+ * by hand may not.
+ */
 bool hk_ids_all_known(void);
 /** hk_ids_probe() - may user namespaces be made? Return: 0, or -errno with the reason */
 int hk_ids_probe(struct hk_err *err);
 
-/* inherit_linux.c: in process 1. Directories among the descriptors that the command will inherit, found while the host is in
- * sight, and opened anew in the mirror. */
+/*
+ * inherit_linux.c: in process 1. Directories among the descriptors that the command will inherit,
+ * found while the host is in sight, and opened anew in the mirror.
+ */
 struct hk_inherited;
 int hk_inherited_find(struct hk_inherited **ret_list, struct hk_err *err);
 void hk_inherited_reopen(const struct hk_inherited *list);

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The sandbox, as its caller sees it: see sandbox_linux.h, and sandbox_impl_linux.h for who does what.
+ * The sandbox, as its caller sees it: see sandbox_linux.h, and sandbox_impl_linux.h for who does
+ * what.
  *
- * Theory: the caller forks before it has threads and before it changes anything of its process, so that the command
- * finds signals, limits and descriptors as they were given to us. The child makes the namespaces and the mount, sends
- * the descriptor of /dev/fuse, and waits: from here on names are looked up in the mirror, and somebody must serve it. Then
- * it forks process 1 as the caller's child, and ends.
+ * Theory: the caller forks before it has threads and before it changes anything of its process, so
+ * that the command finds signals, limits and descriptors as they were given to us. The child makes
+ * the namespaces and the mount, sends the descriptor of /dev/fuse, and waits: from here on names
+ * are looked up in the mirror, and somebody must serve it. Then it forks process 1 as the caller's
+ * child, and ends.
  *
- * No copy of the descriptor stays behind: when the caller dies, the kernel ends the connection, and whoever waits for
- * the mirror gets ECONNABORTED, and ENOTCONN from then on.
+ * No copy of the descriptor stays behind: when the caller dies, the kernel ends the connection, and
+ * whoever waits for the mirror gets ECONNABORTED, and ENOTCONN from then on.
  *
  * Limits: one command for each sandbox. Whatever it leaves running ends with it.
  */

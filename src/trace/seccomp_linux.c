@@ -2,16 +2,19 @@
 /*
  * System calls that the sandbox does without.
  *
- * Theory: programs of any kind run here, so the list says what is refused, not what is allowed. It has what would lead
- * around the mirror (mounts, namespaces, files by handle), what reaches the host through no file (keys, the machine,
- * typing on the caller's terminal), and large parts of the kernel that are known for their holes. The command could do
- * most of it only with capabilities it has not got; this is the second lock.
+ * Theory: programs of any kind run here, so the list says what is refused, not what is allowed. It
+ * has what would lead around the mirror (mounts, namespaces, files by handle), what reaches the
+ * host through no file (keys, the machine, typing on the caller's terminal), and large parts of the
+ * kernel that are known for their holes. The command could do most of it only with capabilities it
+ * has not got; this is the second lock.
  *
- * Refused calls give EPERM; those that libc has another way for, or that programs ask for by trying, ENOSYS: clone3,
- * whose flags cannot be looked at, becomes clone. Programs of 32 bits are ruled by the same list under their own numbers;
- * those of the x32 ABI, which nothing uses, do not run.
+ * Refused calls give EPERM; those that libc has another way for, or that programs ask for by
+ * trying, ENOSYS: clone3, whose flags cannot be looked at, becomes clone. Programs of 32 bits are
+ * ruled by the same list under their own numbers; those of the x32 ABI, which nothing uses, do not
+ * run.
  *
- * The kernel (5.11) remembers which calls are allowed whatever their arguments, and does not run the program for them.
+ * The kernel (5.11) remembers which calls are allowed whatever their arguments, and does not run
+ * the program for them.
  *
  * Limits: x86-64.
  */
@@ -99,7 +102,9 @@ static void add_ioctl(struct hk_bpf *bpf, int nr)
 	hk_bpf_land(bpf, other_call);
 }
 
-/* Families that know of network namespaces; vsock, for one, leads to the machine's host from each. */
+/*
+ * Families that know of network namespaces; vsock, for one, leads to the machine's host from each.
+ */
 static void add_socket(struct hk_bpf *bpf, int nr)
 {
 	static const uint8_t families[] = {AF_UNIX, AF_INET, AF_INET6, AF_NETLINK};
@@ -114,7 +119,10 @@ static void add_socket(struct hk_bpf *bpf, int nr)
 	hk_bpf_land(bpf, other_call);
 }
 
-/* Programs of 64 or of 32 bits; the architecture is in the accumulator, and is left there for others. */
+/*
+ * Programs of 64 or of 32 bits; the architecture is in the accumulator, and is left there for
+ * others.
+ */
 static void add_abi(struct hk_bpf *bpf, bool wide, bool net)
 {
 	unsigned other_abi;

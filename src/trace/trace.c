@@ -2,17 +2,20 @@
 /*
  * A command on a mirror: see trace.h.
  *
- * Theory: the server lives in the host's mount namespace and the mirror in the sandbox's, so the server never meets its
- * own mount, whatever is looked up: it cannot come to wait for itself.
+ * Theory: the server lives in the host's mount namespace and the mirror in the sandbox's, so the
+ * server never meets its own mount, whatever is looked up: it cannot come to wait for itself.
  *
- * Besides the policy there are rules of our own behind it, so that nothing overrules them. The mirror shows mounts of the
- * host as they are, but those of the kernel's own file systems (proc, sysfs, ...) it must not: what they give depends on
- * who reads, and that is the server, with the host's processes and its rights. Where they stand in the mirror there
- * is nothing; on /proc, /sys and /dev, which programs expect, the sandbox mounts its own. Hidden as well are files of ours: the
- * log, which the command could else rewrite, and the layer of copy-on-write. The policy's own files nobody changes.
+ * Besides the policy there are rules of our own behind it, so that nothing overrules them. The
+ * mirror shows mounts of the host as they are, but those of the kernel's own file systems (proc,
+ * sysfs, ...) it must not: what they give depends on who reads, and that is the server, with the
+ * host's processes and its rights. Where they stand in the mirror there is nothing; on /proc, /sys
+ * and /dev, which programs expect, the sandbox mounts its own. Hidden as well are files of ours:
+ * the log, which the command could else rewrite, and the layer of copy-on-write. The policy's own
+ * files nobody changes.
  *
- * Limits: file systems of the kernel that are mounted on the host while the command runs are not hidden. Sockets of the
- * host are seen in the mirror, but nobody answers there: the kernel looks for them by inode.
+ * Limits: file systems of the kernel that are mounted on the host while the command runs are not
+ * hidden. Sockets of the host are seen in the mirror, but nobody answers there: the kernel looks
+ * for them by inode.
  */
 #include "trace/trace.h"
 
@@ -304,7 +307,10 @@ static int make_server(struct hk_trace *trace, struct hk_err *err)
 	return r == 0 ? hk_fuse_server_export(trace->server, &export, err) : r;
 }
 
-/* A file server holds many files open. The command has been forked already, with the caller's limit. */
+/*
+ * A file server holds many files open. The command has been forked already, with the caller's
+ * limit.
+ */
 static void raise_limits(void)
 {
 	struct rlimit files;
@@ -358,7 +364,10 @@ bool hk_trace_needs_layer(const struct hk_trace *trace)
 	return hk_rules_any(trace->rules, HK_VERDICT_COW);
 }
 
-/* The current directory is there for us, and not for the command: no error of the kernel's says why. */
+/*
+ * The current directory is there for us, and not for the command: no error of the kernel's says
+ * why.
+ */
 static void suspect_policy(const struct hk_trace_config *config, struct hk_err *err)
 {
 	if ((config->policy != NULL || config->fusebox_acl != NULL) &&

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * A command on a mirror of the root file system: the file server with its rules and its audit, in this process; the
- * sandbox around the command (sandbox_linux.h); /dev/fuse between them.
+ * A command on a mirror of the root file system: the file server with its rules and its audit, in
+ * this process; the sandbox around the command (sandbox_linux.h); /dev/fuse between them.
  *
  *	hk_trace_create()	rules are read, namespaces made; no thread yet, nothing of this process changed
  *	hk_trace_start()	the mirror is served, the command runs
@@ -39,10 +39,11 @@ struct hk_trace_view {
  * @policy: a file of rules; NULL: none
  * @fusebox_acl: or one of Fusebox's commands; NULL: none
  * @views: @view_count of them, the last one that covers a path decides
- * @layer: a directory of its own for what is changed (fuse/overlay.h); NULL: changes go to the files. May be set until
- *	hk_trace_start()
+ * @layer: a directory of its own for what is changed (fuse/overlay.h); NULL: changes go to the
+ *	files. May be set until hk_trace_start()
  * @cow: all that is changed goes there; else what the policy says
- * @hidden: @hidden_count paths of ours that the command is not to see, files or directories with all in them
+ * @hidden: @hidden_count paths of ours that the command is not to see, files or directories with
+ *	all in them
  * @has_audit: decisions are kept; @log_fd: and written there, -1: nowhere
  * @net, @minimal_dev: see struct hk_sandbox_options
  * @signals: blocked in the command; NULL: as at present

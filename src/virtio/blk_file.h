@@ -23,7 +23,8 @@ enum hk_blk_call {
 
 /**
  * struct hk_blk_step - a system call that brings an operation on
- * @iov: for readv and writev, at most IOV_MAX elements. Several outlive the step; a single one may be
+ * @iov: for readv and writev, at most IOV_MAX elements. Several outlive the step; a single one may
+ *	be
  *       @one, which does not
  * @mode, @len_bytes: for fallocate
  */

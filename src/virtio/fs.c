@@ -7,8 +7,9 @@
  * driver's kick; kicks are off while somebody works. A second thread is called in where the first
  * would keep others waiting: when more requests are there already, or before one that is known to
  * be slow (fsync and its like). It takes the rest of the queue, or waits in the first one's place.
- * Up to `threads` of them are started, when they are needed, and sleep in between. Where rules have a person asked, any
- * request may take long, so there is always one that waits; and one more for each that waits for an answer.
+ * Up to `threads` of them are started, when they are needed, and sleep in between. Where rules have
+ * a person asked, any request may take long, so there is always one that waits; and one more for
+ * each that waits for an answer.
  *
  * A queue's mutex covers its rings and these roles; it is not held while the server works, so
  * requests end in any order. Nothing here takes the device's lock, which is held by those who start
@@ -17,7 +18,8 @@
  * Stopping sets a flag, wakes who sleeps (condition) or waits (eventfd), and joins: requests under
  * way end first, and as the server waits for no lock, that is as long as the host's storage takes.
  *
- * Files that the server maps show in shared-memory region 0. It tells the guest where; what is there is the server's.
+ * Files that the server maps show in shared-memory region 0. It tells the guest where; what is
+ * there is the server's.
  *
  * Limits: no notification queue.
  *

@@ -16,8 +16,8 @@
  * resets it
  * @tag: what the guest mounts, at most 36 bytes
  * @request_queues: 1 to 16. Linux before 6.11 uses the first only, whatever there is
- * @window: for DAX, of the machine the device will be in, and the server's (hk_fuse_server_set_window()); borrowed; NULL:
- * none
+ * @window: for DAX, of the machine the device will be in, and the server's
+ * (hk_fuse_server_set_window()); borrowed; NULL: none
  * @threads: that serve one request queue at most, 1 to 16; 0: a good number. They are started as
  * they are needed
  */

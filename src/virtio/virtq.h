@@ -106,7 +106,8 @@ void hk_virtq_unpop(struct hk_virtq *vq);
 
 /**
  * hk_virtq_push() - return @chain with @written bytes in its writable part; in any order
- * @chain: as it was popped: the engine is told that its writable segments were written. One of which
+ * @chain: as it was popped: the engine is told that its writable segments were written. One of
+ *	which
  *         none were may be given back by its head alone.
  */
 void hk_virtq_push(struct hk_virtq *vq, const struct hk_chain *chain, uint32_t written);

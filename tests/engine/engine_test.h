@@ -23,7 +23,9 @@
 		} \
 	} while (0)
 
-/** test_on() - the directory of the guests' ELF files, and the engine. Return: 0, or vm_require()'s. */
+/**
+ * test_on() - the directory of the guests' ELF files, and the engine. Return: 0, or vm_require()'s.
+ */
 int test_on(const char *directory, const char *engine);
 /** test_engine() - that engine */
 const char *test_engine(void);
@@ -41,7 +43,8 @@ unsigned count_threads(void);
 uint64_t random_below(uint64_t limit);
 
 /**
- * engine_test_main() - argv[1] is the directory of guests, argv[2] the engine, argv[3] a pattern of tests to run
+ * engine_test_main() - argv[1] is the directory of guests, argv[2] the engine, argv[3] a pattern of
+ * tests to run
  *
  * Return: from main(); see vm_require() for hosts without that engine.
  */

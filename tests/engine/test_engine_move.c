@@ -4,8 +4,8 @@
  * another process goes on with it; again and again until the guest is done. What it says must be
  * what it says when left alone.
  *
- * The steps are this program run anew: "test_engine_move --step FILE NANOSECONDS CPUS GUESTS ENGINE". On "kvm+soft" they
- * take turns: what KVM saved goes on in software, and back.
+ * The steps are this program run anew: "test_engine_move --step FILE NANOSECONDS CPUS GUESTS
+ * ENGINE". On "kvm+soft" they take turns: what KVM saved goes on in software, and back.
  */
 #include "engine_test.h"
 
@@ -112,7 +112,9 @@ static void move_until_done(unsigned cpus)
 	close(fd);
 	unlink(path); /* its absence says "from the beginning" */
 	do {
-		/* First before the first instruction, then while the other CPUs start, then later. */
+		/*
+		 * First before the first instruction, then while the other CPUs start, then later.
+		 */
 		uint64_t ns = saves == 0 ? 0
 			: saves < 4      ? random_below(3 * HK_NS_PER_MS) + 1
 					 : random_below(saves * 15 * HK_NS_PER_MS) + 1;

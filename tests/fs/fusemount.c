@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * fusemount: mounts a directory through the FUSE server and its /dev/fuse transport, and runs a command in it, so that
- * both meet a real kernel without anything else of Hako's.
+ * fusemount: mounts a directory through the FUSE server and its /dev/fuse transport, and runs a
+ * command in it, so that both meet a real kernel without anything else of Hako's.
  *
  *	fusemount [OPTION]... DIR MOUNTPOINT -- COMMAND [ARGUMENT]...
  *

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: ISC */
-/* posix: who watches files is told what is done to them; see posix.h. Source: inotify(7), fanotify(7). */
+/*
+ * posix: who watches files is told what is done to them; see posix.h. Source: inotify(7),
+ * fanotify(7).
+ */
 #include "posix.h"
 
 #include <errno.h>

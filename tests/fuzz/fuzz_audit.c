@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Events of any bytes: each line of the log is JSON, and so are both reports; the learnt policy is one, and allows what
- * was done; the summary has no control characters.
+ * Events of any bytes: each line of the log is JSON, and so are both reports; the learnt policy is
+ * one, and allows what was done; the summary has no control characters.
  *
- * An input is a list of records: operation, class, verdict, error, flags, one or two names of any bytes.
+ * An input is a list of records: operation, class, verdict, error, flags, one or two names of any
+ * bytes.
  */
 #include <stddef.h>
 #include <stdint.h>

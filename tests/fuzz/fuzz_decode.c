@@ -2,7 +2,8 @@
 /*
  * Fuzz target: the decoder and the disassembler; the input is code.
  *
- * In each mode, at each offset, with all features and with none: whatever comes out keeps what decode.h and
+ * In each mode, at each offset, with all features and with none: whatever comes out keeps what
+ * decode.h and
  * insn.h promise, so that no handler can be led outside the register file by what it is told.
  */
 #undef NDEBUG

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * A directory whose content the input makes. What is in it is hostile: a symbolic link there may lead to any file of
- * this machine, so no name of it is ever followed.
+ * A directory whose content the input makes. What is in it is hostile: a symbolic link there may
+ * lead to any file of this machine, so no name of it is ever followed.
  */
 #ifndef HK_TESTS_FUZZ_DIR_H
 #define HK_TESTS_FUZZ_DIR_H
@@ -15,7 +15,9 @@
 
 enum { FUZZ_FILE_BYTES = 1 << 20 };
 
-/* Makes a directory, in memory where there is one. @path gets its name. Return: 0 or -1 with errno. */
+/*
+ * Makes a directory, in memory where there is one. @path gets its name. Return: 0 or -1 with errno.
+ */
 static inline int fuzz_dir_make(char *path, size_t size)
 {
 	snprintf(path, size, "%s/hako-fuzz-XXXXXX",
@@ -23,7 +25,9 @@ static inline int fuzz_dir_make(char *path, size_t size)
 	return mkdtemp(path) != NULL ? 0 : -1;
 }
 
-/* From now on no file of this process grows beyond FUZZ_FILE_BYTES, whatever offset is written at. */
+/*
+ * From now on no file of this process grows beyond FUZZ_FILE_BYTES, whatever offset is written at.
+ */
 static inline int fuzz_dir_limit(void)
 {
 	return setrlimit(RLIMIT_FSIZE, &(struct rlimit){FUZZ_FILE_BYTES, FUZZ_FILE_BYTES});

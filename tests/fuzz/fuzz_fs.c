@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The virtio-fs device against a hostile driver: FUSE requests of any bytes, in chains of any shape. What the requests mean
- * is fuzz_fuse's part; here it is how they come in and how replies go out, by the device's own threads. Each chain comes
- * back, with a reply that is one, or the device needs a reset. The input is a script: bytes that pick what happens next,
- * and its arguments.
+ * The virtio-fs device against a hostile driver: FUSE requests of any bytes, in chains of any
+ * shape. What the requests mean is fuzz_fuse's part; here it is how they come in and how replies go
+ * out, by the device's own threads. Each chain comes back, with a reply that is one, or the device
+ * needs a reset. The input is a script: bytes that pick what happens next, and its arguments.
  */
 #include <errno.h>
 #include <linux/fuse.h>

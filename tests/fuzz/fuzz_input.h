@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: ISC */
-/* An input read as a script: each take says what happens next, or with what. At its end all is zero. */
+/*
+ * An input read as a script: each take says what happens next, or with what. At its end all is
+ * zero.
+ */
 #ifndef HK_TESTS_FUZZ_INPUT_H
 #define HK_TESTS_FUZZ_INPUT_H
 

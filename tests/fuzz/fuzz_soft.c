@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Fuzz target: the software CPU as a whole; the input is code, and says in what surroundings it runs.
+ * Fuzz target: the software CPU as a whole; the input is code, and says in what surroundings it
+ * runs.
  *
  *	byte 0		mode and ring
  *	byte 1		what is hostile besides: enum hostile
  *	bytes 2 to 5	seed of everything that is chosen at random
  *	the rest	code, at CODE; all handlers lead into it, too
  *
- * Page tables, descriptor tables and the code itself are within reach of the code. Devices answer at random,
- * interrupt, and write memory. Whatever happens:
+ * Page tables, descriptor tables and the code itself are within reach of the code. Devices answer
+ * at random, interrupt, and write memory. Whatever happens:
  *
  * - nothing outside guest RAM is touched: there are pages without access on both sides of it;
- * - hk_cpu_run() returns soon after it was asked to: a thread asks after a moment, and waits SOON_S for it;
+ * - hk_cpu_run() returns soon after it was asked to: a thread asks after a moment, and waits SOON_S
+ * for it;
  * - the TLB leads to RAM only, and lets no store pass by pages whose code is decoded;
  * - decoded code is what the bytes in memory say;
  * - the cache of decoded code stays within its limit.
@@ -67,7 +69,10 @@ enum {
 	SOON_S = 30,
 };
 
-/* Where things are. Linear addresses are physical ones up to 32 MiB, in the last GiB of the address space, too. */
+/*
+ * Where things are. Linear addresses are physical ones up to 32 MiB, in the last GiB of the address
+ * space, too.
+ */
 enum {
 	GDT = 0x1000,
 	IDT = 0x2000,

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Tries to reach what a policy forbids in a directory: breakouts DIR. In DIR is a file `secret`. Each way leads to DIR by
- * another road than its name, and then reads the secret, and makes a file; or it takes the secret itself elsewhere.
- * Prints a line for each that worked, and exits with 1 if any did. For boxes: mounts where it may.
+ * Tries to reach what a policy forbids in a directory: breakouts DIR. In DIR is a file `secret`.
+ * Each way leads to DIR by another road than its name, and then reads the secret, and makes a file;
+ * or it takes the secret itself elsewhere. Prints a line for each that worked, and exits with 1 if
+ * any did. For boxes: mounts where it may.
  */
 #include <errno.h>
 #include <fcntl.h>

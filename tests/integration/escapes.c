@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Makes a file in one of the ways that sandboxes by LD_PRELOAD or ptrace have missed: escapes WAY FILE. Status 0: it was
- * made; else why not is said. `escapes list` names the ways.
+ * Makes a file in one of the ways that sandboxes by LD_PRELOAD or ptrace have missed: escapes WAY
+ * FILE. Status 0: it was made; else why not is said. `escapes list` names the ways.
  */
 #include <errno.h>
 #include <fcntl.h>

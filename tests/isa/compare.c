@@ -202,7 +202,10 @@ static void check_registers(struct look *look, const struct isa_state *a, const 
 	}
 	check(look, "RFLAGS", a->rflags & mask.rflags, b->rflags & mask.rflags);
 	for (unsigned i = 0; i < 6; i++) {
-		/* A null selector has lost its RPL by the time the kernel has returned to user code. */
+		/*
+		 * A null selector has lost its RPL by the time the kernel has returned to user
+		 * code.
+		 */
 		bool null = a->sel[i] < 4 && b->sel[i] < 4;
 
 		check(look, segments[i], null ? 0 : a->sel[i], null ? 0 : b->sel[i]);

@@ -6,14 +6,15 @@
  * operands, most of which do something: a random program would fault at its first memory operand.
  *
  * Theory: some registers hold addresses within the data pages from the start and are rarely
- * destroyed ("pointers"), so memory operands can be aimed: at aligned and unaligned places, across pages, at
- * the read-only page and beyond it. Instructions that need more (a jump's target, a divisor that does not
- * overflow, a selector) get a few instructions before them that prepare it ("setup"), which are tested like
- * all others. Branches lead forward, so nearly every case ends.
+ * destroyed ("pointers"), so memory operands can be aimed: at aligned and unaligned places, across
+ * pages, at the read-only page and beyond it. Instructions that need more (a jump's target, a
+ * divisor that does not overflow, a selector) get a few instructions before them that prepare it
+ * ("setup"), which are tested like all others. Branches lead forward, so nearly every case ends.
  *
  * Everything follows from the seed and the number of the case.
  *
- * Limits: what user code may not do or what no two CPUs do alike is listed in rows.c, with the reason.
+ * Limits: what user code may not do or what no two CPUs do alike is listed in rows.c, with the
+ * reason.
  */
 #include "gen_impl.h"
 
@@ -180,7 +181,8 @@ static void tell_surprise(struct isa_gen *gen, const struct hk_isa_row *row, con
 }
 
 /*
- * Puts prefixes before the instruction that should not matter, or may. Return: the new length; 0: better not.
+ * Puts prefixes before the instruction that should not matter, or may. Return: the new length; 0:
+ * better not.
  */
 static unsigned add_prefixes(struct isa_gen *gen, uint8_t *bytes, unsigned len, bool mem)
 {
@@ -202,7 +204,9 @@ static unsigned add_prefixes(struct isa_gen *gen, uint8_t *bytes, unsigned len, 
 	return gen->c->len + len + count <= ISA_MAX_CODE ? len + count : 0;
 }
 
-/* Not branches, whose fix-ups would move; not XCHG, which locks the bus, and is PAUSE with F3 90. */
+/*
+ * Not branches, whose fix-ups would move; not XCHG, which locks the bus, and is PAUSE with F3 90.
+ */
 static bool may_mutate(
 	const struct hk_isa_row *isa, const struct row *row, const struct isa_encoding *e)
 {
@@ -210,7 +214,10 @@ static bool may_mutate(
 		strcmp(isa->name, "xchg") != 0;
 }
 
-/* The instruction with prefixes that nobody asked for. Return: false where that makes it another one. */
+/*
+ * The instruction with prefixes that nobody asked for. Return: false where that makes it another
+ * one.
+ */
 static bool add_mutant(
 	struct isa_gen *gen, const struct isa_encoding *e, const uint8_t *from, unsigned len)
 {

@@ -122,15 +122,20 @@ bool isa_gen_has_room(const struct isa_gen *gen, unsigned insns);
 unsigned isa_gen_add(
 	struct isa_gen *gen, const uint8_t *bytes, unsigned len, unsigned row, bool setup);
 
-/** isa_gen_fix_later() - the number at @at of the code is to become the address of a later instruction */
+/**
+ * isa_gen_fix_later() - the number at @at of the code is to become the address of a later
+ * instruction
+ */
 void isa_gen_fix_later(struct isa_gen *gen, unsigned at, unsigned len, bool relative);
 void isa_gen_fix_all(struct isa_gen *gen);
 
 /** isa_gen_uses_x87() - does it use x87 or MMX registers? */
 bool isa_gen_uses_x87(const struct row *row);
 
-/** isa_gen_prepare() - add what has to come before an instruction of the row. Return: an address that its
- * memory operand is to have, or 0. */
+/**
+ * isa_gen_prepare() - add what has to come before an instruction of the row. Return: an address
+ * that its memory operand is to have, or 0.
+ */
 uint32_t isa_gen_prepare(struct isa_gen *gen, unsigned index, struct isa_encoding *e);
 
 /* Operands. operands.c */

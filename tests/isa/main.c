@@ -8,11 +8,11 @@
  * Case K of seed N is always the same, so a failure is repeated with what it prints:
  * --seed N --first K --count 1. The nightly run is --count 1000000 with a seed of its own.
  *
- * What differs is shrunk: the case is cut after each instruction in turn, and the first cut that differs
- * shows the instruction that is wrong.
+ * What differs is shrunk: the case is cut after each instruction in turn, and the first cut that
+ * differs shows the instruction that is wrong.
  *
- * At the end each row of the instruction table must have been run and compared, or have a reason why
- * not: --coverage prints the table.
+ * At the end each row of the instruction table must have been run and compared, or have a reason
+ * why not: --coverage prints the table.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -274,7 +274,10 @@ static void run_all(struct tester *t)
 	unsigned batch = 0;
 
 	for (;;) {
-		/* This batch is filled while the other one runs, then runs while that one is compared. */
+		/*
+		 * This batch is filled while the other one runs, then runs while that one is
+		 * compared.
+		 */
 		bool more = next < end && (o->seconds <= 0 || now() < deadline) &&
 			(o->keep_going || t->failures < STOP_AFTER);
 		unsigned other = batch ^ 1;

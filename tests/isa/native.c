@@ -4,21 +4,22 @@
  *
  * Purpose: to learn what hardware does with a case, some 100,000 times a second.
  *
- * Theory: a child process shares the batches with us. For each case it writes code and data to their
- * fixed addresses, loads all registers and goes to the code with IRETQ, which sets RIP, CS, RFLAGS, SS
- * and RSP at once. The case ends in an exception, so in a signal; its handler, on a stack of its own,
- * does not return: it goes back to where the case was entered, and the kernel's frame holds the
- * registers, the vector, the error code and CR2. So a case costs one trap, no system call.
+ * Theory: a child process shares the batches with us. For each case it writes code and data to
+ * their fixed addresses, loads all registers and goes to the code with IRETQ, which sets RIP, CS,
+ * RFLAGS, SS and RSP at once. The case ends in an exception, so in a signal; its handler, on a
+ * stack of its own, does not return: it goes back to where the case was entered, and the kernel's
+ * frame holds the registers, the vector, the error code and CR2. So a case costs one trap, no
+ * system call.
  *
  *	parent: fill batch 0 -> start -> fill batch 1 -> wait 0 -> start 1 -> compare 0 ...
  *	child:                  run 0 .................  done      run 1 ...
  *
- * A case that kills or hangs the child is marked as lost, and a new child goes on with the next one. The
- * child may make no system calls but those of its loop (seccomp).
+ * A case that kills or hangs the child is marked as lost, and a new child goes on with the next
+ * one. The child may make no system calls but those of its loop (seccomp).
  *
- * Limits: Linux on x86-64 only. The handler finds its registers by RIP-relative addresses and the signal
- * stack, so the code may destroy whatever it likes but memory outside its pages: nothing else is mapped
- * below 4 GiB, and 64-bit addresses hit something by chance only.
+ * Limits: Linux on x86-64 only. The handler finds its registers by RIP-relative addresses and the
+ * signal stack, so the code may destroy whatever it likes but memory outside its pages: nothing
+ * else is mapped below 4 GiB, and 64-bit addresses hit something by chance only.
  */
 #include "native.h"
 
@@ -145,7 +146,9 @@ __asm__(".pushsection .text\n"
 	"	mov 120(%rdi), %r15\n"
 	"	mov 56(%rdi), %rdi\n"
 	"	iretq\n"
-	/* The signal handler: RDX is the context. The flags are the case's: AC and NT may be set. */
+	/*
+	 * The signal handler: RDX is the context. The flags are the case's: AC and NT may be set.
+	 */
 	"native_signal:\n"
 	"	pushq $0x202\n"
 	"	popfq\n"
@@ -266,7 +269,10 @@ static void run_case(struct shared *shared, const struct isa_case *c, struct isa
 	ucontext_t *context;
 
 	memcpy(shared->code + off, c->code, c->len);
-	/* The constant page changes only with the seed; data pages are as cheap to fill as to check. */
+	/*
+	 * The constant page changes only with the seed; data pages are as cheap to fill as to
+	 * check.
+	 */
 	if (filled != c->memory) {
 		isa_memory_fill(c->memory, shared->data, sizeof(shared->data));
 		filled = c->memory;
@@ -399,7 +405,10 @@ const struct isa_result *isa_native_wait(struct isa_native *native, unsigned bat
 		if (n > 0 && read(native->answers, &answer, 1) == 1) {
 			return b->results;
 		}
-		/* Dead, or it hangs: on with the next case in a new one. A batch takes a few milliseconds. */
+		/*
+		 * Dead, or it hangs: on with the next case in a new one. A batch takes a few
+		 * milliseconds.
+		 */
 		current = native->shared->current;
 		b->results[current].end = ISA_LOST;
 		stop_child(native);

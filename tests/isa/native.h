@@ -16,7 +16,9 @@ void isa_native_destroy(struct isa_native *native);
 /** isa_native_cases() - the cases of batch @batch (0 or 1), to be filled in. Not while it runs. */
 struct isa_case *isa_native_cases(struct isa_native *native, unsigned batch);
 
-/** isa_native_start() - begin to run the first @count cases of a batch. One batch runs at a time. */
+/**
+ * isa_native_start() - begin to run the first @count cases of a batch. One batch runs at a time.
+ */
 void isa_native_start(struct isa_native *native, unsigned batch, unsigned count);
 
 /** isa_native_wait() - until the batch has run. Return: its results. */

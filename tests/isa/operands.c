@@ -41,7 +41,10 @@ void isa_gen_memory(struct isa_gen *gen, struct isa_encoding *e, unsigned size, 
 {
 	const uint64_t *gpr = gen->c->start.gpr;
 	bool aimed = target != 0;
-	/* Locked accesses across cache lines are slow, or not allowed: take no chances with the address. */
+	/*
+	 * Locked accesses across cache lines are slow, or not allowed: take no chances with the
+	 * address.
+	 */
 	bool locked = e->lock || strcmp(e->row->name, "xchg") == 0;
 	uint64_t rest;
 
@@ -178,8 +181,10 @@ void isa_gen_form(struct isa_gen *gen, unsigned index, struct isa_encoding *e, u
 		can_mem = only_mem = false;
 	}
 	e->mem = only_mem || (can_mem && gen_chance(gen, 45));
-	/* 66: with a prefix in the opcode only where the operand has any size. Near branches with 66 differ
-	 * between makers. */
+	/*
+	 * 66: with a prefix in the opcode only where the operand has any size. Near branches with
+	 * 66 differ between makers.
+	 */
 	if (!branch && row->special != BRANCH_RM && row->special != RETURN &&
 		row->special != NO_OPSIZE && row->special != FAR_IMM && row->special != FAR_MEM &&
 		row->special != RETURN_FAR && row->special != RETURN_INT) {

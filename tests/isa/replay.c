@@ -4,8 +4,8 @@
  *
  *	replay_isa FILE|- [N]
  *
- * No processes, no signals, no threads: it runs wherever the CPU core does, WebAssembly among that. FILE is
- * what test_isa --record wrote. Prints what differs, of the first N vectors that do (10).
+ * No processes, no signals, no threads: it runs wherever the CPU core does, WebAssembly among that.
+ * FILE is what test_isa --record wrote. Prints what differs, of the first N vectors that do (10).
  */
 #include <stdio.h>
 #include <stdlib.h>

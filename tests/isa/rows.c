@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * What the generator knows of the rows of the instruction table: which are run, what has to be prepared
- * for them, which flags they touch.
+ * What the generator knows of the rows of the instruction table: which are run, what has to be
+ * prepared for them, which flags they touch.
  */
 #include "gen_impl.h"
 

@@ -2,9 +2,10 @@
 /*
  * Test cases on our CPU: a machine of one CPU and a few pages.
  *
- * Each case runs at CPL 3 in the address space that case.h describes. Exceptions go through an IDT to
- * handlers that are a HLT each, on a stack of their own; what the frame there holds is the result. So
- * delivery is tested, too. Selectors are those of Linux, so that LAR and the like see the same.
+ * Each case runs at CPL 3 in the address space that case.h describes. Exceptions go through an IDT
+ * to handlers that are a HLT each, on a stack of their own; what the frame there holds is the
+ * result. So delivery is tested, too. Selectors are those of Linux, so that LAR and the like see
+ * the same.
  */
 #include "soft.h"
 

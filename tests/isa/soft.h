@@ -23,7 +23,9 @@ void isa_soft_destroy(struct isa_soft *soft);
 void isa_soft_case(struct isa_soft *soft, const struct isa_case *c, enum isa_way way,
 	struct isa_result *ret_result);
 
-/** isa_soft_kick() - called now and then, also by a signal handler: ends cases that go on for ever */
+/**
+ * isa_soft_kick() - called now and then, also by a signal handler: ends cases that go on for ever
+ */
 void isa_soft_kick(struct isa_soft *soft);
 
 #endif

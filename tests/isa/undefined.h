@@ -2,8 +2,8 @@
 /*
  * Which flags an instruction reads, always writes, and leaves undefined.
  *
- * Flags left undefined are not compared until they are written again, and no instruction that reads one
- * of them is generated meanwhile. Shifts and rotations depend on their count: gen.c knows.
+ * Flags left undefined are not compared until they are written again, and no instruction that reads
+ * one of them is generated meanwhile. Shifts and rotations depend on their count: gen.c knows.
  * Source: Intel SDM vol. 2, "Flags affected"; vol. 1, appendix A.
  */
 #ifndef HK_TESTS_ISA_UNDEFINED_H

@@ -2,8 +2,8 @@
 /*
  * Vectors: cases with what the real CPU made of them, in a file.
  *
- * The file begins with ISA_VECTOR_MAGIC and the features of the CPU (4 bytes), both little-endian. A vector
- * is:
+ * The file begins with ISA_VECTOR_MAGIC and the features of the CPU (4 bytes), both little-endian.
+ * A vector is:
  *
  *	2 bytes		length of the rest
  *	2, 1, 1 bytes	length of the code; 1 for 32-bit code; ISA_LAX_*

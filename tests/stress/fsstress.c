@@ -1,17 +1,21 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * fsstress: all that can be done to names and files, at random, in a small tree where the same names meet again and again.
+ * fsstress: all that can be done to names and files, at random, in a small tree where the same
+ * names meet again and again.
  *
  *	fsstress [--seed N] [--ops N] [--processes N] DIR
  *
- * One process prints each operation with what came of it, then the whole tree: names, types, modes, owners, links, sizes,
- * content, attributes. On two file systems, or with copy-on-write and without, the output of one seed must be the same.
+ * One process prints each operation with what came of it, then the whole tree: names, types, modes,
+ * owners, links, sizes, content, attributes. On two file systems, or with copy-on-write and
+ * without, the output of one seed must be the same.
  *
- * Several processes work in the same tree at once, so nothing can be told of a single operation; then it checks what must
- * hold at any time and in the end: no error but those that a race explains; what is read was written there; a list
- * has each name once, and each can be looked at; as many names of a file are found as it says it has links.
+ * Several processes work in the same tree at once, so nothing can be told of a single operation;
+ * then it checks what must hold at any time and in the end: no error but those that a race
+ * explains; what is read was written there; a list has each name once, and each can be looked at;
+ * as many names of a file are found as it says it has links.
  *
- * A byte of a file depends on nothing but its offset, or is zero. Exit status: 0, or 1 where something is wrong.
+ * A byte of a file depends on nothing but its offset, or is zero. Exit status: 0, or 1 where
+ * something is wrong.
  *
  * In the manner of the program of that name of the Linux Test Project; nothing of it is in here.
  */
@@ -56,7 +60,10 @@ static unsigned below(unsigned limit)
 	return random_below(&s.random, limit);
 }
 
-/* Mostly one of few names, up to DEPTH directories down; some of them cannot be, as there are files on the way. */
+/*
+ * Mostly one of few names, up to DEPTH directories down; some of them cannot be, as there are files
+ * on the way.
+ */
 static void pick(char path[PATH])
 {
 	unsigned depth = 1 + below(DEPTH);
@@ -80,7 +87,10 @@ static bool is_usual(int error)
 
 	for (size_t i = 0; i < sizeof(usual) / sizeof(usual[0]); i++) {
 		if (error == usual[i]) {
-			/* A name that was given up meanwhile is looked up anew: the caller never hears of it. */
+			/*
+			 * A name that was given up meanwhile is looked up anew: the caller never
+			 * hears of it.
+			 */
 			return error != ESTALE;
 		}
 	}
@@ -287,7 +297,10 @@ static int compare_names(const void *a, const void *b)
 	return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-/* The names in @dir but "." and "..", sorted. Return: how many, or -1. Twice the same is wrong, but not while others rename. */
+/*
+ * The names in @dir but "." and "..", sorted. Return: how many, or -1. Twice the same is wrong, but
+ * not while others rename.
+ */
 static int list(const char *dir, char ***ret_names, bool is_still)
 {
 	DIR *stream = opendir(dir);
@@ -367,7 +380,10 @@ static void op_copy(void)
 		copy_file_range(s.files[from], &offset, s.files[to], &out, below(MAX_IO), 0));
 }
 
-/* What the tree looks like, and is it in order? For each file with more names than one, @links gets a line. */
+/*
+ * What the tree looks like, and is it in order? For each file with more names than one, @links gets
+ * a line.
+ */
 static void show_xattrs(const char *path)
 {
 	char names[256], value[256];

@@ -4,15 +4,18 @@
  *
  *	fsx [--seed N] [--ops N] DIR
  *
- * Reads and writes by descriptor, past the page cache and through mappings, shared and private; truncates, allocates,
- * punches and copies ranges, appends, and opens the file anew; after each operation its size must be the model's, and
- * whatever is read its content. A second descriptor is open all the time: what one writes, the other reads.
+ * Reads and writes by descriptor, past the page cache and through mappings, shared and private;
+ * truncates, allocates, punches and copies ranges, appends, and opens the file anew; after each
+ * operation its size must be the model's, and whatever is read its content. A second descriptor is
+ * open all the time: what one writes, the other reads.
  *
- * Prints size and hash of the file in the end, so that two runs of one seed can be compared: what a file system cannot do
- * (EOPNOTSUPP) is left out, and shows there; but where O_DIRECT is not, the same goes through the page cache. Exit status:
- * 0; 1 with the last operations where something differs.
+ * Prints size and hash of the file in the end, so that two runs of one seed can be compared: what a
+ * file system cannot do (EOPNOTSUPP) is left out, and shows there; but where O_DIRECT is not, the
+ * same goes through the page cache. Exit status: 0; 1 with the last operations where something
+ * differs.
  *
- * In the manner of the program of that name, which A. Tevanian wrote at NeXT; nothing of it is in here.
+ * In the manner of the program of that name, which A. Tevanian wrote at NeXT; nothing of it is in
+ * here.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: ISC */
-/* What the stress programs share: a generator of numbers that a seed repeats, and their command line. */
+/*
+ * What the stress programs share: a generator of numbers that a seed repeats, and their command
+ * line.
+ */
 #ifndef HK_TESTS_STRESS_H
 #define HK_TESTS_STRESS_H
 
@@ -50,7 +53,10 @@ static inline uint64_t hash_add(uint64_t hash, const void *data, size_t size)
 
 static const uint64_t hash_start = UINT64_C(0xcbf29ce484222325);
 
-/* [--seed N] [--ops N] [--processes N] DIR; the rest of @options is the default. Ends the program if it is wrong. */
+/*
+ * [--seed N] [--ops N] [--processes N] DIR; the rest of @options is the default. Ends the program
+ * if it is wrong.
+ */
 static inline void parse_options(int argc, char **argv, struct options *options)
 {
 	int i = 1;

@@ -93,7 +93,9 @@ static inline void end(struct fixture *f)
 	close(f->log);
 }
 
-/* Line @number of the log, from 0: "begin" is the first. It must be JSON. Good until the next call. */
+/*
+ * Line @number of the log, from 0: "begin" is the first. It must be JSON. Good until the next call.
+ */
 static inline const char *line(const struct fixture *f, unsigned number)
 {
 	static char *copy;

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: ISC */
-/* A server under rules, with the log of its audit. The export is /x for the rules. One at a time. */
+/*
+ * A server under rules, with the log of its audit. The export is /x for the rules. One at a time.
+ */
 #ifndef HK_TESTS_FUSE_JUDGED_H
 #define HK_TESTS_FUSE_JUDGED_H
 

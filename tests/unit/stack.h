@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: ISC */
-/* Work on a stack of a given size: as little as a server's thread has, or more than the tests' own. */
+/*
+ * Work on a stack of a given size: as little as a server's thread has, or more than the tests' own.
+ */
 #ifndef HK_TESTS_STACK_H
 #define HK_TESTS_STACK_H
 

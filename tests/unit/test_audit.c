@@ -114,7 +114,9 @@ static void test_names_are_bytes(void **state)
 	tell(&f,
 		(struct hk_audit_event){
 			.path = "/gr\xc3\xbc\xc3\x9f/\xf0\x9f\x90\xa7", .other = "/\xff"});
-	/* Overlong, a surrogate, beyond Unicode, cut short; C1 and DEL are escaped, but are text. */
+	/*
+	 * Overlong, a surrogate, beyond Unicode, cut short; C1 and DEL are escaped, but are text.
+	 */
 	tell(&f, (struct hk_audit_event){.path = "/\xc0\xaf\xed\xa0\x80\xf4\x90\x80\x80\xe2\x82"});
 	tell(&f, (struct hk_audit_event){.path = "/\xc2\x9b\x7f</script>"});
 	finish(&f);
@@ -169,7 +171,10 @@ static void put_text(struct hk_json *json, const char *bytes, size_t len)
 	to->len += len;
 }
 
-/* Each byte that may need an escape, at each place among those that need none: as it is written alone. */
+/*
+ * Each byte that may need an escape, at each place among those that need none: as it is written
+ * alone.
+ */
 static void test_escapes_anywhere(void **state)
 {
 	struct text_json *alone = calloc(1, sizeof(*alone));
@@ -260,8 +265,10 @@ static void close_pipe(struct pipe_log *p)
 	close(p->reader.fd);
 }
 
-/* What follows "path":"/ in the next line that has it, and moves *@at behind that line; NULL at the end. (Not strstr():
- * sanitizers measure all that is left, each time.) */
+/*
+ * What follows "path":"/ in the next line that has it, and moves *@at behind that line; NULL at the
+ * end. (Not strstr(): sanitizers measure all that is left, each time.)
+ */
 static const char *next_path(const struct reader *reader, const char **at)
 {
 	static const char key[] = "\"path\":\"/";
@@ -336,8 +343,7 @@ static void test_closed_pipe_is_told(void **state)
 		tell(&f, (struct hk_audit_event){.op = HK_EVENT_OPEN, .path = "/x"});
 	}
 	assert_int_equal(hk_audit_finish(f.audit, &err), -EPIPE);
-	assert_string_equal(
-		hk_err_text(&err), "--log: 5000 events were not written: Broken pipe");
+	assert_string_equal(hk_err_text(&err), "--log: 5000 events were not written: Broken pipe");
 	/* The sums are right all the same. */
 	text = report_of(f.audit, hk_audit_report_json, "x", NULL);
 	assert_has(text, "\"events\":5000");

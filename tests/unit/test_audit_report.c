@@ -526,7 +526,9 @@ static void test_learnt_policy_keeps_verdicts_apart(void **state)
 	end(&f);
 }
 
-/* Where some of a directory's changes were thrown away, and some not, nobody knows of the next one. */
+/*
+ * Where some of a directory's changes were thrown away, and some not, nobody knows of the next one.
+ */
 static void test_learnt_policy_of_both(void **state)
 {
 	struct fixture f = {.log = log_file()};

@@ -19,7 +19,10 @@
 static const char machine_id[] = "0123456789abcdef0123456789abcdef";
 static char *const argv[] = {(char *)"true", NULL};
 
-/* dir/src (a directory), dir/src/hidden, dir/file, dir/layer, dir/policy; and dir/host, a system with /usr and /etc. */
+/*
+ * dir/src (a directory), dir/src/hidden, dir/file, dir/layer, dir/policy; and dir/host, a system
+ * with /usr and /etc.
+ */
 static char dir[64];
 static char paths[8][128];
 
@@ -77,7 +80,10 @@ static int layer(struct hk_box_owner *owner, const struct hk_share *share, const
 	return 0;
 }
 
-/* A box with dir/src as /src, writable, and dir/file as /file. @text: the policy, or NULL. Return: what making gave */
+/*
+ * A box with dir/src as /src, writable, and dir/file as /file. @text: the policy, or NULL. Return:
+ * what making gave
+ */
 static int make(struct fixture *f, const char *text)
 {
 	f->err = HK_ERR_INIT;
@@ -192,7 +198,10 @@ static void home_that_is_shared(void **state)
 	drop(&f);
 }
 
-/* Files of ours behind a share; but not what is a share itself. They need no policy, and yield to none. */
+/*
+ * Files of ours behind a share; but not what is a share itself. They need no policy, and yield to
+ * none.
+ */
 static void hidden(void **state)
 {
 	struct fixture f = {.config.hidden_count = 2};

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: ISC */
-/* Where layers are kept, and paths of the command line as a layer has them: cli/layers.h, cli/layer.h. */
+/*
+ * Where layers are kept, and paths of the command line as a layer has them: cli/layers.h,
+ * cli/layer.h.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>

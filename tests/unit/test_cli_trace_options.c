@@ -22,9 +22,9 @@ static int parse(struct hk_trace_options *options, const char *const words[], st
 
 static void test_all_of_them(void **state)
 {
-	static const char *const words[] = {"trace", "--policy", "rules", "--strict", "--ask=sh", "--cow",
-		"--keep", "name", "--log", "l", "--report=r.html", "--learn", "p", "--net", "off",
-		"--minimal-dev", "--timeout", "1m", "--verbose", "-v", "/usr/bin/../..",
+	static const char *const words[] = {"trace", "--policy", "rules", "--strict", "--ask=sh",
+		"--cow", "--keep", "name", "--log", "l", "--report=r.html", "--learn", "p", "--net",
+		"off", "--minimal-dev", "--timeout", "1m", "--verbose", "-v", "/usr/bin/../..",
 		"-v/tmp:rw", "--", "make", "--strict", "--", NULL};
 	struct hk_trace_options options = {0};
 	struct hk_err err = HK_ERR_INIT;

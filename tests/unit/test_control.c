@@ -650,7 +650,10 @@ static void test_bad_bytes(void **state)
 		/* EXITED: id, flags, code, oom_kills, 2 x u64 */
 		{"exited, unknown flag", HK_CONTROL_FROM_GUEST, -EBADMSG, 40,
 			{HEADER(32, HK_MSG_EXITED, 0), 1, 0, 0, 0, 4, 0, 0, 0}},
-		/* EXEC: id, flags, uid, gid, rows, cols, cwd, argv, env; a list: count, length, elements */
+		/*
+		 * EXEC: id, flags, uid, gid, rows, cols, cwd, argv, env; a list: count, length,
+		 * elements
+		 */
 		{"exec", HK_CONTROL_FROM_HOST, 1, 56,
 			{HEADER(48, HK_MSG_EXEC, 0), 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
 				0, 0, 0, 0, 1, 0, 0, 0, '/', 0, 1, 0, 0, 0, 6, 0, 0, 0, 1, 0, 0, 0,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The decoder and the disassembler: what each corner of the encoding means, and that an independent decoder
- * (binutils' objdump) sees the same lengths, names and operands in every row of the table.
+ * The decoder and the disassembler: what each corner of the encoding means, and that an independent
+ * decoder (binutils' objdump) sees the same lengths, names and operands in every row of the table.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -723,7 +723,10 @@ static uint8_t random_modrm(const struct hk_isa_row *row)
 	return (uint8_t)modrm;
 }
 
-/* An encoding of the row as compilers would write it: prefixes in the usual order, none without a meaning. */
+/*
+ * An encoding of the row as compilers would write it: prefixes in the usual order, none without a
+ * meaning.
+ */
 static void make_bytes(
 	const struct hk_isa_row *row, unsigned op, enum hk_code_mode mode, uint8_t bytes[SLOT])
 {
@@ -824,8 +827,10 @@ static void remove_nothings(char *text)
 	}
 }
 
-/* One spelling for both disassemblers: the name without prefixes, the operands without spaces, sizes and
- * brackets. */
+/*
+ * One spelling for both disassemblers: the name without prefixes, the operands without spaces,
+ * sizes and brackets.
+ */
 static void canonical(const char *text, char name[MAX_TEXT], char operands[MAX_TEXT])
 {
 	static const char *const parts[] = {"[rel", "[", "]", "ds:", "ss:", "es:"};
@@ -930,7 +935,9 @@ static bool parse_line(char *line, unsigned *ret_at, unsigned *ret_len, const ch
 	return true;
 }
 
-/* Every row in @mode, VARIANTS times, SLOT bytes apart, the rest NOPs. Return: how many there are. */
+/*
+ * Every row in @mode, VARIANTS times, SLOT bytes apart, the rest NOPs. Return: how many there are.
+ */
 static unsigned write_rows(FILE *out, enum hk_code_mode mode)
 {
 	unsigned not_in_mode = mode == HK_CODE_64 ? HK_ROW_I64 : HK_ROW_O64;

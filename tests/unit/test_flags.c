@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Flags of the software CPU: every operation, size and boundary value, first against plain formulas, then
- * (on x86) against the CPU this runs on. Flags that the architecture leaves undefined are compared only on
- * the family of CPUs whose behaviour is imitated.
+ * Flags of the software CPU: every operation, size and boundary value, first against plain
+ * formulas, then (on x86) against the CPU this runs on. Flags that the architecture leaves
+ * undefined are compared only on the family of CPUs whose behaviour is imitated.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -271,7 +271,9 @@ enum {
 	CF_OF = HK_FLAG_AF | HK_FLAG_PF | HK_FLAG_SF | HK_FLAG_ZF,
 };
 
-/* @undefined: flags that the architecture does not define (OF of shifts: by other counts than one) */
+/*
+ * @undefined: flags that the architecture does not define (OF of shifts: by other counts than one)
+ */
 static const struct native_case {
 	const char *name;
 	hk_alu_fn *ours;

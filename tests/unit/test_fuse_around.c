@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: ISC */
-/* Ways around the rules that a hostile guest, or just a program, may look for: each must end where the rules say. */
+/*
+ * Ways around the rules that a hostile guest, or just a program, may look for: each must end where
+ * the rules say.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -236,7 +239,10 @@ static void start_again(struct fc *again, const struct hk_fuse_export *export)
 		0);
 }
 
-/* What a guest takes up again is ruled as it was; a stream of anybody's opens nothing that the guest could not. */
+/*
+ * What a guest takes up again is ruled as it was; a stream of anybody's opens nothing that the
+ * guest could not.
+ */
 static void restored_is_ruled(void **state)
 {
 	struct fuse_open_out shut, run, ask, change;

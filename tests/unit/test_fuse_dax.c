@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: ISC */
-/* Files mapped into the guest's memory: what is shared, who may, what cannot be, and what others do to them meanwhile. */
+/*
+ * Files mapped into the guest's memory: what is shared, who may, what cannot be, and what others do
+ * to them meanwhile.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -277,7 +280,10 @@ static void test_set_id(void **state)
 	assert_int_equal(st.st_mode & 07777, 0755);
 	fc_stop(&fc);
 
-	/* Where ids are the host's, root's own writes leave them; nobody's mapping leaves the time of modification. */
+	/*
+	 * Where ids are the host's, root's own writes leave them; nobody's mapping leaves the time
+	 * of modification.
+	 */
 	for (uint32_t uid = 0; uid < 2; uid++) {
 		static const struct timespec old[2] = {{.tv_sec = 1000}, {.tv_sec = 1000}};
 
@@ -394,7 +400,10 @@ static void test_cut_short(void **state)
 	assert_int_equal(pwrite(small_fd, "s", 1, PAGE), 1);
 	assert_int_equal(fc.window[2 * SLOT + PAGE], 's');
 
-	/* The file is longer again: seen when it is opened anew, by somebody who may write as the mapping does. */
+	/*
+	 * The file is longer again: seen when it is opened anew, by somebody who may write as the
+	 * mapping does.
+	 */
 	assert_int_equal(ftruncate(fd, SLOT), 0);
 	assert_int_equal(pwrite(fd, "g", 1, 3 * PAGE), 1);
 	assert_int_equal(fc.window[3 * PAGE], 0);

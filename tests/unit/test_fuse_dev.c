@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The transport over /dev/fuse with a real kernel: how it starts, how it ends, and what the kernel passes through.
+ * The transport over /dev/fuse with a real kernel: how it starts, how it ends, and what the kernel
+ * passes through.
  *
- * Needs to mount: as root, or in a user namespace of its own; else it is skipped. Passthrough needs root of the machine.
+ * Needs to mount: as root, or in a user namespace of its own; else it is skipped. Passthrough needs
+ * root of the machine.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -376,7 +378,10 @@ static void test_many_at_once(void **state)
 /* A default ACL takes the place of the umask, as on the host: the same is done there and here. */
 static void test_acls(void **state)
 {
-	/* rwx for owner, group and one more user, nothing for others: struct posix_acl_xattr_header and _entry. */
+	/*
+	 * rwx for owner, group and one more user, nothing for others: struct posix_acl_xattr_header
+	 * and _entry.
+	 */
 	static const uint8_t acl[] = {2, 0, 0, 0, /**/ 1, 0, 7, 0, 255, 255, 255, 255, /**/ 2, 0, 7,
 		0, 0x39, 0x30, 0, 0, /**/ 4, 0, 7, 0, 255, 255, 255, 255, /**/ 0x10, 0, 7, 0, 255,
 		255, 255, 255, /**/ 0x20, 0, 0, 0, 255, 255, 255, 255};
@@ -682,7 +687,10 @@ static void test_direct_io(void **state)
 	clean_up(&m);
 }
 
-/* Who comes second follows who came first, whatever the mode says by then: everything else gives EIO. */
+/*
+ * Who comes second follows who came first, whatever the mode says by then: everything else gives
+ * EIO.
+ */
 static void test_opens_of_a_file_agree(void **state)
 {
 	struct mounted m;
@@ -751,7 +759,9 @@ static void test_privileges_go_with_a_write(void **state)
 	clean_up(&m);
 }
 
-/* Registering a file to pass through takes a right away from the thread: root has it all the same. */
+/*
+ * Registering a file to pass through takes a right away from the thread: root has it all the same.
+ */
 static void test_root_keeps_setid(void **state)
 {
 	struct mounted m;

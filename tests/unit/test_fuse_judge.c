@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: ISC */
-/* Rules and audit in the server: what requests are refused, by which of a file's names, and what is told. */
+/*
+ * Rules and audit in the server: what requests are refused, by which of a file's names, and what is
+ * told.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -287,7 +290,10 @@ static void redirected(void **state)
 	stop();
 }
 
-/* Of exports within each other it is the inner one that shows a path; and none shows at a second place. */
+/*
+ * Of exports within each other it is the inner one that shows a path; and none shows at a second
+ * place.
+ */
 static void redirected_to_exports(void **state)
 {
 	struct hk_fuse_export inner = {.name = "y", .root = "/x/inner"};
@@ -504,7 +510,9 @@ static int judge(struct hk_fuse_owner *owner, const struct hk_fuse_question *que
 	return strcmp(end, "/no") == 0 ? EROFS : 0;
 }
 
-/* It is asked about what the rules allow, and about nothing else; its errno is what the guest gets. */
+/*
+ * It is asked about what the rules allow, and about nothing else; its errno is what the guest gets.
+ */
 static void judged_by_owner(void **state)
 {
 	(void)state;
@@ -526,7 +534,10 @@ static void judged_by_owner(void **state)
 	stop();
 }
 
-/* Of an operation that is several things at once, the line has the first rule that speaks of one of them. */
+/*
+ * Of an operation that is several things at once, the line has the first rule that speaks of one of
+ * them.
+ */
 static void rule_that_is_told(void **state)
 {
 	(void)state;

@@ -209,7 +209,10 @@ static void test_too_many_open(void **state)
 }
 
 /* A node goes by its inode, not by its name. */
-/* Who only reads uses the file that is open already; who writes, or comes after a change, gets another. */
+/*
+ * Who only reads uses the file that is open already; who writes, or comes after a change, gets
+ * another.
+ */
 static void test_readers_share_a_file(void **state)
 {
 	struct fuse_open_out open[5];
@@ -293,7 +296,10 @@ static void test_names_of_one_file(void **state)
 	uint64_t node;
 	uint64_t fh;
 
-	/* Known by one name, which goes; the other was never looked up, but the guest knows that there is one. */
+	/*
+	 * Known by one name, which goes; the other was never looked up, but the guest knows that
+	 * there is one.
+	 */
 	assert_int_equal(fc_create(&fc, fc.root, "a", O_RDWR, 0644, &node, &fh), 0);
 	assert_int_equal(fc_write(&fc, node, fh, 0, "text", 4), 4);
 	fc_release(&fc, node, fh);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: ISC */
-/* Which files the kernel is given to move their data by itself, and for how long: a transport that only counts. */
+/*
+ * Which files the kernel is given to move their data by itself, and for how long: a transport that
+ * only counts.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -114,7 +117,10 @@ static void test_kept_with_the_node(void **state)
 	fc_stop(&fc);
 }
 
-/* The node's object is closed where descriptors are short; not so what the kernel still reads and writes. */
+/*
+ * The node's object is closed where descriptors are short; not so what the kernel still reads and
+ * writes.
+ */
 static void test_open_ones_outlive_the_object(void **state)
 {
 	struct hk_fds *fds;

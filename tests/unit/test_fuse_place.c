@@ -82,7 +82,10 @@ static void deep_trees(void **state)
 	stop();
 }
 
-/* The host moves a directory to where the guest has not seen it yet: until it has, it is under no rule that allows. */
+/*
+ * The host moves a directory to where the guest has not seen it yet: until it has, it is under no
+ * rule that allows.
+ */
 static void lost_and_found(void **state)
 {
 	struct fuse_entry_out entry;

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: ISC */
-/* Whose files show as whose, which inode numbers they have, and what sync(2) of a guest is worth. */
+/*
+ * Whose files show as whose, which inode numbers they have, and what sync(2) of a guest is worth.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -25,7 +27,10 @@ static const struct hk_export lone = {.lone_user = true,
 	.group_count = HK_ARRAY_SIZE(groups)};
 static const struct hk_export usual = {.guest_uid = ME, .guest_gid = MY_GROUP};
 
-/* From which directories may he remove what is others'? From those he may write to, without the sticky bit. */
+/*
+ * From which directories may he remove what is others'? From those he may write to, without the
+ * sticky bit.
+ */
 static void test_free_dirs(void **state)
 {
 	static const struct {

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: ISC */
-/* The policy of Gentoo's sandbox: decisions, names, configuration files and records, from tables. */
+/*
+ * The policy of Gentoo's sandbox: decisions, names, configuration files and records, from tables.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>

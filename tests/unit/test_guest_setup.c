@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * Building the box, in a user, mount and pid namespace: a tmpfs stands for the initramfs, a
- * directory in it for the exports, plain tmpfs for /dev and /sys. Each case runs in a process of its
- * own, which looks at the new root from the inside.
+ * directory in it for the exports, plain tmpfs for /dev and /sys. Each case runs in a process of
+ * its own, which looks at the new root from the inside.
  */
 #include <dirent.h>
 #include <errno.h>

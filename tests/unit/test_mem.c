@@ -137,7 +137,10 @@ static void windows_stand_above_ram_and_are_not_translated(void **state)
 	hk_mem_finish(&mem);
 }
 
-/* Buffers may lie in a window, whole; what is not there then is no end of the monitor. Return: 0 if so. */
+/*
+ * Buffers may lie in a window, whole; what is not there then is no end of the monitor. Return: 0 if
+ * so.
+ */
 static int use_buffers(void)
 {
 	const struct hk_mem_region *window;

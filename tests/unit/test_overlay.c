@@ -2,8 +2,8 @@
 /*
  * Copy-on-write (overlay.h) against a plain directory.
  *
- * Both get the same operations, thousands of random ones too, through the same interface; each result and then the
- * trees must be equal. What is below must be as it was.
+ * Both get the same operations, thousands of random ones too, through the same interface; each
+ * result and then the trees must be equal. What is below must be as it was.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -501,7 +501,10 @@ static void test_link_that_is_replaced(void **state)
 	check_lower();
 }
 
-/* What is copied into a directory changes neither its times nor, for whoever may not write to it, its mode. */
+/*
+ * What is copied into a directory changes neither its times nor, for whoever may not write to it,
+ * its mode.
+ */
 static void test_copy_up_leaves_the_directory(void **state)
 {
 	struct hk_backend *b;
@@ -518,7 +521,10 @@ static void test_copy_up_leaves_the_directory(void **state)
 	shell("chmod -R u+w %s", top);
 }
 
-/* A directory that its owner may not write to is his nevertheless: to be changed, and to be removed. */
+/*
+ * A directory that its owner may not write to is his nevertheless: to be changed, and to be
+ * removed.
+ */
 static void test_closed_directory_is_its_owners(void **state)
 {
 	const struct timespec times[2] = {{.tv_sec = 1}, {.tv_sec = 1}};
@@ -644,7 +650,10 @@ static void test_exchanged_keep_identity(void **state)
 	b->ops->destroy(b);
 }
 
-/* A file whose attributes its owner may not read is the same in the next run; what noted that goes with it. */
+/*
+ * A file whose attributes its owner may not read is the same in the next run; what noted that goes
+ * with it.
+ */
 static void test_records_beside(void **state)
 {
 	const struct timespec times[2] = {{.tv_sec = 1}, {.tv_sec = 1}};
@@ -811,7 +820,10 @@ static void test_positions_are_stable(void **state)
 	(void)state;
 	begin("for i in $(seq 60); do echo $i >f$i; done");
 	b = open_overlay();
-	/* As rm -r does it: what was seen is removed, and each request comes to a listing of its own. */
+	/*
+	 * As rm -r does it: what was seen is removed, and each request comes to a listing of its
+	 * own.
+	 */
 	do {
 		int file = b->ops->open_dir(b, b->root);
 
@@ -1053,7 +1065,10 @@ static void *write_deep(void *arg)
 	return NULL;
 }
 
-/* What only touches the bottom copies all that is above, with the stack and the descriptors of a server's thread. */
+/*
+ * What only touches the bottom copies all that is above, with the stack and the descriptors of a
+ * server's thread.
+ */
 static void test_copy_up_far_below(void **state)
 {
 	struct deep_write task = {0};
@@ -1097,7 +1112,9 @@ static int note_kind(void *arg, const struct hk_change *change)
 	return 0;
 }
 
-/* Layers are shown and applied with fewer descriptors than there are directories within each other. */
+/*
+ * Layers are shown and applied with fewer descriptors than there are directories within each other.
+ */
 static void test_layer_far_below(void **state)
 {
 	unsigned counts[HK_CHANGE_RENAMED + 1] = {0};
@@ -1210,7 +1227,9 @@ static ssize_t raw_xattr(struct hk_backend *b, const char *path, const char *nam
 	return n;
 }
 
-/* linux/posix_acl_xattr.h: a version, and entries of tag, permissions and id. linux/capability.h. */
+/*
+ * linux/posix_acl_xattr.h: a version, and entries of tag, permissions and id. linux/capability.h.
+ */
 #define UID_12_READS_AND_WRITES \
 	"0x02000000" \
 	"01000600ffffffff" \
@@ -1670,7 +1689,10 @@ static void test_unreadable_file_is_applied(void **state)
 	shell("cd %s/lower; test $(stat -c %%a f) = 0; chmod 600 f; test $(cat f) = X", top);
 }
 
-/* Killed in the middle of a file, by the kernel at a limit: nothing is left beside its place, and the next one goes on. */
+/*
+ * Killed in the middle of a file, by the kernel at a limit: nothing is left beside its place, and
+ * the next one goes on.
+ */
 static void test_killed_apply_leaves_nothing(void **state)
 {
 	struct hk_err err = HK_ERR_INIT;
@@ -1887,7 +1909,10 @@ static void test_read_only_directory_is_copied(void **state)
 		top);
 }
 
-/* A directory that cannot be written in any more is applied with what is in it, and what was in one goes. */
+/*
+ * A directory that cannot be written in any more is applied with what is in it, and what was in one
+ * goes.
+ */
 static void test_read_only_directory_is_applied(void **state)
 {
 	struct hk_backend *b;

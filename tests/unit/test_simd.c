@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * MMX and SSE: known answers of the ciphers and hashes, corner cases of the string compares, and which
- * operands fault how. That each instruction computes what a real CPU does, tests/isa tells.
+ * MMX and SSE: known answers of the ciphers and hashes, corner cases of the string compares, and
+ * which operands fault how. That each instruction computes what a real CPU does, tests/isa tells.
  *
- * Memory is a double: two pages, the first of which can be in the TLB; the second cannot be accessed.
+ * Memory is a double: two pages, the first of which can be in the TLB; the second cannot be
+ * accessed.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -220,7 +221,10 @@ static void carry_less_multiplication(void **state)
 	}
 }
 
-/* FIPS 180-4's example "abc", in the one block of it; words 0 to 15 with the first in the high element. */
+/*
+ * FIPS 180-4's example "abc", in the one block of it; words 0 to 15 with the first in the high
+ * element.
+ */
 static const uint32_t abc[16] = {0x61626380, [15] = 24};
 
 static void sha1_abc(void **state)

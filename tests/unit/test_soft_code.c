@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The cache of decoded code: whatever becomes of the bytes, the mappings and the modes, the CPU runs what a CPU
- * without a cache would. Programs end with HLT.
+ * The cache of decoded code: whatever becomes of the bytes, the mappings and the modes, the CPU
+ * runs what a CPU without a cache would. Programs end with HLT.
  */
 #include "soft_vm.h"
 
@@ -383,14 +383,18 @@ static void another_large_frame(void **state)
 }
 
 /*
- * A guest that changes a page table and flushes nothing may go on with the old page or the new one. But no
- * instruction of one page may come to point into the other, which can be dropped apart from it.
+ * A guest that changes a page table and flushes nothing may go on with the old page or the new one.
+ * But no instruction of one page may come to point into the other, which can be dropped apart from
+ * it.
  */
 static void another_frame_without_a_flush(void **state)
 {
 	(void)state;
 	start(KERNEL_CODE);
-	/* VA + 100 in both frames: test cl, cl; jz VA + 180; jmp CODE + 100. VA + 180: mov al, frame; jmp CODE + 100 */
+	/*
+	 * VA + 100 in both frames: test cl, cl; jz VA + 180; jmp CODE + 100. VA + 180: mov al,
+	 * frame; jmp CODE + 100
+	 */
 	for (unsigned i = 0; i < 2; i++) {
 		uint64_t frame = i == 0 ? FRAME : FRAME_2;
 		uint64_t at = PUT(frame + 0x100, 0x84, 0xc9, 0x74, 0x7c);
@@ -402,8 +406,9 @@ static void another_frame_without_a_flush(void **state)
 	map(0, FRAME);
 
 	/*
-	 * CODE: jmp VA + 100. CODE + 100: dec cl; js out; jnz again; mov [rsi], rdi; call rbx; again: jmp CODE; out: hlt.
-	 * So before the last round VA goes to another frame, and code runs that drives it out of the fetch entries.
+	 * CODE: jmp VA + 100. CODE + 100: dec cl; js out; jnz again; mov [rsi], rdi; call rbx;
+	 * again: jmp CODE; out: hlt. So before the last round VA goes to another frame, and code
+	 * runs that drives it out of the fetch entries.
 	 */
 	put_branch(CODE, CODE, 0xe9, VA + 0x100);
 
@@ -432,7 +437,10 @@ static void another_frame_without_a_flush(void **state)
 	assert_int_equal(al(), 1);
 }
 
-/* One frame at two addresses, whose neighbours differ: who jumps out of it, and back in, is where RIP says. */
+/*
+ * One frame at two addresses, whose neighbours differ: who jumps out of it, and back in, is where
+ * RIP says.
+ */
 static void a_frame_at_two_addresses(void **state)
 {
 	(void)state;
@@ -674,7 +682,10 @@ static unsigned any(unsigned below)
 	return (unsigned)((z ^ (z >> 31)) % below);
 }
 
-/* Opcodes with a ModRM byte, and how many bytes of immediate follow; 4 is 2 after an operand-size prefix. */
+/*
+ * Opcodes with a ModRM byte, and how many bytes of immediate follow; 4 is 2 after an operand-size
+ * prefix.
+ */
 static const struct {
 	uint8_t bytes[2];
 	uint8_t len;
@@ -871,7 +882,10 @@ static bool is_same(unsigned n, unsigned count, uint64_t *ret_end)
 	return memcmp(&ran, &stepped, sizeof(ran)) == 0;
 }
 
-/* What runs are spared (flags that nobody sees, compares apart from their branches) makes no difference. */
+/*
+ * What runs are spared (flags that nobody sees, compares apart from their branches) makes no
+ * difference.
+ */
 static void the_same_as_one_by_one(void **state)
 {
 	enum { PROGRAMS = 3000 };

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The software CPU's view of memory: page tables of all kinds, what they allow to whom, accessed and dirty bits,
- * what the TLB may remember and what it must forget; accesses over two pages and outside RAM; breakpoints.
+ * The software CPU's view of memory: page tables of all kinds, what they allow to whom, accessed
+ * and dirty bits, what the TLB may remember and what it must forget; accesses over two pages and
+ * outside RAM; breakpoints.
  *
  * Source: Intel SDM vol. 3, chapter 4 and 17.2.
  */

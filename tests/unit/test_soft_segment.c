@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: ISC */
-/* Segment loads, and what a kernel's entry and exit paths are made of: far transfers, IRET, SYSCALL,
- * SYSENTER. */
+/*
+ * Segment loads, and what a kernel's entry and exit paths are made of: far transfers, IRET,
+ * SYSCALL, SYSENTER.
+ */
 #include "soft_vm.h"
 
 /* ---- Segments ---- */

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The software floating point against the CPU that this runs on: every operation on pairs of boundary
- * values and on random ones, in every rounding mode, with exceptions masked and not; results, exception
- * flags and the x87 condition codes must be the same bits.
+ * The software floating point against the CPU that this runs on: every operation on pairs of
+ * boundary values and on random ones, in every rounding mode, with exceptions masked and not;
+ * results, exception flags and the x87 condition codes must be the same bits.
  *
- * An operation is there twice, as a function that runs the instruction and one that computes
- * it; both fill a struct outcome, and those are compared. Unmasked SSE exceptions come as SIGFPE, which
+ * An operation is there twice, as a function that runs the instruction and one that computes it;
+ * both fill a struct outcome, and those are compared. Unmasked SSE exceptions come as SIGFPE, which
  * reads MXCSR from the signal's frame; the x87 unit only notes them, and they are cleared in time.
  *
  * Checked on an Intel Sapphire Rapids. What another CPU does differently would show here first.
@@ -136,8 +136,10 @@ static void catch_traps(void)
 	assert_int_equal(sigaction(SIGFPE, &action, NULL), 0);
 }
 
-/* Where exceptions may come unmasked. Return: true: one came, @out is done. The signal mask is kept as well: TSan
- * blocks signals in their handlers, whatever was asked for. */
+/*
+ * Where exceptions may come unmasked. Return: true: one came, @out is done. The signal mask is kept
+ * as well: TSan blocks signals in their handlers, whatever was asked for.
+ */
 #define TRAPPED(in, out) \
 	(((in)->control & HK_MXCSR_MASKS) != HK_MXCSR_MASKS && sigsetjmp(trap_return, 1) != 0 && \
 		trap_outcome(out))

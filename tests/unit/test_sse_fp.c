@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * The handlers of SSE floating point against the CPU that this runs on, between registers: results,
- * MXCSR, RFLAGS and whether #XM comes, for vectors of numbers near the borders of what the short ways of
+ * MXCSR, RFLAGS and whether #XM comes, for vectors of numbers near the borders of what the short
+ * ways of
  * exec/sse_fp.c take, in all modes of MXCSR, with the sticky flags set and clear.
  *
  * Memory operands are tests/isa's.

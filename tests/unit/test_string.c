@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * String instructions against a byte-by-byte model: every size, both directions, overlapping ranges,
- * pages in the TLB and not, page crossings, faults in the middle, interruptions between elements.
+ * String instructions against a byte-by-byte model: every size, both directions, overlapping
+ * ranges, pages in the TLB and not, page crossings, faults in the middle, interruptions between
+ * elements.
  *
- * Memory is a double: a few pages, of which some can be accessed at once (in the TLB), some by the slow
- * path only, some not at all. Two linear pages are the same memory, so that ranges overlap
+ * Memory is a double: a few pages, of which some can be accessed at once (in the TLB), some by the
+ * slow path only, some not at all. Two linear pages are the same memory, so that ranges overlap
  * where addresses do not tell.
  */
 #include <setjmp.h>

@@ -222,7 +222,10 @@ static enum hk_run handle_exit(struct hk_kvm_vcpu *vcpu, struct hk_err *err)
 	}
 }
 
-/* KVM says so of memory that has a place and nothing there: in windows, files are mapped that others may cut short. */
+/*
+ * KVM says so of memory that has a place and nothing there: in windows, files are mapped that
+ * others may cut short.
+ */
 static enum hk_run fail_on_memory(struct hk_kvm_vcpu *vcpu, struct hk_err *err)
 {
 	hk_fail_msg(err, EFAULT, "the guest used memory that is not there");

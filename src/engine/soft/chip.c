@@ -6,10 +6,10 @@
  * wakes the CPU's thread where it is halted. The CPU takes the interrupt when it may, through
  * hk_soft_interrupt().
  *
- * PV EOI: the guest offers a byte of memory. It is set when an edge-triggered interrupt is taken and
- * no other waits; the guest may then clear it instead of writing EOI. Whenever the APIC is looked
- * at, the byte is read first: if it has been cleared, the interrupt has ended. It is always taken
- * back then, and offered again if that is still right. While it is set HK_ATT_IRQ is raised
+ * PV EOI: the guest offers a byte of memory. It is set when an edge-triggered interrupt is taken
+ * and no other waits; the guest may then clear it instead of writing EOI. Whenever the APIC is
+ * looked at, the byte is read first: if it has been cleared, the interrupt has ended. It is always
+ * taken back then, and offered again if that is still right. While it is set HK_ATT_IRQ is raised
  * for every message, because the priorities that the APIC shows may be out of date.
  * Source: Linux Documentation/virt/kvm/x86/msr.rst, MSR_KVM_EOI_EN.
  */

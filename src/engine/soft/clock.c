@@ -2,9 +2,9 @@
 /*
  * TSC and paravirtual clock, and the MSRs of what stands around the CPU core.
  *
- * A vCPU's TSC is the engine's (apic/pvclock.h) plus a difference, which is 0 unless the guest writes its
- * TSC. State comes in one vCPU after the other, each with a TSC read a little later: what is
- * within a second of the engine's TSC is meant to be the same, as KVM takes it, too.
+ * A vCPU's TSC is the engine's (apic/pvclock.h) plus a difference, which is 0 unless the guest
+ * writes its TSC. State comes in one vCPU after the other, each with a TSC read a little later:
+ * what is within a second of the engine's TSC is meant to be the same, as KVM takes it, too.
  */
 #include <errno.h>
 #include <string.h>
@@ -46,8 +46,8 @@ struct hk_lapic_time hk_soft_now(const struct hk_soft_vcpu *vcpu)
 }
 
 /*
- * Clock pages. The version is odd while the rest is written, and never the same twice. The fences pair with the guest's
- * read barriers.
+ * Clock pages. The version is odd while the rest is written, and never the same twice. The fences
+ * pair with the guest's read barriers.
  */
 
 /* @page begins with its version, which is odd. */

@@ -2,14 +2,14 @@
 /*
  * The cache of decoded code; code.h says what it is.
  *
- * A run of straight-line code ends after a branch, where an instruction crosses into the
- * next page (that one is run alone, from bytes fetched each time: what it is depends on two
- * pages; code that runs often is kept all the same, see hk_code_crossing()), where it meets code decoded before, or after RUN_LENGTH instructions. Each end that is no branch has
- * a pseudo-instruction: goto (to code decoded before), more (decode on, then become
- * goto), resync (leave to the run loop).
+ * A run of straight-line code ends after a branch, where an instruction crosses into the next page
+ * (that one is run alone, from bytes fetched each time: what it is depends on two pages; code that
+ * runs often is kept all the same, see hk_code_crossing()), where it meets code decoded before, or
+ * after RUN_LENGTH instructions. Each end that is no branch has a pseudo-instruction: goto (to code
+ * decoded before), more (decode on, then become goto), resync (leave to the run loop).
  *
- * Before bytes are read for decoding, this CPU's bit is set in the page's mark, and CPUs that may write
- * to the page without a look are made to look: from then on no write is missed (soft_mem.h).
+ * Before bytes are read for decoding, this CPU's bit is set in the page's mark, and CPUs that may
+ * write to the page without a look are made to look: from then on no write is missed (soft_mem.h).
  */
 #include "engine/soft/code.h"
 
@@ -32,11 +32,16 @@ enum {
 	CHUNK_BYTES = HK_CODE_CHUNK * sizeof(struct hk_insn),
 };
 
-/* Generations above it are for the way back to the run loop, where they start anew: no two links of different
- * times may ever have the same. */
+/*
+ * Generations above it are for the way back to the run loop, where they start anew: no two links of
+ * different times may ever have the same.
+ */
 #define LAST_GEN (UINT32_MAX - (1u << 20))
 
-/* An instruction that crosses into another page, followed by the end of its run. Good while @gen is cpu->code_gen. */
+/*
+ * An instruction that crosses into another page, followed by the end of its run. Good while @gen is
+ * cpu->code_gen.
+ */
 struct crossing {
 	uint64_t rip;
 	uint32_t gen;
@@ -347,9 +352,9 @@ static void new_gen(struct hk_cpu *cpu, unsigned kind)
 }
 
 /*
- * A page is found at @va, perhaps after another address. Links that lead out of it are right for one address only, and so
- * are those into it, which tell it where it is: where there may be any, they end here. Mostly there are none: the other
- * address was in another address space.
+ * A page is found at @va, perhaps after another address. Links that lead out of it are right for
+ * one address only, and so are those into it, which tell it where it is: where there may be any,
+ * they end here. Mostly there are none: the other address was in another address space.
  */
 static void move_page(struct hk_cpu *cpu, struct hk_code_page *code, uint64_t va)
 {
@@ -416,7 +421,10 @@ static uint64_t linear(const struct hk_cpu *cpu, uint64_t rip)
 	return cpu->mode == HK_CODE_64 ? va : (uint32_t)va;
 }
 
-/* May all of the page at @rip be run? Of one that CS's limit ends within, each instruction is looked at. */
+/*
+ * May all of the page at @rip be run? Of one that CS's limit ends within, each instruction is
+ * looked at.
+ */
 static bool within_limit(const struct hk_cpu *cpu, uint64_t rip, uint64_t va)
 {
 	return cpu->mode == HK_CODE_64 || rip + (~va & ~HK_PAGE_MASK) <= cpu->seg[HK_CS].limit;
@@ -442,8 +450,8 @@ const struct hk_insn *hk_code_lookup(struct hk_cpu *cpu, uint64_t rip)
 }
 
 /*
- * Both pages get an entry in the cache and are noted as decoded from: so a write to either, as well as a change of
- * translation, changes the generation.
+ * Both pages get an entry in the cache and are noted as decoded from: so a write to either, as well
+ * as a change of translation, changes the generation.
  */
 const struct hk_insn *hk_code_crossing(struct hk_cpu *cpu, uint64_t rip)
 {
@@ -501,8 +509,8 @@ static bool stands_in(const struct hk_insn *insn, const struct hk_code_page *cod
 }
 
 /*
- * Guests that change page tables and do not flush may find another page at the same address. Links within a page live
- * as long as it does, so they must not lead there.
+ * Guests that change page tables and do not flush may find another page at the same address. Links
+ * within a page live as long as it does, so they must not lead there.
  */
 const struct hk_insn *hk_code_in_page(
 	struct hk_cpu *cpu, const struct hk_insn *insn, unsigned offset)
@@ -597,7 +605,9 @@ static void drop_page(struct hk_cpu *cpu, struct hk_code_page **link)
 	code->next = cpu->code->dropped;
 	cpu->code->dropped = code;
 	code->dropped = true;
-	/* Whoever runs in it leaves at the next instruction; links into it end with the generation. */
+	/*
+	 * Whoever runs in it leaves at the next instruction; links into it end with the generation.
+	 */
 	for (unsigned i = 0; i < HK_CODE_MAX_CHUNKS && code->chunks[i] != NULL; i++) {
 		for (unsigned k = 0; k < HK_CODE_CHUNK; k++) {
 			code->chunks[i][k].exec = hk_resync;

@@ -3,10 +3,10 @@
  * The cache of decoded code: for each guest physical page and code mode that was executed, its
  * instructions in runs of straight-line code, and a table from offset to instruction.
  *
- * Each CPU has its own, so running takes no lock. A page is dropped when bytes that were decoded are
- * written: by this CPU (mmu.c's slow path), by another (bus->drop_code), by a device. A dropped page may be
- * running: its instructions all turn into "resync", which leaves to the run loop with the
- * right RIP; the memory is freed when nothing runs.
+ * Each CPU has its own, so running takes no lock. A page is dropped when bytes that were decoded
+ * are written: by this CPU (mmu.c's slow path), by another (bus->drop_code), by a device. A dropped
+ * page may be running: its instructions all turn into "resync", which leaves to the run loop with
+ * the right RIP; the memory is freed when nothing runs.
  */
 #ifndef HK_ENGINE_SOFT_CODE_H
 #define HK_ENGINE_SOFT_CODE_H
@@ -20,7 +20,8 @@ enum {
 
 /**
  * struct hk_code_page - the decoded instructions of one guest page in one mode
- * @index: by offset: 1 + number of the instruction that starts there, or of the first to be run from there on;
+ * @index: by offset: 1 + number of the instruction that starts there, or of the first to be run
+ *	from there on;
  *	0: not decoded
  * @chunks: instruction n is chunks[n / HK_CODE_CHUNK][n % HK_CODE_CHUNK]
  * @lines: bit n: some of the bytes 64 n to 64 n + 63 were decoded
@@ -55,8 +56,8 @@ static inline struct hk_insn *hk_code_insn(const struct hk_code_page *code, unsi
  *
  * Sets gpr[HK_REG_PAGE] when it succeeds.
  *
- * Return: NULL with the fault noted; or without one: the instruction crosses into another page, it must run
- * alone (run.c).
+ * Return: NULL with the fault noted; or without one: the instruction crosses into another page, it
+ * must run alone (run.c).
  */
 const struct hk_insn *hk_code_lookup(struct hk_cpu *cpu, uint64_t rip);
 
@@ -94,26 +95,38 @@ static inline const struct hk_insn *hk_code_find(struct hk_cpu *cpu, uint64_t ri
 	return hk_code_find_slow(cpu, rip);
 }
 
-/** hk_code_link() - hk_code_lookup() for a branch that leads out of its page; links it to what is returned, where that
- * is good for as long as cpu->code_gen stays */
+/**
+ * hk_code_link() - hk_code_lookup() for a branch that leads out of its page; links it to what is
+ * returned, where that is good for as long as cpu->code_gen stays
+ */
 const struct hk_insn *hk_code_link(struct hk_cpu *cpu, struct hk_insn *insn, uint64_t rip);
 
-/** hk_code_in_page() - the instruction at @offset of the page that @insn stands in; NULL as with lookup */
+/**
+ * hk_code_in_page() - the instruction at @offset of the page that @insn stands in; NULL as with
+ * lookup
+ */
 const struct hk_insn *hk_code_in_page(
 	struct hk_cpu *cpu, const struct hk_insn *insn, unsigned offset);
 
-/** hk_code_drop() - forget what was decoded from these bytes. The CPU's thread, or any while it rests. */
+/**
+ * hk_code_drop() - forget what was decoded from these bytes. The CPU's thread, or any while it
+ * rests.
+ */
 void hk_code_drop(struct hk_cpu *cpu, hk_gpa gpa, uint64_t len);
 void hk_code_drop_all(struct hk_cpu *cpu);
 
-/** hk_code_forget() - this CPU wrote these bytes of RAM: all that decoded code from them forget it */
+/**
+ * hk_code_forget() - this CPU wrote these bytes of RAM: all that decoded code from them forget it
+ */
 void hk_code_forget(struct hk_cpu *cpu, hk_gpa gpa, unsigned len);
 
 /** hk_code_flush_fetches() - linear addresses may lead elsewhere now: after a TLB flush */
 void hk_code_flush_fetches(struct hk_cpu *cpu, bool global);
 void hk_code_flush_fetch_page(struct hk_cpu *cpu, uint64_t va);
 
-/** hk_code_reclaim() - free dropped pages; drop all if there is too much. Only while nothing runs. */
+/**
+ * hk_code_reclaim() - free dropped pages; drop all if there is too much. Only while nothing runs.
+ */
 void hk_code_reclaim(struct hk_cpu *cpu);
 
 /** hk_code_bytes() - host memory that decoded code takes, but for the cache itself */

@@ -134,8 +134,8 @@ struct hk_span {
 /**
  * struct hk_held - what the last hk_probe() for writing found
  *
- * So that the stores after it cannot fail, even if another CPU changes the page tables meanwhile. It is
- * good for as long as an entry of the TLB is.
+ * So that the stores after it cannot fail, even if another CPU changes the page tables meanwhile.
+ * It is good for as long as an entry of the TLB is.
  */
 struct hk_held {
 	uint64_t va;
@@ -144,8 +144,10 @@ struct hk_held {
 	struct hk_span spans[2];
 };
 
-/* No interrupt before the next instruction, after MOV SS no debug exception either; SYSCALL: its new TF decides on a
- * trap. The first two bits are struct hk_vcpu_state's. */
+/*
+ * No interrupt before the next instruction, after MOV SS no debug exception either; SYSCALL: its
+ * new TF decides on a trap. The first two bits are struct hk_vcpu_state's.
+ */
 enum hk_shadow {
 	HK_SHADOW_STI = 1 << 0,
 	HK_SHADOW_MOV_SS = 1 << 1,
@@ -254,10 +256,14 @@ struct hk_cpu_bus_ops {
 	/* Between these no other CPU runs: for locked accesses that the host cannot make atomic. */
 	void (*exclusive_begin)(struct hk_cpu *cpu);
 	void (*exclusive_end)(struct hk_cpu *cpu);
-	/* Make the CPUs of @cpu_mask forget that they may write to the page without a look; when this
-	 * returns, none will. */
+	/*
+	 * Make the CPUs of @cpu_mask forget that they may write to the page without a look; when
+	 * this returns, none will.
+	 */
 	void (*protect_page)(struct hk_cpu *cpu, hk_gpa page, uint32_t cpu_mask);
-	/* Make the CPUs of @cpu_mask drop code decoded from these bytes, before their next branch. */
+	/*
+	 * Make the CPUs of @cpu_mask drop code decoded from these bytes, before their next branch.
+	 */
 	void (*drop_code)(struct hk_cpu *cpu, hk_gpa gpa, unsigned len, uint32_t cpu_mask);
 };
 
@@ -332,7 +338,10 @@ struct hk_cpu {
 	uint32_t code_gens[HK_TLB_KIND_COUNT];
 	uint32_t last_gen;
 	bool local_fetches[HK_TLB_KIND_COUNT]; /* some entry is of a page that is not global */
-	/* Where parts of large pages may be in tlbs, and in fetches: INVLPG is for all of such a page. */
+	/*
+	 * Where parts of large pages may be in tlbs, and in fetches: INVLPG is for all of such a
+	 * page.
+	 */
 	struct hk_range large[HK_TLB_KIND_COUNT];
 	struct hk_range large_fetches[HK_TLB_KIND_COUNT];
 	/* Under what each kind's fetches were looked up: they know only linear addresses. */

@@ -2,12 +2,13 @@
 /*
  * The decoder.
  *
- * An instruction goes through four steps: prefixes, opcode, row, operands. How a row is found is told in
- * decode_tables.h. All bytes are read before anything is refused for what it says, as hardware does: an
- * instruction that runs into a page that is not there, or over 15 bytes, faults for that first.
+ * An instruction goes through four steps: prefixes, opcode, row, operands. How a row is found is
+ * told in decode_tables.h. All bytes are read before anything is refused for what it says, as
+ * hardware does: an instruction that runs into a page that is not there, or over 15 bytes, faults
+ * for that first.
  *
- * Limits: of an opcode that does not exist the length is not known. VEX forms decode in real mode, too
- * (hardware: #UD); nobody asks for them there.
+ * Limits: of an opcode that does not exist the length is not known. VEX forms decode in real mode,
+ * too (hardware: #UD); nobody asks for them there.
  *
  * Source: Intel SDM vol. 2, chapter 2 and appendices A and B.
  */
@@ -339,8 +340,10 @@ static bool take_memory_32(struct reader *in, enum hk_code_mode mode, const stru
 	return true;
 }
 
-/* Segment of the memory operand, and whether its address is as simple as can be. @memory: it is given by
- * ModRM; the segment goes for moffs and strings, too. */
+/*
+ * Segment of the memory operand, and whether its address is as simple as can be. @memory: it is
+ * given by ModRM; the segment goes for moffs and strings, too.
+ */
 static inline void set_segment(
 	struct hk_insn *insn, enum hk_code_mode mode, const struct prefixes *p, bool memory)
 {

@@ -16,8 +16,8 @@
  * @HK_DECODE_SHORT: more bytes are needed
  * @HK_DECODE_UD: no such instruction: #UD; ret_insn->len tells how many bytes were looked at
  * @HK_DECODE_LONG: more than 15 bytes: #GP(0)
- * @HK_DECODE_FAR: good, but its RIP-relative displacement does not fit @off: decode it with off = -len
- *	(run.c, one-off)
+ * @HK_DECODE_FAR: good, but its RIP-relative displacement does not fit @off: decode it with off =
+ *	-len (run.c, one-off)
  */
 enum hk_decode {
 	HK_DECODE_OK,
@@ -27,8 +27,10 @@ enum hk_decode {
 	HK_DECODE_FAR,
 };
 
-/** hk_decode_init() - build the decoder's tables. hk_decode() does it where nobody has; any thread, any number of
- * times. */
+/**
+ * hk_decode_init() - build the decoder's tables. hk_decode() does it where nobody has; any thread,
+ * any number of times.
+ */
 void hk_decode_init(void);
 
 /**

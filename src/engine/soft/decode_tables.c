@@ -202,7 +202,10 @@ static char shape_operand(struct hk_shape *s, const struct hk_operand *o, bool f
 	}
 }
 
-/* The accumulator, CL: they take whichever place the other operands leave. DX is no operand but a port. */
+/*
+ * The accumulator, CL: they take whichever place the other operands leave. DX is no operand but a
+ * port.
+ */
 static char shape_fixed_gpr(struct hk_shape *s, const struct hk_operand *o)
 {
 	uint8_t number = o->size == 'b' ? (uint8_t)(o->fixed * 8) : o->fixed;

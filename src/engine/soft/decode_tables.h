@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The instruction table as the decoder wants it; between decode_tables.c, which makes it, and decode.c.
+ * The instruction table as the decoder wants it; between decode_tables.c, which makes it, and
+ * decode.c.
  *
- * A row (isa.h) is boiled down to a "shape": a small record that says by number what the row says by
- * letter. Each opcode of each map has a list of its shapes, best first. What distinguishes the rows of
- * one opcode (mandatory prefix, mode, ModRM.reg, memory or register, VEX.W, ...) makes up a key
- * with one bit set in each category; a shape allows some bits of each. So choosing a row is one
+ * A row (isa.h) is boiled down to a "shape": a small record that says by number what the row says
+ * by letter. Each opcode of each map has a list of its shapes, best first. What distinguishes the
+ * rows of one opcode (mandatory prefix, mode, ModRM.reg, memory or register, VEX.W, ...) makes up a
+ * key with one bit set in each category; a shape allows some bits of each. So choosing a row is one
  * AND for each candidate, and there is mostly one.
  */
 #ifndef HK_ENGINE_SOFT_DECODE_TABLES_H

@@ -2,9 +2,9 @@
 /*
  * The disassembler: a decoded instruction as text, Intel syntax.
  *
- * It reads the same rows as the decoder and takes all else from the decoded instruction, so what it shows
- * is what will be run. Two deviations from common assemblers: RIP-relative operands are shown as
- * "[rel 0x401000]", and string instructions show their size in the name and no operands.
+ * It reads the same rows as the decoder and takes all else from the decoded instruction, so what it
+ * shows is what will be run. Two deviations from common assemblers: RIP-relative operands are shown
+ * as "[rel 0x401000]", and string instructions show their size in the name and no operands.
  *
  * Prefixes without a meaning are not shown.
  */

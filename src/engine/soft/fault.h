@@ -2,9 +2,9 @@
 /*
  * How an instruction gives up, precisely.
  *
- * A handler first checks and reads everything that can fail, then changes registers. Where something
- * fails, the exception is noted in cpu->event by one of these (or by the memory access, which
- * then returned false), nothing has changed, and the handler ends with
+ * A handler first checks and reads everything that can fail, then changes registers. Where
+ * something fails, the exception is noted in cpu->event by one of these (or by the memory access,
+ * which then returned false), nothing has changed, and the handler ends with
  *
  *	return hk_give_up(cpu, insn);
  *

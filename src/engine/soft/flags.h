@@ -22,8 +22,8 @@
  * serves instructions that change CF and OF only (rotates, bit tests): ZF, SF and PF stay those
  * of cc_res, AF has its own bit.
  *
- * Flags that an instruction leaves undefined come out as Intel's Sapphire Rapids gives them: after logic,
- * shifts and multiplication AF is 0, after multiplication ZF is 0, too (hk_cc_set_mul()).
+ * Flags that an instruction leaves undefined come out as Intel's Sapphire Rapids gives them: after
+ * logic, shifts and multiplication AF is 0, after multiplication ZF is 0, too (hk_cc_set_mul()).
  */
 #ifndef HK_ENGINE_SOFT_FLAGS_H
 #define HK_ENGINE_SOFT_FLAGS_H
@@ -101,8 +101,10 @@ static inline void hk_cc_set(
 	cpu->cc_kind = kind | size;
 }
 
-/** hk_cc_set_mul() - after a multiplication with the low half @res. Sapphire Rapids leaves ZF clear even where
- * that is 0; a bit above the lowest byte, which is all that PF sees, makes it so. */
+/**
+ * hk_cc_set_mul() - after a multiplication with the low half @res. Sapphire Rapids leaves ZF clear
+ * even where that is 0; a bit above the lowest byte, which is all that PF sees, makes it so.
+ */
 static inline void hk_cc_set_mul(struct hk_cpu *cpu, unsigned size, uint64_t res, bool overflowed)
 {
 	cpu->cc_res = hk_sign_extend(res, size);

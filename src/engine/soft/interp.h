@@ -21,11 +21,12 @@
  * code never runs through a taken branch without a look at cpu->attention, so interrupts wait
  * for a page of instructions at most.
  *
- * A handler gives the next instruction back, and the run loop goes there. The files that hold the hottest ones
- * (exec/fast.c, link.c) define HK_TAIL_CALLER: their handlers call the next as their last act, which the
- * compiler turns into a jump. It can only do that where no pointer to a local variable has been
- * given away, so those handlers pass the rare cases on to the generic ones; tools/check-tail-calls looks at
- * the machine code. Sanitizers, -O0 and WebAssembly have no such jumps.
+ * A handler gives the next instruction back, and the run loop goes there. The files that hold the
+ * hottest ones (exec/fast.c, link.c) define HK_TAIL_CALLER: their handlers call the next as their
+ * last act, which the compiler turns into a jump. It can only do that where no pointer to a local
+ * variable has been given away, so those handlers pass the rare cases on to the generic ones;
+ * tools/check-tail-calls looks at the machine code. Sanitizers, -O0 and WebAssembly have no such
+ * jumps.
  */
 #ifndef HK_ENGINE_SOFT_INTERP_H
 #define HK_ENGINE_SOFT_INTERP_H

@@ -30,17 +30,18 @@
  * feature	HK_FEAT_<feature>: the row exists where the CPU has it
  * flags	HK_ROW_* or'ed, or 0
  *
- * From the operands follows the normal form of the decoded instruction (enum hk_form): E,G is RM_REG; G,E is
- * REG_RM; E,I is RM_IMM; so al,Ib is RM_IMM with rm = AL, and Zv,Iv is RM_IMM with rm = that register.
- * Shifts by CL are RM_REG with reg = CL, shifts by one RM_IMM with imm = 1. G,E,I is REG_RM with imm.
- * XCHG rAX,Zv is RM_REG. Z alone (PUSH, POP, INC, BSWAP) is RM. I alone is in imm. Three-operand VEX forms keep
- * vvvv in aux. IN/OUT: size from the operand, port in imm, or DX where flag DX stands. Fixed segment
- * registers are numbers in reg (PUSH ES); of LES and its like in cond.
+ * From the operands follows the normal form of the decoded instruction (enum hk_form): E,G is
+ * RM_REG; G,E is REG_RM; E,I is RM_IMM; so al,Ib is RM_IMM with rm = AL, and Zv,Iv is RM_IMM with
+ * rm = that register. Shifts by CL are RM_REG with reg = CL, shifts by one RM_IMM with imm = 1.
+ * G,E,I is REG_RM with imm. XCHG rAX,Zv is RM_REG. Z alone (PUSH, POP, INC, BSWAP) is RM. I alone
+ * is in imm. Three-operand VEX forms keep vvvv in aux. IN/OUT: size from the operand, port in imm,
+ * or DX where flag DX stands. Fixed segment registers are numbers in reg (PUSH ES); of LES and its
+ * like in cond.
  *
- * HK_INSN_SIZE is the operand size where an operand is v; else the size of the general register or memory
- * operand in rm (E, M, R), of the next best of that kind (G, Z, B, O, X, Y, al, ...); else the
- * operand size again. Where that is more than 8 bytes: the operand size. HK_INSN_REP is set only in
- * rows with flag REP. 66 with pp 66 still makes v two bytes.
+ * HK_INSN_SIZE is the operand size where an operand is v; else the size of the general register or
+ * memory operand in rm (E, M, R), of the next best of that kind (G, Z, B, O, X, Y, al, ...); else
+ * the operand size again. Where that is more than 8 bytes: the operand size. HK_INSN_REP is set
+ * only in rows with flag REP. 66 with pp 66 still makes v two bytes.
  */
 #ifndef HK_ENGINE_SOFT_ISA_H
 #define HK_ENGINE_SOFT_ISA_H
@@ -161,8 +162,10 @@ struct hk_isa_row {
 extern const struct hk_isa_row hk_isa[];
 extern const unsigned hk_isa_count;
 
-/** hk_isa_operands() - the operands of a row, taken apart. Return: how many; one beyond HK_MAX_OPERANDS
- * where the row is not well written (a unit test looks). */
+/**
+ * hk_isa_operands() - the operands of a row, taken apart. Return: how many; one beyond
+ * HK_MAX_OPERANDS where the row is not well written (a unit test looks).
+ */
 unsigned hk_isa_operands(const struct hk_isa_row *row, struct hk_operand ret[HK_MAX_OPERANDS]);
 
 /** hk_isa_exec() - the handler of a row, exec/handlers.c */

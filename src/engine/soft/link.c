@@ -3,14 +3,14 @@
  * Relative branches, linked: the first time one is taken, its target is looked up and noted in the
  * instruction; from then on it goes there directly.
  *
- * A target in the same page is good as long as the page is: both are dropped together. A target in another
- * page hangs on address translation, and on the linear address of its own: it is good while cpu->code_gen is what it
- * was.
+ * A target in the same page is good as long as the page is: both are dropped together. A target in
+ * another page hangs on address translation, and on the linear address of its own: it is good while
+ * cpu->code_gen is what it was.
  *
  * Every taken branch looks at cpu->attention, so no loop runs past an interrupt.
  *
- * These stand in for the generic branches (exec/flow.c) in 64-bit and 32-bit code with the mode's own
- * operand size.
+ * These stand in for the generic branches (exec/flow.c) in 64-bit and 32-bit code with the mode's
+ * own operand size.
  */
 #define HK_TAIL_CALLER
 #include "engine/soft/code.h"
@@ -78,7 +78,9 @@ static HK_GUEST_RACES void guest_put(void *at, uint64_t value)
 	__builtin_memcpy(at, &value, sizeof(value));
 }
 
-/* The rare cases of a call are the generic handler's: a stack that is not in the TLB, other modes. */
+/*
+ * The rare cases of a call are the generic handler's: a stack that is not in the TLB, other modes.
+ */
 static inline bool push_return(struct hk_cpu *cpu, const struct hk_insn *insn)
 {
 	uint64_t rsp = cpu->gpr[HK_RSP] - 8;

@@ -1,12 +1,17 @@
 /* SPDX-License-Identifier: ISC */
-/* A taken branch to a target in the same page: shared by the branches (link.c) and what is fused with them (exec/fuse.c). */
+/*
+ * A taken branch to a target in the same page: shared by the branches (link.c) and what is fused
+ * with them (exec/fuse.c).
+ */
 #ifndef HK_ENGINE_SOFT_LINK_H
 #define HK_ENGINE_SOFT_LINK_H
 
 #include "engine/soft/code.h"
 #include "engine/soft/interp.h"
 
-/** hk_link_near() - look up and note the target of a branch within its page, and go there. link.c */
+/**
+ * hk_link_near() - look up and note the target of a branch within its page, and go there. link.c
+ */
 const struct hk_insn *hk_link_near(struct hk_cpu *cpu, const struct hk_insn *insn);
 
 static inline bool hk_link_wanted(struct hk_cpu *cpu)

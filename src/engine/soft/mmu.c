@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The slow side of memory: filling the TLB, accesses that cross pages or hit no RAM, stores to pages
- * whose code is decoded.
+ * The slow side of memory: filling the TLB, accesses that cross pages or hit no RAM, stores to
+ * pages whose code is decoded.
  *
  * A TLB entry's write tag is set only where a store needs no further look: the page is writable,
  * dirty already, and no CPU has decoded code from it (soft_mem.h).
@@ -231,7 +231,10 @@ static void watch(struct hk_cpu *cpu, uint64_t va, unsigned len, bool write)
 	}
 }
 
-/* Alignment checks of user programs that ask for them. Of longer operands no instruction is checked here. */
+/*
+ * Alignment checks of user programs that ask for them. Of longer operands no instruction is checked
+ * here.
+ */
 static bool alignment_ok(struct hk_cpu *cpu, uint64_t va, unsigned len)
 {
 	if (hk_likely(cpu->tlb_kind != HK_TLB_USER_AC) || len > 8 || (len & (len - 1)) != 0 ||

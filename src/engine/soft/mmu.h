@@ -2,9 +2,10 @@
 /*
  * Memory as instructions see it: linear addresses, through the software TLB.
  *
- * The fast path is one probe: the entry's tag is compared with the page of the access's *last* byte, the
- * entry is chosen by its first, so an access that crosses a page never matches. Everything else
- * (miss, crossing, MMIO, a page whose code is decoded, a watched page) is mmu.c's slow path.
+ * The fast path is one probe: the entry's tag is compared with the page of the access's *last*
+ * byte, the entry is chosen by its first, so an access that crosses a page never matches.
+ * Everything else (miss, crossing, MMIO, a page whose code is decoded, a watched page) is mmu.c's
+ * slow path.
  *
  * Accesses return false where they fault: the event is noted (fault.h), nothing has been
  * written. Those that cross pages check both before they write. A plain access that is naturally
@@ -60,8 +61,10 @@ static inline void *hk_tlb_write(const struct hk_cpu *cpu, uint64_t va, unsigned
 #define HK_GUEST_RELEASE() __atomic_thread_fence(__ATOMIC_RELEASE)
 #endif
 
-/* memcpy of a constant power of two is one access of the host, aligned or not. TSan cannot know that guests
- * race by themselves. */
+/*
+ * memcpy of a constant power of two is one access of the host, aligned or not. TSan cannot know
+ * that guests race by themselves.
+ */
 #if defined(__SANITIZE_THREAD__)
 #define HK_GUEST_RACES __attribute__((no_sanitize("thread"), noinline, unused))
 #elif defined(__has_feature)
@@ -104,12 +107,16 @@ HK_DEFINE_ACCESS(16)
 HK_DEFINE_ACCESS(32)
 HK_DEFINE_ACCESS(64)
 
-/** hk_probe() - would @len bytes (up to 4096) at @va be accessible? Faults as the access would. After one for
- * writing, stores to these bytes succeed. */
+/**
+ * hk_probe() - would @len bytes (up to 4096) at @va be accessible? Faults as the access would.
+ * After one for writing, stores to these bytes succeed.
+ */
 bool hk_probe(struct hk_cpu *cpu, uint64_t va, unsigned len, enum hk_access access);
 
-/** hk_load_rmw() - load @len (1, 2, 4, 8, 16) bytes that will be stored to at once: faults as a write
- * does, so that the hk_store() after it cannot fail */
+/**
+ * hk_load_rmw() - load @len (1, 2, 4, 8, 16) bytes that will be stored to at once: faults as a
+ * write does, so that the hk_store() after it cannot fail
+ */
 static inline bool hk_load_rmw(struct hk_cpu *cpu, uint64_t va, void *buf, unsigned len)
 {
 	if (hk_tlb_write(cpu, va, len) == NULL && !hk_probe(cpu, va, len, HK_ACCESS_WRITE)) {
@@ -140,12 +147,16 @@ struct hk_lock {
 bool hk_lock_begin(struct hk_cpu *cpu, uint64_t va, unsigned len, struct hk_lock *lock);
 void hk_lock_end(struct hk_cpu *cpu, struct hk_lock *lock);
 
-/* Accesses by the CPU itself (descriptor tables, TSS, interrupt frames to inner rings): as CPL 0. */
+/*
+ * Accesses by the CPU itself (descriptor tables, TSS, interrupt frames to inner rings): as CPL 0.
+ */
 bool hk_sys_load(struct hk_cpu *cpu, uint64_t va, void *buf, unsigned len);
 bool hk_sys_store(struct hk_cpu *cpu, uint64_t va, const void *buf, unsigned len);
 
-/** hk_fetch_bytes() - code at linear @va, up to @len bytes; stops early before a page that cannot be
- * fetched from. Return: how many there are; 0 with the fault noted. */
+/**
+ * hk_fetch_bytes() - code at linear @va, up to @len bytes; stops early before a page that cannot be
+ * fetched from. Return: how many there are; 0 with the fault noted.
+ */
 unsigned hk_fetch_bytes(struct hk_cpu *cpu, uint64_t va, uint8_t *buf, unsigned len);
 
 /** struct hk_translation - where a linear address leads */
@@ -163,7 +174,10 @@ struct hk_translation {
 bool hk_translate(struct hk_cpu *cpu, uint64_t va, enum hk_access access, bool user,
 	struct hk_translation *ret);
 
-/* struct hk_range holds all addresses that it was widened to, up to the largest page's size around them. */
+/*
+ * struct hk_range holds all addresses that it was widened to, up to the largest page's size around
+ * them.
+ */
 static inline void hk_range_widen(struct hk_range *range, uint64_t va)
 {
 	uint64_t first = va & ~(HK_LARGEST_PAGE - 1);
@@ -188,8 +202,10 @@ void hk_tlb_flush(struct hk_cpu *cpu, bool global);
 /** hk_tlb_flush_page() - drop that of the page at @va, which may be a large one */
 void hk_tlb_flush_page(struct hk_cpu *cpu, uint64_t va);
 
-/** hk_tlb_protect() - no entry for the page may be written through without a look (soft_mem.h). The CPU's
- * thread, or any while the CPU rests. */
+/**
+ * hk_tlb_protect() - no entry for the page may be written through without a look (soft_mem.h). The
+ * CPU's thread, or any while the CPU rests.
+ */
 void hk_tlb_protect(struct hk_cpu *cpu, hk_gpa page);
 
 #endif

@@ -27,7 +27,10 @@ static inline uint64_t hk_ea(const struct hk_cpu *cpu, const struct hk_insn *ins
 	}
 }
 
-/** hk_seg_is_flat() - outside 64-bit mode: do all 4 GiB behind @seg read and write? (Some others may, too.) */
+/**
+ * hk_seg_is_flat() - outside 64-bit mode: do all 4 GiB behind @seg read and write? (Some others
+ * may, too.)
+ */
 static inline bool hk_seg_is_flat(const struct hk_cpu *cpu, unsigned seg)
 {
 	return cpu->flat && (1u << seg & (1 << HK_ES | 1 << HK_SS | 1 << HK_DS)) != 0;
@@ -36,9 +39,9 @@ static inline bool hk_seg_is_flat(const struct hk_cpu *cpu, unsigned seg)
 /**
  * hk_linear() - linear address of @len bytes at @offset in segment @seg
  *
- * Checks the segment outside 64-bit mode (usable, type, limit): #GP(0), or #SS(0) for SS. In 64-bit mode the
- * access itself finds addresses that are not canonical; those through SS or based on RSP/RBP fault with #SS,
- * which the MMU cannot know: see hk_linear_slow().
+ * Checks the segment outside 64-bit mode (usable, type, limit): #GP(0), or #SS(0) for SS. In 64-bit
+ * mode the access itself finds addresses that are not canonical; those through SS or based on
+ * RSP/RBP fault with #SS, which the MMU cannot know: see hk_linear_slow().
  *
  * Return: false with the fault noted.
  */
@@ -172,12 +175,17 @@ static inline bool hk_rm_set(
 		hk_va_store(cpu, va, size, value);
 }
 
-/** hk_xmm_load() - @len bytes (4, 8, 16) of the memory operand; @align: #GP(0) unless a multiple of 16 */
+/**
+ * hk_xmm_load() - @len bytes (4, 8, 16) of the memory operand; @align: #GP(0) unless a multiple of
+ * 16
+ */
 bool hk_xmm_load(
 	struct hk_cpu *cpu, const struct hk_insn *insn, unsigned len, bool align, void *buf);
 
-/** hk_xmm_rm() - the low @len bytes of the rm operand (xmm register or memory), upper bytes of @ret zero for
- * memory. 16-byte memory operands of legacy SSE must be aligned: @align. */
+/**
+ * hk_xmm_rm() - the low @len bytes of the rm operand (xmm register or memory), upper bytes of @ret
+ * zero for memory. 16-byte memory operands of legacy SSE must be aligned: @align.
+ */
 static inline bool hk_xmm_rm(
 	struct hk_cpu *cpu, const struct hk_insn *insn, unsigned len, bool align, union hk_xmm *ret)
 {
@@ -192,9 +200,9 @@ static inline bool hk_xmm_rm(
 /**
  * hk_sse_ok() / hk_mmx_ok() / hk_x87_ok() - may the unit be used now? First call of their handlers.
  *
- * SSE: #UD with CR0.EM or without CR4.OSFXSR; #NM with CR0.TS. MMX: #UD with EM; #NM with TS;
- * #MF with an unmasked x87 exception pending; changes nothing: when nothing can fail any more, the handler calls
- * hk_mmx_enter(). x87: #NM with EM or TS; #MF where @wait. fpu.c
+ * SSE: #UD with CR0.EM or without CR4.OSFXSR; #NM with CR0.TS. MMX: #UD with EM; #NM with TS; #MF
+ * with an unmasked x87 exception pending; changes nothing: when nothing can fail any more, the
+ * handler calls hk_mmx_enter(). x87: #NM with EM or TS; #MF where @wait. fpu.c
  */
 static inline bool hk_sse_ok(struct hk_cpu *cpu)
 {

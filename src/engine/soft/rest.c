@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * What CPUs ask of each other while they run: to give up the right to write a page without a look, to
- * forget decoded code, to stand still.
+ * What CPUs ask of each other while they run: to give up the right to write a page without a look,
+ * to forget decoded code, to stand still.
  *
- * A CPU is `running` while it is within hk_cpu_run(), but not while it waits here. Its TLB is its own
- * while it runs; else it is whoever's that holds rest_lock. So protect_page() does the work
- * itself for CPUs that do not run, and asks the others, who come by soon: HK_ATT_WORK makes
- * them call hk_soft_work() at their next branch. The asker does not run while it waits, so two that
- * ask each other do not wait for ever.
+ * A CPU is `running` while it is within hk_cpu_run(), but not while it waits here. Its TLB is its
+ * own while it runs; else it is whoever's that holds rest_lock. So protect_page() does the work
+ * itself for CPUs that do not run, and asks the others, who come by soon: HK_ATT_WORK makes them
+ * call hk_soft_work() at their next branch. The asker does not run while it waits, so two that ask
+ * each other do not wait for ever.
  *
  * Decoded code is forgotten by its CPU only, which is told and not waited for.
  *
@@ -234,7 +234,9 @@ void hk_soft_written(struct hk_engine *engine, hk_gpa gpa, uint64_t len)
 {
 	struct hk_soft *soft = hk_soft_of(engine);
 
-	/* First the bytes, then the look who has decoded them. Pairs with the decoder's fetch_or. */
+	/*
+	 * First the bytes, then the look who has decoded them. Pairs with the decoder's fetch_or.
+	 */
 	atomic_thread_fence(memory_order_seq_cst);
 
 	uint32_t cpus = hk_soft_mem_code_cpus(&soft->mem, gpa, len);

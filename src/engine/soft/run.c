@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The run loop: between any two stretches of code it looks at what happened meanwhile (exceptions, interrupts,
- * requests of others), then lets the code run that stands at RIP.
+ * The run loop: between any two stretches of code it looks at what happened meanwhile (exceptions,
+ * interrupts, requests of others), then lets the code run that stands at RIP.
  *
  * Code runs from the cache (code.c) but for what has to run alone: instructions that cross a page,
- * single-stepping, debug registers in use, the one instruction in an interrupt shadow if one waits. An instruction that runs alone
- * is decoded from freshly fetched bytes, with gpr[HK_REG_PAGE] at its end, so that its
- * RIP-relative and branch displacements are what the bytes say.
+ * single-stepping, debug registers in use, the one instruction in an interrupt shadow if one waits.
+ * An instruction that runs alone is decoded from freshly fetched bytes, with gpr[HK_REG_PAGE] at
+ * its end, so that its RIP-relative and branch displacements are what the bytes say.
  *
- * Interrupts that come at a bad time (IF clear, in a shadow) are remembered in irq_waits, and their attention
- * bit is cleared, so that code does not stop at every branch. Whatever sets IF ends with
+ * Interrupts that come at a bad time (IF clear, in a shadow) are remembered in irq_waits, and their
+ * attention bit is cleared, so that code does not stop at every branch. Whatever sets IF ends with
  * hk_leave(), so the loop sees it.
  */
 #include "engine/soft/run.h"
@@ -172,8 +172,8 @@ static bool breakpoint_here(struct hk_cpu *cpu)
 }
 
 /*
- * The instruction at RIP alone, with the traps that may follow it: none after MOV SS, whose data breakpoints come with
- * those of the next instruction.
+ * The instruction at RIP alone, with the traps that may follow it: none after MOV SS, whose data
+ * breakpoints come with those of the next instruction.
  */
 static void step(struct hk_cpu *cpu)
 {
@@ -259,7 +259,10 @@ enum hk_cpu_stop hk_cpu_run(struct hk_cpu *cpu)
 		if (cpu->activity == HK_CPU_WAIT_SIPI) {
 			return HK_CPU_IDLE;
 		}
-		/* With nothing to hold back it goes on as always: the next look comes after a branch. */
+		/*
+		 * With nothing to hold back it goes on as always: the next look comes after a
+		 * branch.
+		 */
 		if ((cpu->shadow & (HK_SHADOW_STI | HK_SHADOW_MOV_SS)) != 0 &&
 			(cpu->irq_waits || cpu->nmi_waits) && cpu->activity == HK_CPU_RUNNING) {
 			step(cpu);

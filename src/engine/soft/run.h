@@ -24,10 +24,14 @@ void hk_cpu_reset(struct hk_cpu *cpu);
 /** hk_cpu_run() - run until there is a reason to stop */
 enum hk_cpu_stop hk_cpu_run(struct hk_cpu *cpu);
 
-/** hk_cpu_step() - one instruction, with what it raises delivered. For tests and single-stepping. */
+/**
+ * hk_cpu_step() - one instruction, with what it raises delivered. For tests and single-stepping.
+ */
 void hk_cpu_step(struct hk_cpu *cpu);
 
-/** hk_cpu_step_raw() - the same, but what it raises stays in cpu->event, with RIP where it is due */
+/**
+ * hk_cpu_step_raw() - the same, but what it raises stays in cpu->event, with RIP where it is due
+ */
 void hk_cpu_step_raw(struct hk_cpu *cpu);
 
 /** hk_cpu_attend() - set bits of cpu->attention. Any thread. */

@@ -24,8 +24,8 @@ struct hk_choice hk_select(struct hk_insn *insn, enum hk_code_mode mode)
 }
 
 /*
- * From the end to the beginning: the flags are dead before an instruction that writes all of them, and stay so before
- * those that only work on registers. Anything else may show them.
+ * From the end to the beginning: the flags are dead before an instruction that writes all of them,
+ * and stay so before those that only work on registers. Anything else may show them.
  */
 void hk_select_run(struct hk_insn *insns, const struct hk_choice *choices, unsigned count)
 {

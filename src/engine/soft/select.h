@@ -2,17 +2,21 @@
 /*
  * Choosing the handler that runs one decoded instruction best.
  *
- * Every row has a generic handler, good for all its forms, sizes and modes. For the forms that programs mostly consist
- * of there are handlers that do just one thing (exec/fast.c), and branches that know their target (link.c).
- * Then instructions are looked at in their neighbourhood: a compare and the branch after it become one (exec/fuse.c), and
- * flags that nobody will see are not noted.
+ * Every row has a generic handler, good for all its forms, sizes and modes. For the forms that
+ * programs mostly consist of there are handlers that do just one thing (exec/fast.c), and branches
+ * that know their target (link.c). Then instructions are looked at in their neighbourhood: a
+ * compare and the branch after it become one (exec/fuse.c), and flags that nobody will see are not
+ * noted.
  */
 #ifndef HK_ENGINE_SOFT_SELECT_H
 #define HK_ENGINE_SOFT_SELECT_H
 
 #include "engine/soft/insn.h"
 
-/** enum hk_effect - what a handler has to do with the arithmetic flags, as far as others can see them */
+/**
+ * enum hk_effect - what a handler has to do with the arithmetic flags, as far as others can see
+ * them
+ */
 enum hk_effect {
 	HK_EFFECT_ANY,  /* may read them, or touch memory or branch, so that others see them */
 	HK_EFFECT_NONE, /* registers only */
@@ -31,7 +35,10 @@ struct hk_choice {
 	uint8_t effect; /* enum hk_effect */
 };
 
-/** hk_select() - the best handler for @insn, whose exec is the generic one. Branches are made ready to be linked. */
+/**
+ * hk_select() - the best handler for @insn, whose exec is the generic one. Branches are made ready
+ * to be linked.
+ */
 struct hk_choice hk_select(struct hk_insn *insn, enum hk_code_mode mode);
 
 /**

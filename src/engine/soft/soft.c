@@ -2,8 +2,8 @@
 /*
  * The soft engine: x86-64 in software, for hosts without KVM. It runs wherever this program does.
  *
- * The CPU core (run.h) knows no threads, no clock and no interrupt controllers; this is what ties it to
- * them.
+ * The CPU core (run.h) knows no threads, no clock and no interrupt controllers; this is what ties
+ * it to them.
  *
  * Files: vcpu.c (the loop of a vCPU, ports and memory-mapped accesses), chip.c (interrupts),
  * timer.c, clock.c, rest.c (what CPUs ask of each other), state.c (registers in and out).

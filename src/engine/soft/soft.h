@@ -174,8 +174,10 @@ void hk_soft_idle(struct hk_soft_vcpu *vcpu);
 uint64_t hk_soft_host_ns(void); /* CLOCK_MONOTONIC */
 struct hk_lapic_time hk_soft_now(const struct hk_soft_vcpu *vcpu);
 uint64_t hk_soft_tsc(struct hk_cpu *cpu);
-/** hk_soft_msr_read() / hk_soft_msr_write() - the MSRs that are no part of the CPU core. @restore: as
- * state, without what a guest's write causes. Return: false: none of ours, or a bad value. */
+/**
+ * hk_soft_msr_read() / hk_soft_msr_write() - the MSRs that are no part of the CPU core. @restore:
+ * as state, without what a guest's write causes. Return: false: none of ours, or a bad value.
+ */
 bool hk_soft_msr_read(struct hk_soft_vcpu *vcpu, uint32_t index, uint64_t *ret_value);
 bool hk_soft_msr_write(struct hk_soft_vcpu *vcpu, uint32_t index, uint64_t value, bool restore);
 int hk_soft_get_clock(struct hk_engine *engine, struct hk_clock_state *state, struct hk_err *err);
@@ -183,7 +185,9 @@ int hk_soft_set_clock(
 	struct hk_engine *engine, const struct hk_clock_state *state, struct hk_err *err);
 
 /* rest.c */
-/** hk_soft_begin() / hk_soft_end() - around hk_cpu_run(). Begin waits while another CPU runs alone. */
+/**
+ * hk_soft_begin() / hk_soft_end() - around hk_cpu_run(). Begin waits while another CPU runs alone.
+ */
 void hk_soft_begin(struct hk_soft_vcpu *vcpu);
 void hk_soft_end(struct hk_soft_vcpu *vcpu);
 void hk_soft_yield(struct hk_cpu *cpu);

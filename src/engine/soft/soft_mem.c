@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: ISC */
-/* Guest memory as the software CPUs find it: host addresses of RAM, and a mark for each of its pages. */
+/*
+ * Guest memory as the software CPUs find it: host addresses of RAM, and a mark for each of its
+ * pages.
+ */
 #include "engine/soft/soft_mem.h"
 
 #include <errno.h>

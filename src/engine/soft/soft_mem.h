@@ -2,9 +2,10 @@
 /*
  * Guest memory, with what all CPUs of a machine know of its pages.
  *
- * Two CPUs keep each other honest through the page's mark: whoever is to write sets its writer bit, then looks for
- * code bits; whoever decodes sets its code bit, then looks for writer bits and takes their write tags away
- * (bus->protect_page). Both are sequentially consistent, so one of the two sees the other.
+ * Two CPUs keep each other honest through the page's mark: whoever is to write sets its writer bit,
+ * then looks for code bits; whoever decodes sets its code bit, then looks for writer bits and takes
+ * their write tags away (bus->protect_page). Both are sequentially consistent, so one of the two
+ * sees the other.
  */
 #ifndef HK_ENGINE_SOFT_SOFT_MEM_H
 #define HK_ENGINE_SOFT_SOFT_MEM_H
@@ -16,7 +17,10 @@
 
 #define HK_PAGE_MASK UINT64_C(0xfffffffffffff000)
 
-/* A mark: bits 0-15 CPUs that decoded code from the page, bits 16-31 CPUs whose TLB may hold it writable. */
+/*
+ * A mark: bits 0-15 CPUs that decoded code from the page, bits 16-31 CPUs whose TLB may hold it
+ * writable.
+ */
 enum { HK_MARK_CODE = 0xffff, HK_MARK_WRITER_SHIFT = 16 };
 
 /** struct hk_soft_mem - guest memory with a mark for each page of RAM */

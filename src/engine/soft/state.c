@@ -198,7 +198,9 @@ int hk_soft_get_state(struct hk_vcpu *base, struct hk_vcpu_state *state, struct 
 	struct hk_lapic_time now = hk_soft_now(vcpu);
 
 	memset(state, 0, sizeof(*state));
-	/* What no field can hold is taken in first: a start, and another CPU's wish that it wake. */
+	/*
+	 * What no field can hold is taken in first: a start, and another CPU's wish that it wake.
+	 */
 	hk_soft_start_anew(vcpu);
 	if (vcpu->unhalted && vcpu->cpu.activity == HK_CPU_HALTED) {
 		vcpu->cpu.activity = HK_CPU_RUNNING;

@@ -11,8 +11,8 @@
 /**
  * hk_deliver_event() - cpu->event goes to the guest's handler: exception or software interrupt
  *
- * cpu->rip is what the frame gets (of the instruction; after it where event.soft). A second fault on the way
- * becomes #DF, a third shuts down (cpu->failed). Clears the event.
+ * cpu->rip is what the frame gets (of the instruction; after it where event.soft). A second fault
+ * on the way becomes #DF, a third shuts down (cpu->failed). Clears the event.
  */
 void hk_deliver_event(struct hk_cpu *cpu);
 
@@ -37,7 +37,10 @@ static inline bool hk_cpu_has(const struct hk_cpu *cpu, enum hk_feature feature)
 	return (cpu->features >> feature & 1) != 0;
 }
 
-/** hk_cpu_set_cr0(), ...: with all checks, flushes and mode changes. Return: false with the fault noted. */
+/**
+ * hk_cpu_set_cr0(), ...: with all checks, flushes and mode changes. Return: false with the fault
+ * noted.
+ */
 bool hk_cpu_set_cr0(struct hk_cpu *cpu, uint64_t value);
 bool hk_cpu_set_cr3(struct hk_cpu *cpu, uint64_t value);
 bool hk_cpu_set_cr4(struct hk_cpu *cpu, uint64_t value);
@@ -46,8 +49,8 @@ bool hk_cpu_set_efer(struct hk_cpu *cpu, uint64_t value);
 uint64_t hk_cpu_cr4_known(const struct hk_cpu *cpu);
 
 /**
- * hk_cpu_init_signal() - what an INIT does: as hk_cpu_reset() (run.h), but the x87 and SSE registers, MTRRs,
- * PAT and the other MSRs stay
+ * hk_cpu_init_signal() - what an INIT does: as hk_cpu_reset() (run.h), but the x87 and SSE
+ * registers, MTRRs, PAT and the other MSRs stay
  *
  * Other CPUs than the first wait for a SIPI then.
  */
@@ -57,13 +60,16 @@ void hk_cpu_init_signal(struct hk_cpu *cpu);
 void hk_cpu_startup(struct hk_cpu *cpu, uint8_t vector);
 
 /**
- * hk_io_allowed() - may IN, OUT, INS, OUTS touch @len bytes at @port? CPL, IOPL, then the TSS's bitmap
+ * hk_io_allowed() - may IN, OUT, INS, OUTS touch @len bytes at @port? CPL, IOPL, then the TSS's
+ * bitmap
  *
  * Return: false with the fault noted.
  */
 bool hk_io_allowed(struct hk_cpu *cpu, uint16_t port, unsigned len);
 
-/** hk_raise_soft() - end of INT n, INT3 and INTO: the event is noted, RIP is after the instruction */
+/**
+ * hk_raise_soft() - end of INT n, INT3 and INTO: the event is noted, RIP is after the instruction
+ */
 const struct hk_insn *hk_raise_soft(
 	struct hk_cpu *cpu, const struct hk_insn *insn, unsigned vector);
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The APICs' timers. A halted CPU waits until its own timer is due; for those that run guest code one
- * thread sleeps until the earliest is, and sets HK_ATT_IRQ.
+ * The APICs' timers. A halted CPU waits until its own timer is due; for those that run guest code
+ * one thread sleeps until the earliest is, and sets HK_ATT_IRQ.
  *
- * The thread is told only of deadlines before the one it sleeps for; it finds out by itself that one was
- * moved on or taken back. With nothing to wait for it sleeps until it is told.
+ * The thread is told only of deadlines before the one it sleeps for; it finds out by itself that
+ * one was moved on or taken back. With nothing to wait for it sleeps until it is told.
  */
 #include <signal.h>
 #include <time.h>

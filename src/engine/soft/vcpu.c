@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * One vCPU of the soft engine: creation, the loop around hk_cpu_run(), and the world that the CPU core
- * sees (struct hk_cpu_bus_ops).
+ * One vCPU of the soft engine: creation, the loop around hk_cpu_run(), and the world that the CPU
+ * core sees (struct hk_cpu_bus_ops).
  */
 #include <assert.h>
 #include <errno.h>

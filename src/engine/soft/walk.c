@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The page walk: 4-level, PAE and 32-bit tables, as they stand in guest memory. Accessed and dirty bits are set as the
- * CPU sets them: by a locked exchange, that is tried anew where the entry changed meanwhile. So another
- * CPU's change of an entry is either seen or comes after.
+ * The page walk: 4-level, PAE and 32-bit tables, as they stand in guest memory. Accessed and dirty
+ * bits are set as the CPU sets them: by a locked exchange, that is tried anew where the entry
+ * changed meanwhile. So another CPU's change of an entry is either seen or comes after.
  *
  * Limits: 32-bit PAE reads its four top entries at each walk instead of at the load of CR3.
  *

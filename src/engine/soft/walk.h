@@ -21,7 +21,9 @@ struct hk_walk {
 	uint8_t large_shift; /* log2 of the mapping's size where that is more than a page, else 0 */
 };
 
-/** hk_walk() - translate and check; sets accessed and dirty bits. Return: false: it faults (fault.h) */
+/**
+ * hk_walk() - translate and check; sets accessed and dirty bits. Return: false: it faults (fault.h)
+ */
 bool hk_walk(struct hk_cpu *cpu, const struct hk_walk_request *request, struct hk_walk *ret);
 
 #endif

@@ -66,7 +66,10 @@ void check(bool good, const char *what);
 
 /* --- irq.c ---------------------------------------------------------------- */
 
-/* What the CPU pushes and IRET takes back; volatile, or clang drops what a handler writes there at its end. */
+/*
+ * What the CPU pushes and IRET takes back; volatile, or clang drops what a handler writes there at
+ * its end.
+ */
 struct frame {
 	volatile uint64_t rip, cs, rflags, rsp, ss;
 };

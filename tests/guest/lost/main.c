@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: ISC */
-/* Runs off to where no memory is: KVM cannot execute that and says so, soft lets the guest crash. */
+/*
+ * Runs off to where no memory is: KVM cannot execute that and says so, soft lets the guest crash.
+ */
 #include "guest.h"
 
 void guest_main(void)

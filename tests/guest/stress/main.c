@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * All CPUs at once, with timer interrupts all the time: locked accesses, locks whose waiters sleep, code
- * and page tables that change under running CPUs, and the order in which others see what a CPU writes.
+ * All CPUs at once, with timer interrupts all the time: locked accesses, locks whose waiters sleep,
+ * code and page tables that change under running CPUs, and the order in which others see what a CPU
+ * writes.
  *
- * The orders are tested without a barrier between rounds: a CPU counts up in one variable and then in
- * another, so each pair of values that the reader sees must fit (litmus tests MP, SB and LB).
+ * The orders are tested without a barrier between rounds: a CPU counts up in one variable and then
+ * in another, so each pair of values that the reader sees must fit (litmus tests MP, SB and LB).
  * Source: Intel SDM vol. 3, 8.2.3.
  */
 #include "guest.h"
@@ -370,8 +371,8 @@ HANDLER static void on_page_fault(struct frame *frame, uint64_t error)
 }
 
 /*
- * The first CPU moves a page to and fro; when the others have flushed, nobody may read or write where it
- * was.
+ * The first CPU moves a page to and fro; when the others have flushed, nobody may read or write
+ * where it was.
  */
 static void remapping(void)
 {
@@ -428,8 +429,8 @@ static uint64_t sum_of(const volatile uint64_t *values)
 }
 
 /*
- * A page of code and counters that cannot be written now and then: each increment happens once, be it
- * in one step or interrupted by a page fault.
+ * A page of code and counters that cannot be written now and then: each increment happens once, be
+ * it in one step or interrupted by a page fault.
  */
 static void protecting(void)
 {

@@ -195,8 +195,10 @@ uint64_t hk_lapic_deadline_ns(const struct hk_lapic *lapic, const struct hk_lapi
 /** hk_lapic_tick() - let the timer fire if it is due. Return: HK_LAPIC_WANT_ bits. */
 unsigned hk_lapic_tick(struct hk_lapic *lapic, const struct hk_lapic_time *now);
 
-/** hk_lapic_get_deadline() / hk_lapic_set_deadline() - IA32_TSC_DEADLINE; writes are ignored in other
- * modes of the timer */
+/**
+ * hk_lapic_get_deadline() / hk_lapic_set_deadline() - IA32_TSC_DEADLINE; writes are ignored in
+ * other modes of the timer
+ */
 uint64_t hk_lapic_get_deadline(const struct hk_lapic *lapic);
 void hk_lapic_set_deadline(struct hk_lapic *lapic, uint64_t tsc);
 

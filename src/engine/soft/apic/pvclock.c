@@ -2,9 +2,9 @@
 /*
  * The guest's time. See pvclock.h.
  *
- * The factor from nanoseconds to TSC ticks has 64 bits of fraction: over a year it is off by less than
- * a tick. The factor of the guest's page has 32 significant bits, as KVM's: a rate of 1 GHz is exact,
- * others are off by one in 2^31 at most, which is 0.3 ms a week.
+ * The factor from nanoseconds to TSC ticks has 64 bits of fraction: over a year it is off by less
+ * than a tick. The factor of the guest's page has 32 significant bits, as KVM's: a rate of 1 GHz is
+ * exact, others are off by one in 2^31 at most, which is 0.3 ms a week.
  */
 #include "engine/soft/apic/pvclock.h"
 

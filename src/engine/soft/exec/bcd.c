@@ -2,7 +2,8 @@
 /*
  * Decimal arithmetic, which only 16- and 32-bit code has, and SALC of the same age.
  *
- * Undefined flags are as Sapphire Rapids has them (measured for all of AX and the flags that matter).
+ * Undefined flags are as Sapphire Rapids has them (measured for all of AX and the flags that
+ * matter).
  */
 #include "engine/soft/exec/alu.h"
 #include "engine/soft/exec/handlers.h"

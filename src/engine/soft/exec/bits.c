@@ -80,8 +80,9 @@ static uint32_t parity_flag(uint64_t value)
 }
 
 /*
- * BSF and BSR: of zero there is no bit; then the destination stays as it is, all 64 bits of it,
- * and ZF is set. The other flags are undefined; on Sapphire Rapids PF tells of the result, the rest is 0.
+ * BSF and BSR: of zero there is no bit; then the destination stays as it is, all 64 bits of it, and
+ * ZF is set. The other flags are undefined; on Sapphire Rapids PF tells of the result, the rest is
+ * 0.
  */
 static inline const struct hk_insn *bit_scan(
 	struct hk_cpu *cpu, const struct hk_insn *insn, bool forward)
@@ -112,7 +113,10 @@ HK_EXEC(bsr)
 	return bit_scan(cpu, insn, false);
 }
 
-/* TZCNT and LZCNT: CF tells that there was no bit; flags but CF and ZF are clear on Sapphire Rapids. */
+/*
+ * TZCNT and LZCNT: CF tells that there was no bit; flags but CF and ZF are clear on Sapphire
+ * Rapids.
+ */
 static inline const struct hk_insn *bit_count(
 	struct hk_cpu *cpu, const struct hk_insn *insn, bool trailing)
 {

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * BMI1 and BMI2: bit fields, lowest bits, shifts that leave the flags alone. MULX is in muldiv.c, TZCNT
- * in bits.c.
+ * BMI1 and BMI2: bit fields, lowest bits, shifts that leave the flags alone. MULX is in muldiv.c,
+ * TZCNT in bits.c.
  *
- * Operands are 32 or 64 bits. AF and PF are undefined where flags are set; Sapphire Rapids clears them.
+ * Operands are 32 or 64 bits. AF and PF are undefined where flags are set; Sapphire Rapids clears
+ * them.
  */
 #include "engine/soft/exec/handlers.h"
 #include "engine/soft/operand.h"
@@ -34,7 +35,10 @@ HK_EXEC(andn)
 	return HK_NEXT(cpu, insn);
 }
 
-/* Those on the lowest set bit: destination in VEX.vvvv. CF tells of a zero source, for BLSI the contrary. */
+/*
+ * Those on the lowest set bit: destination in VEX.vvvv. CF tells of a zero source, for BLSI the
+ * contrary.
+ */
 HK_EXEC(blsr)
 {
 	unsigned size = hk_insn_size(insn);

@@ -6,8 +6,9 @@
  * row n it is the same, rotated by n bytes. So a round is 16 look-ups. The tables are written
  * out by the preprocessor from the S-boxes.
  *
- * The time of look-ups depends on the data by way of the host's cache, unlike that of the real instructions.
- * Who can time one guest from another can as well time it by other means; nothing here claims otherwise.
+ * The time of look-ups depends on the data by way of the host's cache, unlike that of the real
+ * instructions. Who can time one guest from another can as well time it by other means; nothing
+ * here claims otherwise.
  *
  * Source: FIPS 197; Intel SDM vol. 2, AESENC and its like.
  */

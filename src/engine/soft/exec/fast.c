@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The forms that programs mostly consist of, each with a handler that does just that: register and size
- * known, memory operands of the plain kind (64-bit addressing, no segment base) or relative to FS or
- * GS. The generic handlers of the same instructions are the reference: tests run both.
+ * The forms that programs mostly consist of, each with a handler that does just that: register and
+ * size known, memory operands of the plain kind (64-bit addressing, no segment base) or relative to
+ * FS or GS. The generic handlers of the same instructions are the reference: tests run both.
  *
- * Where a memory operand is not in the TLB, a handler passes on to the generic one, which does the same by
- * the slow path. That also keeps these small, and their calls of the next handler jumps.
+ * Where a memory operand is not in the TLB, a handler passes on to the generic one, which does the
+ * same by the slow path. That also keeps these small, and their calls of the next handler jumps.
  *
  * A name says what it is: alu operation, operand size in bits, destination and source: r register,
  * m plain memory, s memory by FS or GS, i immediate.
@@ -596,7 +596,10 @@ struct fast {
 	struct hk_choice choice;
 };
 
-/* In registers: with a variant that leaves the flags, without one, and without any interest in them. */
+/*
+ * In registers: with a variant that leaves the flags, without one, and without any interest in
+ * them.
+ */
 #define ALL(exec)     {exec, exec##_quiet, HK_EFFECT_WRITES_ALL}
 #define ALL_LOUD(exec) {exec, NULL, HK_EFFECT_WRITES_ALL}
 #define SOME(exec)    {exec, exec##_quiet, HK_EFFECT_WRITES_SOME}
@@ -699,8 +702,8 @@ static const struct fast fasts[] = {
 /* clang-format on */
 
 /*
- * Where a handler's forms begin in fasts, plus one, by row; 0: not looked for yet. Every CPU's thread
- * may work one out: they find the same.
+ * Where a handler's forms begin in fasts, plus one, by row; 0: not looked for yet. Every CPU's
+ * thread may work one out: they find the same.
  */
 enum { MAX_ROWS = 4096, NO_FORMS = UINT16_MAX };
 static _Atomic uint16_t first_of[MAX_ROWS];

@@ -10,7 +10,10 @@ struct hk_choice hk_fast(const struct hk_insn *insn, enum hk_code_mode mode);
 /** enum hk_fast_pair - what can be fused with a branch after it (fuse.h) */
 enum hk_fast_pair { HK_FAST_CMP, HK_FAST_TEST, HK_FAST_PAIR_COUNT, HK_FAST_NO_PAIR };
 
-/** hk_fast_pair() - is @insn a CMP or TEST of rm, a register, with a register or an immediate, by a handler of fast.c? */
+/**
+ * hk_fast_pair() - is @insn a CMP or TEST of rm, a register, with a register or an immediate, by a
+ * handler of fast.c?
+ */
 enum hk_fast_pair hk_fast_pair(const struct hk_insn *insn);
 
 #endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * CMP or TEST with the conditional branch after it, as one: the pair that loops are made of. The condition is decided on
- * the operands, so no flags are worked out; they are noted all the same, for whoever asks later.
+ * CMP or TEST with the conditional branch after it, as one: the pair that loops are made of. The
+ * condition is decided on the operands, so no flags are worked out; they are noted all the same,
+ * for whoever asks later.
  *
  * The branch stays where it is, for those who jump right to it.
  */

@@ -9,7 +9,10 @@ HK_EXEC(nop)
 	return HK_NEXT(cpu, insn);
 }
 
-/* Now and then the host's CPU is offered to others: who spins that long waits for one that may not have any. */
+/*
+ * Now and then the host's CPU is offered to others: who spins that long waits for one that may not
+ * have any.
+ */
 HK_EXEC(pause)
 {
 	enum { PAUSES_PER_YIELD = 32 };

@@ -172,7 +172,9 @@ HK_EXEC(cwd)
 	return HK_NEXT(cpu, insn);
 }
 
-/* The source is read, and a 32-bit destination loses its upper half, even where nothing is moved. */
+/*
+ * The source is read, and a 32-bit destination loses its upper half, even where nothing is moved.
+ */
 HK_EXEC(cmov)
 {
 	unsigned size = hk_insn_size(insn);

@@ -2,8 +2,8 @@
 /*
  * Packed integer arithmetic on 8 bytes (MMX) or 16 (SSE): what is the same for both.
  *
- * Each operation is a function of destination, source and width, named after the instruction. They are
- * plain loops of a constant count, which compilers turn into vector instructions of the host.
+ * Each operation is a function of destination, source and width, named after the instruction. They
+ * are plain loops of a constant count, which compilers turn into vector instructions of the host.
  * The two operands never overlap. Signed shifts right are arithmetic, as gcc and clang define them.
  *
  * At the end stand lists of them, from which mmx.c and sse_int.c make the handlers.

@@ -3,9 +3,10 @@
  * What the MMX and SSE handlers share: how operands come and go.
  *
  * A handler here is an inlined function that does the work and returns false where it failed;
- * HK_EXEC_BY() makes the handler of it. Hot ones have a second such function, which does just the common
- * forms, without giving a local variable's address away, and returns false where it has done nothing:
- * HK_EXEC_HOT_BY(). From these, files with HK_TAIL_CALLER (interp.h) jump to the next handler.
+ * HK_EXEC_BY() makes the handler of it. Hot ones have a second such function, which does just the
+ * common forms, without giving a local variable's address away, and returns false where it has done
+ * nothing: HK_EXEC_HOT_BY(). From these, files with HK_TAIL_CALLER (interp.h) jump to the next
+ * handler.
  */
 #ifndef HK_ENGINE_SOFT_EXEC_SIMD_H
 #define HK_ENGINE_SOFT_EXEC_SIMD_H
@@ -15,15 +16,20 @@
 
 #define HK_INLINE static inline __attribute__((always_inline))
 
-/* The handler hk_x_<name>: @work is an expression of cpu and insn, false where the instruction failed. */
+/*
+ * The handler hk_x_<name>: @work is an expression of cpu and insn, false where the instruction
+ * failed.
+ */
 #define HK_EXEC_BY(name, work) \
 	HK_EXEC(name) \
 	{ \
 		return (work) ? insn + 1 : hk_give_up(cpu, insn); \
 	}
 
-/* The same; @hot is tried first, and false where it has done nothing. Where it is all there is, @work is
- * hk_sse_ok(cpu), which tells why. */
+/*
+ * The same; @hot is tried first, and false where it has done nothing. Where it is all there is,
+ * @work is hk_sse_ok(cpu), which tells why.
+ */
 #define HK_EXEC_HOT_BY(name, hot, work) \
 	static __attribute__((noinline)) HK_EXEC_BY(name##_rest, work) HK_EXEC(name) \
 	{ \
@@ -33,7 +39,9 @@
 		return hk_x_##name##_rest(cpu, insn); \
 	}
 
-/* An operation on @bytes (8 or 16, a constant where it is inlined) of @d with @s as second operand. */
+/*
+ * An operation on @bytes (8 or 16, a constant where it is inlined) of @d with @s as second operand.
+ */
 typedef void hk_simd_fn(union hk_xmm *d, const union hk_xmm *s, unsigned bytes);
 /* The same with an immediate byte. */
 typedef void hk_simd_imm_fn(union hk_xmm *d, const union hk_xmm *s, unsigned imm, unsigned bytes);
@@ -194,7 +202,8 @@ HK_INLINE unsigned hk_sign_bits8(uint64_t bytes)
 }
 
 /**
- * hk_mask_store() - MASKMOVQ, MASKMOVDQU: store those of the @len (8, 16) bytes of @data whose bit in
+ * hk_mask_store() - MASKMOVQ, MASKMOVDQU: store those of the @len (8, 16) bytes of @data whose bit
+ * in
  * @mask is set at the segment's rDI. sse_move.c
  *
  * Return: false with the fault noted; nothing is written then.

@@ -3,9 +3,10 @@
  * SSE arithmetic: add, subtract, multiply, divide, square root, minimum and maximum, comparisons,
  * rounding to integral values.
  *
- * Each handler tries the host's arithmetic (sse_fp.h) and calls the next one; whatever is not the usual case
- * passes on to a slow function, which does it all from the start: checks, memory, softfloat, flags,
- * #XM. The handlers keep their tail calls because they give no address of a local variable away.
+ * Each handler tries the host's arithmetic (sse_fp.h) and calls the next one; whatever is not the
+ * usual case passes on to a slow function, which does it all from the start: checks, memory,
+ * softfloat, flags, #XM. The handlers keep their tail calls because they give no address of a local
+ * variable away.
  */
 #define HK_TAIL_CALLER
 #include "engine/soft/exec/sse_fp.h"
@@ -23,8 +24,10 @@ bool hk_sse_raise(struct hk_cpu *cpu, uint8_t flags)
 
 #define SLOW static __attribute__((noinline)) const struct hk_insn *
 
-/* The slow ways, for scalar and packed. They return the next instruction instead of calling it, since
- * addresses of their variables are about. */
+/*
+ * The slow ways, for scalar and packed. They return the next instruction instead of calling it,
+ * since addresses of their variables are about.
+ */
 #define DEFINE_SLOW(f, uint, member, len) \
 	SLOW slow_scalar_##f(struct hk_cpu *cpu, const struct hk_insn *insn, hk_##f##_fn *fn) \
 	{ \

@@ -2,14 +2,15 @@
 /*
  * Floating point of the guest on that of the host.
  *
- * Softfloat is exact but slow, so the usual case goes another way. With all exceptions masked and rounding to
- * nearest, operands that are normal numbers or zeros, and a result well inside the normal range, IEEE
- * leaves the host no choice but to compute what the guest's CPU would; the only exception there can
- * be is "inexact", and once MXCSR says so, not even that matters. While it does not, a check that
- * is exact itself finds out. All else is softfloat's.
+ * Softfloat is exact but slow, so the usual case goes another way. With all exceptions masked and
+ * rounding to nearest, operands that are normal numbers or zeros, and a result well inside the
+ * normal range, IEEE leaves the host no choice but to compute what the guest's CPU would; the only
+ * exception there can be is "inexact", and once MXCSR says so, not even that matters. While it does
+ * not, a check that is exact itself finds out. All else is softfloat's.
  *
- * The host computes with round-to-nearest and without flushing, as C programs start. The compiler must not fuse
- * or reorder: -ffp-contract=off, no -ffast-math (meson.build), no excess precision (below).
+ * The host computes with round-to-nearest and without flushing, as C programs start. The compiler
+ * must not fuse or reorder: -ffp-contract=off, no -ffast-math (meson.build), no excess precision
+ * (below).
  *
  * Functions with `host` in their name return false where the case is not the usual one.
  */
@@ -235,8 +236,10 @@ HK_HOST_FP bool hk_f64_product_is(uint64_t a, uint64_t b, uint64_t p)
 HK_DEFINE_HOST_FP(f32, uint32_t, float)
 HK_DEFINE_HOST_FP(f64, uint64_t, double)
 
-/* Packed results are put together in a register and stored at once: were they stored one by one, the next
- * instruction's load of all 16 bytes would have to wait for them. */
+/*
+ * Packed results are put together in a register and stored at once: were they stored one by one,
+ * the next instruction's load of all 16 bytes would have to wait for them.
+ */
 typedef uint32_t hk_u32x4 __attribute__((vector_size(16)));
 typedef uint64_t hk_u64x2 __attribute__((vector_size(16)));
 
@@ -280,11 +283,15 @@ HK_DEFINE_STEP(f64, uint64_t, mul)
 typedef uint32_t hk_f32_fn(uint32_t a, uint32_t b, struct hk_fp_env *env);
 typedef uint64_t hk_f64_fn(uint64_t a, uint64_t b, struct hk_fp_env *env);
 
-/** hk_sse_raise() - put @flags into MXCSR. Return: false with #XM (or #UD) noted: one is unmasked. */
+/**
+ * hk_sse_raise() - put @flags into MXCSR. Return: false with #XM (or #UD) noted: one is unmasked.
+ */
 bool hk_sse_raise(struct hk_cpu *cpu, uint8_t flags);
 
-/** hk_sse_visible() - an unmasked exception that was found before the computation keeps those after it from
- * happening, in all elements */
+/**
+ * hk_sse_visible() - an unmasked exception that was found before the computation keeps those after
+ * it from happening, in all elements
+ */
 static inline uint8_t hk_sse_visible(uint8_t flags, uint8_t masked)
 {
 	return (flags & ~masked & HK_FP_BEFORE) != 0 ? flags & HK_FP_BEFORE : flags;
@@ -299,8 +306,8 @@ static inline bool hk_sse_flags(struct hk_cpu *cpu, uint8_t flags)
 }
 
 /**
- * HK_SSE_SOURCE() - the low @bits of the rm operand into the new variable @name, by the short way: SSE is on,
- * a register or plain memory in the TLB. Else @slow is evaluated and returned.
+ * HK_SSE_SOURCE() - the low @bits of the rm operand into the new variable @name, by the short way:
+ * SSE is on, a register or plain memory in the TLB. Else @slow is evaluated and returned.
  */
 #define HK_SSE_SOURCE(bits, name, slow) \
 	uint##bits##_t name; \

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * SSE floating point that works across elements or by table: horizontal and alternating sums, dot products,
- * approximate reciprocals.
+ * SSE floating point that works across elements or by table: horizontal and alternating sums, dot
+ * products, approximate reciprocals.
  */
 #include "engine/soft/exec/sse_fp.h"
 
@@ -49,10 +49,10 @@ DEFINE_ACROSS(addsubpd, r.u64[0] = hk_f64_step_sub(cpu, a.u64[0], b.u64[0], env)
 	      r.u64[1] = hk_f64_step_add(cpu, a.u64[1], b.u64[1], env))
 
 /*
- * DPPS, DPPD: products where bits 4-7 of the immediate say so, else +0; their sum, by pairs; to where bits
- * 0-3 say so, else +0. Multiplication and each addition are steps with exceptions of their own: what came in
- * the steps before an unmasked one stays. Every element adds up in its own order, which shows where there
- * is more than one NaN.
+ * DPPS, DPPD: products where bits 4-7 of the immediate say so, else +0; their sum, by pairs; to
+ * where bits 0-3 say so, else +0. Multiplication and each addition are steps with exceptions of
+ * their own: what came in the steps before an unmasked one stays. Every element adds up in its own
+ * order, which shows where there is more than one NaN.
  */
 
 /* The end of a step. Return: false: an unmasked exception ends the instruction. */
@@ -140,9 +140,10 @@ DEFINE_DOT(dpps, dot_ps)
 DEFINE_DOT(dppd, dot_pd)
 
 /*
- * RCPPS, RSQRTPS: 12 bits right at most, no exceptions, MXCSR has no say. The architecture leaves the bits to
- * the CPU, within a relative error of 1.5 * 2^-12. These are a Sapphire Rapids' (checked for all numbers):
- * the function's value in the middle of the interval of numbers with the same leading bits, rounded to 12 bits.
+ * RCPPS, RSQRTPS: 12 bits right at most, no exceptions, MXCSR has no say. The architecture leaves
+ * the bits to the CPU, within a relative error of 1.5 * 2^-12. These are a Sapphire Rapids'
+ * (checked for all numbers): the function's value in the middle of the interval of numbers with the
+ * same leading bits, rounded to 12 bits.
  */
 
 enum { F32_EXP_MAX = 255, F32_BIAS = 127 };

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * SSE conversions: between single, double, integers in general registers, and integers in xmm and MMX
- * registers.
+ * SSE conversions: between single, double, integers in general registers, and integers in xmm and
+ * MMX registers.
  *
- * The host converts where it cannot differ, as in sse_fp.c. Those with MMX registers always go through
- * softfloat.
+ * The host converts where it cannot differ, as in sse_fp.c. Those with MMX registers always go
+ * through softfloat.
  */
 #define HK_TAIL_CALLER
 #include "engine/soft/exec/sse_fp.h"
@@ -54,8 +54,10 @@ HK_HOST_FP bool host_f64_to_f32(struct hk_cpu *cpu, uint64_t a, uint32_t *ret)
 	return true;
 }
 
-/* @x is no denormal; @limit is at most half of the integer's range, so that all roundings fit. @cut or to
- * nearest even. */
+/*
+ * @x is no denormal; @limit is at most half of the integer's range, so that all roundings fit. @cut
+ * or to nearest even.
+ */
 HK_HOST_FP bool host_to_int(struct hk_cpu *cpu, double x, double limit, bool cut, int64_t *ret)
 {
 	if (!(x < limit && x > -limit) || !hk_fp_host_ok(cpu)) {

@@ -2,8 +2,8 @@
 /*
  * Packed integer arithmetic in XMM registers: SSE2, SSSE3, SSE4.1 and SSE4.2.
  *
- * What MMX has, too, is in packed.h; the rest stands here in the same manner. Bitwise instructions on
- * floating-point types (ANDPS, ...) are these as well.
+ * What MMX has, too, is in packed.h; the rest stands here in the same manner. Bitwise instructions
+ * on floating-point types (ANDPS, ...) are these as well.
  *
  * Source: Intel SDM vol. 2, "Operation" of each instruction.
  */
@@ -103,7 +103,9 @@ HK_INLINE void hk_simd_phminposuw(union hk_xmm *d, const union hk_xmm *s, unsign
 
 BINARY(phminposuw)
 
-/* Sums of absolute differences of 4 bytes of the source to 8 overlapping groups of the destination. */
+/*
+ * Sums of absolute differences of 4 bytes of the source to 8 overlapping groups of the destination.
+ */
 HK_INLINE void hk_simd_mpsadbw(union hk_xmm *d, const union hk_xmm *s, unsigned imm, unsigned bytes)
 {
 	const uint8_t *group = &d->u8[imm & 4];

@@ -205,7 +205,10 @@ HK_INLINE bool pextrw(struct hk_cpu *cpu, const struct hk_insn *insn)
 
 HK_EXEC_BY(pextrw, pextrw(cpu, insn))
 
-/* Immediate: source element (of a register) in bits 7-6, destination element in 5-4, elements to clear in 3-0. */
+/*
+ * Immediate: source element (of a register) in bits 7-6, destination element in 5-4, elements to
+ * clear in 3-0.
+ */
 HK_INLINE bool insertps(struct hk_cpu *cpu, const struct hk_insn *insn)
 {
 	const unsigned imm = (uint8_t)insn->imm;

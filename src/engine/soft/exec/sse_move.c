@@ -2,11 +2,11 @@
 /*
  * SSE moves, of whatever element type: the type does not matter to a move.
  *
- * Loads of less than 16 bytes from memory clear the rest of the register; between registers MOVSS, MOVSD and
- * the half-register moves leave it. Non-temporal stores are plain ones.
+ * Loads of less than 16 bytes from memory clear the rest of the register; between registers MOVSS,
+ * MOVSD and the half-register moves leave it. Non-temporal stores are plain ones.
  *
- * Memory operands of 16 bytes must be aligned, but for MOVUPS, MOVUPD, MOVDQU and LDDQU: #GP(0), which comes
- * before any page fault.
+ * Memory operands of 16 bytes must be aligned, but for MOVUPS, MOVUPD, MOVDQU and LDDQU: #GP(0),
+ * which comes before any page fault.
  */
 #define HK_TAIL_CALLER
 #include "engine/soft/exec/simd.h"
@@ -40,8 +40,8 @@ bool hk_xmm_load(
 }
 
 /*
- * Only selected bytes are written, but all of them must be writable, as on Sapphire Rapids, even if none
- * is selected; of 16 bytes the upper half faults first.
+ * Only selected bytes are written, but all of them must be writable, as on Sapphire Rapids, even if
+ * none is selected; of 16 bytes the upper half faults first.
  */
 bool hk_mask_store(struct hk_cpu *cpu, const struct hk_insn *insn, const void *data, unsigned mask,
 	unsigned len)

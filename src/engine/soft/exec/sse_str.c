@@ -3,9 +3,9 @@
  * PCMPESTRI, PCMPESTRM, PCMPISTRI, PCMPISTRM: strings of up to 16 bytes or 8 words compared in
  * one of four ways.
  *
- * The first operand is a set, ranges, or a string; the second is the string that is looked at, each of whose
- * elements gets a bit of the result. Elements are widened first, so that one loop serves all four types.
- * Memory operands need no alignment.
+ * The first operand is a set, ranges, or a string; the second is the string that is looked at, each
+ * of whose elements gets a bit of the result. Elements are widened first, so that one loop serves
+ * all four types. Memory operands need no alignment.
  *
  * Source: Intel SDM vol. 2, 4.1 "Imm8 control byte operation".
  */

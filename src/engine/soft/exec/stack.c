@@ -94,7 +94,9 @@ HK_EXEC(pop_sreg)
 	return hk_leave(cpu, insn);
 }
 
-/* Where it faults it may have written some of its words: as on hardware, they lie below the stack. */
+/*
+ * Where it faults it may have written some of its words: as on hardware, they lie below the stack.
+ */
 HK_EXEC(pusha)
 {
 	unsigned size = hk_insn_size(insn);
@@ -151,8 +153,8 @@ HK_EXEC(pushf)
 }
 
 /*
- * IOPL can be changed at CPL 0, IF where CPL is not above IOPL; elsewhere they silently stay. VM, VIF
- * and VIP always stay, RF is cleared.
+ * IOPL can be changed at CPL 0, IF where CPL is not above IOPL; elsewhere they silently stay. VM,
+ * VIF and VIP always stay, RF is cleared.
  */
 HK_EXEC(popf)
 {

@@ -6,9 +6,9 @@
  * guest can tell: where an access faults, or something wants this CPU's attention, rSI, rDI and rCX
  * stand at the first element not done, and RIP at the instruction itself.
  *
- * MOVS and STOS, upwards, are done for as much at once as lies in one page of source and destination,
- * on the host's memory, with the result that byte by byte would have; single elements take over where
- * a page is not in the TLB (which they bring in), or an element crosses pages.
+ * MOVS and STOS, upwards, are done for as much at once as lies in one page of source and
+ * destination, on the host's memory, with the result that byte by byte would have; single elements
+ * take over where a page is not in the TLB (which they bring in), or an element crosses pages.
  */
 #include "engine/soft/exec/handlers.h"
 #include "engine/soft/operand.h"
@@ -62,12 +62,12 @@ static uint64_t no_bulk(struct hk_cpu *cpu, const struct hk_insn *insn, uint64_t
 }
 
 /*
- * Sapphire Rapids writes rCX of a REP that counts nothing, and the pointers of MOVS and STOS, too: as all
- * writes of 32-bit registers this clears the upper half.
+ * Sapphire Rapids writes rCX of a REP that counts nothing, and the pointers of MOVS and STOS, too:
+ * as all writes of 32-bit registers this clears the upper half.
  *
- * An instruction whose REP only counts. @one does one element and moves the pointers; it returns false with
- * the fault noted. @bulk does up to @count and moves the pointers; it returns how many, 0 where it cannot; with
- * a @count of 0 it writes the pointers as they are.
+ * An instruction whose REP only counts. @one does one element and moves the pointers; it returns
+ * false with the fault noted. @bulk does up to @count and moves the pointers; it returns how many,
+ * 0 where it cannot; with a @count of 0 it writes the pointers as they are.
  */
 static inline const struct hk_insn *run(
 	struct hk_cpu *cpu, const struct hk_insn *insn, element_fn *one, bulk_fn *bulk)
@@ -153,8 +153,8 @@ static bool bulk_va(struct hk_cpu *cpu, const struct hk_insn *insn, enum hk_gpr 
 }
 
 /*
- * Guests race by themselves, but TSan looks into the C library's functions wherever they are called from. So
- * with it these are loops.
+ * Guests race by themselves, but TSan looks into the C library's functions wherever they are called
+ * from. So with it these are loops.
  */
 #ifdef HK_SANITIZED
 static HK_GUEST_RACES void guest_copy(uint8_t *to, const uint8_t *from, size_t len)
@@ -332,7 +332,9 @@ HK_EXEC(lods)
 typedef bool pair_fn(
 	struct hk_cpu *cpu, const struct hk_insn *insn, uint64_t *ret_a, uint64_t *ret_b);
 
-/* CMPS and SCAS: REPE goes on while equal. Flags come last: an early end leaves them as they were. */
+/*
+ * CMPS and SCAS: REPE goes on while equal. Flags come last: an early end leaves them as they were.
+ */
 static inline const struct hk_insn *search(
 	struct hk_cpu *cpu, const struct hk_insn *insn, pair_fn *read_pair)
 {
@@ -398,7 +400,9 @@ HK_EXEC(scas)
 	return search(cpu, insn, scas_pair);
 }
 
-/* What comes from the port must have a place before the port is read, for reading can have effects. */
+/*
+ * What comes from the port must have a place before the port is read, for reading can have effects.
+ */
 static bool ins_one(struct hk_cpu *cpu, const struct hk_insn *insn)
 {
 	unsigned len = hk_insn_bytes(insn);

@@ -1,18 +1,21 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Floating point as x86 does it, in integers: exact IEEE 754 results, rounding, exception flags and NaNs.
+ * Floating point as x86 does it, in integers: exact IEEE 754 results, rounding, exception flags and
+ * NaNs.
  *
- * f32 and f64 are bit patterns in uint32_t and uint64_t, with the rules of SSE; f80 is struct hk_f80, with the
- * rules of the x87 unit. An operation gets a struct hk_fp_env, which says how to round and takes the
- * exception flags; the caller makes one from MXCSR or the x87 control word, calls, and looks at @flags.
+ * f32 and f64 are bit patterns in uint32_t and uint64_t, with the rules of SSE; f80 is struct
+ * hk_f80, with the rules of the x87 unit. An operation gets a struct hk_fp_env, which says how to
+ * round and takes the exception flags; the caller makes one from MXCSR or the x87 control word,
+ * calls, and looks at @flags.
  *
- * Unmasked exceptions: with an unmasked invalid, denormal or zero-divide exception nothing was computed and the
- * result means nothing. With an unmasked overflow or underflow f80 arithmetic gives the result with the
- * exponent off by 24576, as the x87 unit does; any other result means nothing. That is all the
- * environment's @masked does; who raises #MF or #XM is the caller.
+ * Unmasked exceptions: with an unmasked invalid, denormal or zero-divide exception nothing was
+ * computed and the result means nothing. With an unmasked overflow or underflow f80 arithmetic
+ * gives the result with the exponent off by 24576, as the x87 unit does; any other result means
+ * nothing. That is all the environment's @masked does; who raises #MF or #XM is the caller.
  *
- * Source: Intel SDM vol. 1, 4.8, 4.9, 8.5, 11.5; IEEE 754-2008. Where these leave a choice, an Intel Sapphire Rapids gave
- * the answer (tests/unit/test_softfloat.c compares with the CPU it runs on).
+ * Source: Intel SDM vol. 1, 4.8, 4.9, 8.5, 11.5; IEEE 754-2008. Where these leave a choice, an
+ * Intel Sapphire Rapids gave the answer (tests/unit/test_softfloat.c compares with the CPU it runs
+ * on).
  */
 #ifndef HK_ENGINE_SOFT_FPU_SOFTFLOAT_H
 #define HK_ENGINE_SOFT_FPU_SOFTFLOAT_H
@@ -123,15 +126,19 @@ uint64_t hk_f64_max(uint64_t a, uint64_t b, struct hk_fp_env *env);
 enum hk_fp_relation hk_f32_compare(uint32_t a, uint32_t b, bool quiet, struct hk_fp_env *env);
 enum hk_fp_relation hk_f64_compare(uint64_t a, uint64_t b, bool quiet, struct hk_fp_env *env);
 
-/** hk_f32_rint(), hk_f64_rint() - to an integral value, as env->rounding says (ROUNDSS). PE where that
- * changed it. */
+/**
+ * hk_f32_rint(), hk_f64_rint() - to an integral value, as env->rounding says (ROUNDSS). PE where
+ * that changed it.
+ */
 uint32_t hk_f32_rint(uint32_t a, struct hk_fp_env *env);
 uint64_t hk_f64_rint(uint64_t a, struct hk_fp_env *env);
 
 uint64_t hk_f32_to_f64(uint32_t a, struct hk_fp_env *env);
 uint32_t hk_f64_to_f32(uint64_t a, struct hk_fp_env *env);
 
-/* To integers: out of range or NaN gives the smallest integer and IE. @rounding instead of env's. */
+/*
+ * To integers: out of range or NaN gives the smallest integer and IE. @rounding instead of env's.
+ */
 int32_t hk_f32_to_int32(uint32_t a, enum hk_fp_round rounding, struct hk_fp_env *env);
 int64_t hk_f32_to_int64(uint32_t a, enum hk_fp_round rounding, struct hk_fp_env *env);
 int32_t hk_f64_to_int32(uint64_t a, enum hk_fp_round rounding, struct hk_fp_env *env);
@@ -139,9 +146,11 @@ int64_t hk_f64_to_int64(uint64_t a, enum hk_fp_round rounding, struct hk_fp_env 
 uint32_t hk_f32_from_int64(int64_t a, struct hk_fp_env *env);
 uint64_t hk_f64_from_int64(int64_t a, struct hk_fp_env *env);
 
-/* x87. Of two NaNs the quiet one is the result, else that with the larger significand, quieted.
- * Encodings that the 387 no longer supports (unnormals, pseudo-NaNs, pseudo-infinities) are invalid;
- * pseudo-denormals are denormals. */
+/*
+ * x87. Of two NaNs the quiet one is the result, else that with the larger significand, quieted.
+ * Encodings that the 387 no longer supports (unnormals, pseudo-NaNs, pseudo-infinities) are
+ * invalid; pseudo-denormals are denormals.
+ */
 
 #define HK_F80_DEFAULT_NAN ((struct hk_f80){.frac = UINT64_C(3) << 62, .sign_exp = 0xffff})
 
@@ -174,12 +183,16 @@ struct hk_f80 hk_f80_rem(struct hk_f80 a, struct hk_f80 b, bool nearest, unsigne
 enum hk_fp_relation hk_f80_compare(
 	struct hk_f80 a, struct hk_f80 b, bool quiet, struct hk_fp_env *env);
 
-/** hk_f80_from_f32() and the like - as FLD m32, m64: quiets signalling NaNs (IE), DE for denormals */
+/**
+ * hk_f80_from_f32() and the like - as FLD m32, m64: quiets signalling NaNs (IE), DE for denormals
+ */
 struct hk_f80 hk_f80_from_f32(uint32_t a, struct hk_fp_env *env);
 struct hk_f80 hk_f80_from_f64(uint64_t a, struct hk_fp_env *env);
 
-/** hk_f80_widen32() and the like - a memory operand of FADD m32 and its kind: no exception of its own, it
- * comes with the operation (see denormal_operand) */
+/**
+ * hk_f80_widen32() and the like - a memory operand of FADD m32 and its kind: no exception of its
+ * own, it comes with the operation (see denormal_operand)
+ */
 struct hk_f80 hk_f80_widen32(uint32_t a, struct hk_fp_env *env);
 struct hk_f80 hk_f80_widen64(uint64_t a, struct hk_fp_env *env);
 

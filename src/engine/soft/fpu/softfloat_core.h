@@ -2,10 +2,11 @@
 /*
  * The arithmetic behind softfloat.h, the same for every format. For softfloat*.c only.
  *
- * Operands come unpacked, with a significand of 64 bits whose top bit is set. An operation gives its exact
- * result, or enough of it: 128 bits, the lowest of which also stands for all that were lost below it
- * ("sticky"). One rounding to the format's precision follows. 128 bits are enough because no operation
- * here loses bits unless at least 62 more than the 64 of the widest format are there.
+ * Operands come unpacked, with a significand of 64 bits whose top bit is set. An operation gives
+ * its exact result, or enough of it: 128 bits, the lowest of which also stands for all that were
+ * lost below it ("sticky"). One rounding to the format's precision follows. 128 bits are enough
+ * because no operation here loses bits unless at least 62 more than the 64 of the widest format are
+ * there.
  */
 #ifndef HK_ENGINE_SOFT_FPU_SOFTFLOAT_CORE_H
 #define HK_ENGINE_SOFT_FPU_SOFTFLOAT_CORE_H
@@ -193,7 +194,10 @@ static inline hk_u128 hk_fp_shift_right_sticky(hk_u128 value, uint32_t shift)
 	return value >> shift | ((value << (128 - shift)) != 0);
 }
 
-/** hk_fp_round_up() - does the magnitude grow? @tail: what is cut off, as a fraction of the last place */
+/**
+ * hk_fp_round_up() - does the magnitude grow? @tail: what is cut off, as a fraction of the last
+ * place
+ */
 static inline bool hk_fp_round_up(unsigned rounding, bool sign, bool odd, uint64_t tail)
 {
 	switch (rounding) {
@@ -250,7 +254,10 @@ static inline struct hk_fp_rounded hk_fp_round(
 		};
 	}
 	if (__builtin_expect(exp < format.emin, 0)) {
-		/* Tiny after rounding as if exponents had no bounds: all but what rounds up to emin. */
+		/*
+		 * Tiny after rounding as if exponents had no bounds: all but what rounds up to
+		 * emin.
+		 */
 		tiny = exp < format.emin - 1 ||
 			(hi | (drop != 0 ? UINT64_MAX >> (64 - drop) : 0)) != UINT64_MAX ||
 			!hk_fp_round_up(env->rounding, x->sign, true, hk_fp_tail(hi, lo, drop));
@@ -475,8 +482,10 @@ static inline struct hk_fp_exact hk_fp_sqrt(const struct hk_fp_parts *a, struct 
 		return hk_fp_exact_of(a);
 	}
 
-	/* root * root + rest is the significand; the root's next bit is set where rest > root, and then
-	 * it cannot be exact. */
+	/*
+	 * root * root + rest is the significand; the root's next bit is set where rest > root, and
+	 * then it cannot be exact.
+	 */
 	bool odd = (a->exp & 1) != 0;
 	hk_u128 rest;
 	uint64_t root = hk_fp_isqrt128((hk_u128)a->sig << (odd ? 64 : 63), &rest);

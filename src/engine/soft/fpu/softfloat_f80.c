@@ -2,8 +2,8 @@
 /*
  * f80 with the rules of the x87 unit; the arithmetic is softfloat_core.h's.
  *
- * Only add, sub, mul, div and sqrt round to the precision that the control word asks for; all others
- * give 64 bits. Reduced precision leaves the range of exponents as it is, so denormals lose
+ * Only add, sub, mul, div and sqrt round to the precision that the control word asks for; all
+ * others give 64 bits. Reduced precision leaves the range of exponents as it is, so denormals lose
  * bits at the low end twice: the last place kept is the same one in the stored significand.
  */
 #include "engine/soft/fpu/softfloat.h"

@@ -2,12 +2,12 @@
 /*
  * Control and debug registers, EFER, and what flushes the TLB.
  *
- * The TLB is not tagged with process-context ids: it holds translations of the present one only, so every load of CR3
- * drops all that are not global, also where software asks to keep them (bit 63).
+ * The TLB is not tagged with process-context ids: it holds translations of the present one only, so
+ * every load of CR3 drops all that are not global, also where software asks to keep them (bit 63).
  * INVPCID of other contexts then has nothing to do.
  *
- * Limit: 32-bit PAE does not check the reserved bits of its four top entries at the load of CR3; the walk
- * does.
+ * Limit: 32-bit PAE does not check the reserved bits of its four top entries at the load of CR3;
+ * the walk does.
  *
  * Source: Intel SDM vol. 3, 2.2.1, 2.5, 4.10.4, 17.2; vol. 2 MOV (control registers), INVPCID.
  */

@@ -2,9 +2,10 @@
 /*
  * Exceptions and interrupts on their way into the guest's handlers.
  *
- * A delivery reads the gate, checks it, writes the frame with one store and only then changes registers. Where
- * something fails, the fault is the next to be delivered; what follows from two of them in a row
- * is a table of the manual (double faults). A fault on the way of a double fault shuts down.
+ * A delivery reads the gate, checks it, writes the frame with one store and only then changes
+ * registers. Where something fails, the fault is the next to be delivered; what follows from two of
+ * them in a row is a table of the manual (double faults). A fault on the way of a double fault
+ * shuts down.
  *
  * Limits: hardware task switching is not built; task gates are #GP with their selector as error
  * code, as a gate of unknown type would be. No virtual-8086 mode.
@@ -57,8 +58,10 @@ static enum fault_class class_of(const struct delivery *d)
 	}
 }
 
-/* Is the instruction to be run again afterwards? Its RF is set then, so that a breakpoint on it does not
- * come twice. */
+/*
+ * Is the instruction to be run again afterwards? Its RF is set then, so that a breakpoint on it
+ * does not come twice.
+ */
 static bool is_fault(const struct delivery *d)
 {
 	enum {

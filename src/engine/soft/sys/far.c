@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Transfers to another code segment: far JMP, CALL and RET, call gates, IRET, SYSCALL, SYSENTER and the ways
- * back.
+ * Transfers to another code segment: far JMP, CALL and RET, call gates, IRET, SYSCALL, SYSENTER and
+ * the ways back.
  *
  * Each works out the new CS, SS, RIP and RSP first, then sets them at once.
  *
@@ -30,7 +30,10 @@ static bool cs_is_64(const struct hk_cpu *cpu, const struct hk_segment *cs)
 	return hk_long_mode(cpu) && (cs->attr & HK_ATTR_L) != 0;
 }
 
-/* May RIP be *@rip in @cs? It is cut to 32 bits outside 64-bit code. Return: false with #GP(0) noted. */
+/*
+ * May RIP be *@rip in @cs? It is cut to 32 bits outside 64-bit code. Return: false with #GP(0)
+ * noted.
+ */
 static bool rip_ok(struct hk_cpu *cpu, const struct hk_segment *cs, uint64_t *rip)
 {
 	bool ok;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * Stack frames of interrupts, gates and far transfers: written and read as a whole, so that one that cannot
- * be written has changed nothing.
+ * Stack frames of interrupts, gates and far transfers: written and read as a whole, so that one
+ * that cannot be written has changed nothing.
  *
  * Limit: a frame that wraps around the end of a 16-bit stack segment is #SS; hardware would
  * split it, word by word.

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The other system instructions: identification, counters, MSRs, ports, interrupts and halts, bases of
- * FS and GS.
+ * The other system instructions: identification, counters, MSRs, ports, interrupts and halts, bases
+ * of FS and GS.
  *
  * Source: Intel SDM vol. 2; vol. 3, 19.5.2 (I/O bitmap); Linux Documentation/virt/kvm/x86/
  * hypercalls.rst.

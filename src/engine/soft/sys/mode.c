@@ -50,9 +50,9 @@ void hk_segments_changed(struct hk_cpu *cpu)
 }
 
 /*
- * Code that was looked up under another mode or CS base must not be found by its address alone. Rare: user
- * and kernel have their own tables, so only a change between 32- and 64-bit processes, or
- * a start-up, comes here.
+ * Code that was looked up under another mode or CS base must not be found by its address alone.
+ * Rare: user and kernel have their own tables, so only a change between 32- and 64-bit processes,
+ * or a start-up, comes here.
  */
 static void check_fetches(struct hk_cpu *cpu)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * The core's own model-specific registers. What belongs to the local APIC, the clock or the hypervisor is the
- * bus's.
+ * The core's own model-specific registers. What belongs to the local APIC, the clock or the
+ * hypervisor is the bus's.
  *
  * Writes are checked as hardware does; a state that was saved from real hardware passes all
  * checks. Machine-check banks hold what is written: nothing here ever reports an error.

@@ -341,7 +341,9 @@ static bool look_at(struct hk_cpu *cpu, uint16_t selector, unsigned types, uint6
 	return true;
 }
 
-/* The common part of the four: *ret_selector and its descriptor. Return: false with a fault noted. */
+/*
+ * The common part of the four: *ret_selector and its descriptor. Return: false with a fault noted.
+ */
 static bool look_at_operand(struct hk_cpu *cpu, const struct hk_insn *insn, unsigned types,
 	uint64_t *ret_descriptor, bool *ret_visible)
 {

@@ -2,8 +2,8 @@
 /*
  * Segments, descriptors and stack frames, as the files of this directory share them.
  *
- * A descriptor is kept as the 8 bytes of memory. Of those of 16 bytes (long mode's gates, TSS and LDT)
- * the upper half is only ever half an address.
+ * A descriptor is kept as the 8 bytes of memory. Of those of 16 bytes (long mode's gates, TSS and
+ * LDT) the upper half is only ever half an address.
  *
  *	 63      56 55  52 51   48 47      40 39             16 15              0
  *	+----------+------+-------+----------+-----------------+----------------+
@@ -144,7 +144,10 @@ static inline unsigned hk_selector_level(const struct hk_cpu *cpu, uint16_t sele
 /** hk_descriptor_segment() - the hidden part that @descriptor makes */
 struct hk_segment hk_descriptor_segment(uint64_t descriptor, uint16_t selector);
 
-/** hk_descriptor_find() - where the @bytes (8, 16) of @selector's descriptor stand, if they do. No faults. */
+/**
+ * hk_descriptor_find() - where the @bytes (8, 16) of @selector's descriptor stand, if they do. No
+ * faults.
+ */
 bool hk_descriptor_find(
 	const struct hk_cpu *cpu, uint16_t selector, unsigned bytes, uint64_t *ret_va);
 
@@ -157,8 +160,10 @@ bool hk_descriptor_find(
 bool hk_descriptor_load(
 	struct hk_cpu *cpu, uint16_t selector, enum hk_vector vector, uint64_t *ret_descriptor);
 
-/** hk_descriptor_load_high() - the second half of a 16-byte one, cut to what is an address: bits 63:32 of it.
- * #GP(@selector) where the half does not end the table or has a type. */
+/**
+ * hk_descriptor_load_high() - the second half of a 16-byte one, cut to what is an address: bits
+ * 63:32 of it. #GP(@selector) where the half does not end the table or has a type.
+ */
 bool hk_descriptor_load_high(struct hk_cpu *cpu, uint16_t selector, uint64_t *ret_high);
 
 /** hk_descriptor_mark() - set type bits @bits of @descriptor (accessed, busy) in memory, too */
@@ -216,7 +221,9 @@ bool hk_stack_inner(struct hk_cpu *cpu, unsigned cpl, struct hk_stack *ret_stack
 bool hk_stack_inner_64(
 	struct hk_cpu *cpu, unsigned cpl, unsigned offset, struct hk_stack *ret_stack);
 
-/** hk_stack_push() - @words of 1 << @size bytes, the first at the lowest address. Moves stack->sp. */
+/**
+ * hk_stack_push() - @words of 1 << @size bytes, the first at the lowest address. Moves stack->sp.
+ */
 bool hk_stack_push(struct hk_cpu *cpu, struct hk_stack *stack, unsigned size, const uint64_t *words,
 	unsigned count);
 
